@@ -1,0 +1,81 @@
+-- One row per version of a series that some earlier release served and this one does not.
+--
+-- BigQuery cannot name «every earlier dataset» in one statement. `past` is therefore written for
+-- release 1, and idc-indexer repeats it for each release before the one that is built. As it stands,
+-- in the console, it answers for release 1 alone.
+
+WITH
+  past AS (
+    SELECT
+      CAST(REPLACE('idc_v1', 'idc_v', '') AS INT64) AS idc_version,
+      collection_id,
+      PatientID,
+      SeriesInstanceUID,
+      StudyInstanceUID,
+      Modality,
+      SPLIT(gcs_url, '/')[SAFE_OFFSET(2)] AS bucket,
+      crdc_series_uuid,
+      ROUND(SUM(instance_size) / 1000000, 2) AS series_size_MB
+    FROM `bigquery-public-data.idc_v1.dicom_all`
+    GROUP BY 2, 3, 4, 5, 6, 7, 8
+  ),
+
+  served AS (
+    SELECT DISTINCT crdc_series_uuid
+    FROM `bigquery-public-data.idc_current.dicom_all`
+  ),
+
+  versions AS (
+    SELECT
+      past.collection_id,
+      past.PatientID,
+      past.SeriesInstanceUID,
+      past.StudyInstanceUID,
+      past.Modality,
+      past.bucket AS gcs_bucket,
+      past.crdc_series_uuid,
+      past.series_size_MB,
+      MIN(past.idc_version) AS min_idc_version,
+      MAX(past.idc_version) AS max_idc_version
+    FROM past
+    LEFT JOIN served ON served.crdc_series_uuid = past.crdc_series_uuid
+    WHERE served.crdc_series_uuid IS NULL
+    GROUP BY
+      past.collection_id, past.PatientID, past.SeriesInstanceUID, past.StudyInstanceUID, past.Modality,
+      past.bucket, past.crdc_series_uuid, past.series_size_MB
+  ),
+
+  mirrored AS (
+    SELECT
+      *,
+      CASE gcs_bucket
+        WHEN 'public-datasets-idc' THEN 'idc-open-data'
+        WHEN 'idc-open-data' THEN 'idc-open-data'
+        WHEN 'idc-open-idc1' THEN 'idc-open-data-two'
+        WHEN 'idc-open-cr' THEN 'idc-open-data-cr'
+        ELSE ERROR(CONCAT(
+          'prior_versions_index knows no AWS bucket for the GCS bucket ', COALESCE(gcs_bucket, 'NULL'),
+          ' of series version ', COALESCE(crdc_series_uuid, 'NULL')))
+      END AS aws_bucket
+    FROM versions
+    -- the first bucket of IDC, retired and empty
+    WHERE COALESCE(gcs_bucket, '') != 'idc-open-idc'
+  )
+
+SELECT
+  collection_id,
+  PatientID,
+  SeriesInstanceUID,
+  StudyInstanceUID,
+  Modality,
+  gcs_bucket,
+  crdc_series_uuid,
+  series_size_MB,
+  CONCAT('s3://', aws_bucket, '/', crdc_series_uuid, '/*') AS series_aws_url,
+  aws_bucket,
+  min_idc_version,
+  max_idc_version
+FROM mirrored
+ORDER BY
+  collection_id, min_idc_version, Modality, PatientID, SeriesInstanceUID, StudyInstanceUID, gcs_bucket,
+  crdc_series_uuid, series_size_MB

@@ -1,0 +1,5 @@
+"""`python -m idc_indexer`."""
+
+from idc_indexer.cli import main
+
+main()

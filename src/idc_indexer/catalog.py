@@ -1,0 +1,236 @@
+"""The catalog: every index there is, found by its files.
+
+An index is `queries/<name>.sql` and `schemas/<name>.json`, nothing else. Where old releases hold the
+same facts under other names, `queries/<name>.until_vNN.sql` is the query for releases up to NN.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from idc_indexer import documents
+from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.fields import Field, in_release
+from idc_indexer.sources import Sources
+from idc_indexer.sql import Statement, analyze, pin
+
+_QUERY_FILE = re.compile(r"(?P<name>[a-z][a-z0-9_]*?)(?:\.until_v(?P<until>[1-9]\d*))?\.sql")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A promise that each value (NULL apart) of some columns is a row of another index.
+
+    Attributes:
+        unless: values of the first column that are known to be missing there.
+    """
+
+    columns: tuple[str, ...]
+    index: str
+    to: tuple[str, ...]
+    unless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What an index promises about its rows; the content of `schemas/<name>.json` and `_schema.json`.
+
+    Attributes:
+        order: columns that the rows are sorted by, `" DESC"` after a descending one; NULLs first
+            when ascending; it ends with the key, so that it is total.
+        in_wheel: whether the data wheel carries the Parquet file.
+    """
+
+    description: str
+    columns: tuple[Field, ...]
+    primary_key: tuple[str, ...]
+    order: tuple[str, ...]
+    references: tuple[Reference, ...]
+    in_wheel: bool
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Schema:
+        """The schema in a (valid) document of kind `index` or `artifact`."""
+        return cls(
+            description=document["table_description"],
+            columns=tuple(Field.from_document(column) for column in document["columns"]),
+            primary_key=tuple(document["primary_key"]),
+            order=tuple(document["order"]),
+            references=tuple(
+                Reference(tuple(r["columns"]), r["index"], tuple(r["to"]), tuple(r.get("except", ())))
+                for r in document["references"]
+            ),
+            in_wheel=document["in_wheel"],
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """The document of kind `artifact`, published as `<index>_schema.json`."""
+        references: list[dict[str, Any]] = []
+        for reference in self.references:
+            document: dict[str, Any] = {
+                "columns": list(reference.columns),
+                "index": reference.index,
+                "to": list(reference.to),
+            }
+            if reference.unless:
+                document["except"] = list(reference.unless)
+            references.append(document)
+        return {
+            "table_description": self.description,
+            "in_wheel": self.in_wheel,
+            "primary_key": list(self.primary_key),
+            "order": list(self.order),
+            "references": references,
+            "columns": [column.to_document() for column in self.columns],
+        }
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query file and the last release it is for; None when it is for the newest."""
+
+    path: Path
+    until: int | None
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index: its schema, and the queries that fill it."""
+
+    name: str
+    path: Path
+    schema: Schema
+    queries: tuple[Query, ...]
+    declared: Mapping[str, Any]
+
+    def at(self, release: int) -> PinnedIndex:
+        """The index as it is for one IDC release; 0 for the newest, unpinned.
+
+        Raises:
+            IndexerError: the query is not one GoogleSQL SELECT, reads what the release does not
+                have, or does not return what the schema says; the message names the query file.
+        """
+        query = next(q for q in self.queries if q.until is None or 0 < release <= q.until)
+        where = query.path.name
+        text = query.path.read_text(encoding="utf-8")
+        columns = in_release(self.schema.columns, release)
+        schema = Schema(**{**vars(self.schema), "columns": columns})
+        try:
+            statement = analyze(pin(text, release) if release else text, Sources((self.declared,)), where)
+        except IndexerError as error:
+            if release:
+                raise IndexerError(
+                    f"{self.name} cannot be built for IDC release {release}: {error.message}", error.hint
+                ) from error
+            raise
+        _agree(statement, schema, where)
+        return PinnedIndex(self.name, release, schema, statement, where)
+
+
+@dataclass(frozen=True)
+class PinnedIndex:
+    """An index of one IDC release: the schema and the statement that hold for it."""
+
+    name: str
+    release: int
+    schema: Schema
+    statement: Statement
+    where: str
+
+
+def _agree(statement: Statement, schema: Schema, where: str) -> None:
+    """Refuse a query that does not return what the schema says."""
+    returned = [name for name, _ in statement.returns]
+    promised = [column.name for column in schema.columns]
+    if returned != promised:
+        pairs = enumerate(zip(returned, promised, strict=False), start=1)
+        different = next(
+            (f"column {number} is {a}, in the schema {b}" for number, (a, b) in pairs if a != b),
+            f"{len(returned)} columns, in the schema {len(promised)}",
+        )
+        raise IndexerError(f"{where}: returns other columns than the schema says: {different}")
+    for (name, kind), column in zip(statement.returns, schema.columns, strict=True):
+        if kind not in ("UNKNOWN", column.googlesql):
+            raise IndexerError(f"{where}: column {name} is {kind}, in the schema {column.googlesql}")
+    if statement.order != schema.order:
+        raise IndexerError(
+            f"{where}: ends with ORDER BY {', '.join(statement.order) or 'nothing'}, "
+            f"in the schema the order is {', '.join(schema.order)}"
+        )
+
+
+class Catalog:
+    """All indices of the toolkit and of folders that a user brings."""
+
+    def __init__(self, queries: Sequence[Path] = (), schemas: Sequence[Path] = ()) -> None:
+        """Find the indices.
+
+        Args:
+            queries, schemas: folders looked into besides the bundled ones; what they hold goes
+                before a bundled index of the same name.
+
+        Raises:
+            IndexerError: a query without a schema, a schema without a query, or one that is malformed.
+        """
+        schema_files: dict[str, Path] = {}
+        query_files: dict[str, list[Query]] = {}
+        for folder in (documents.bundled("schemas"), *schemas):
+            schema_files |= {p.stem: p for p in _files(folder, "*.json")}
+        for folder in (documents.bundled("queries"), *queries):
+            found: dict[str, list[Query]] = {}
+            for path in _files(folder, "*.sql"):
+                match = _QUERY_FILE.fullmatch(path.name)
+                if match is None:
+                    raise IndexerError(f"{path}: a query file is named <index>.sql or <index>.until_vNN.sql")
+                until = int(match["until"]) if match["until"] else None
+                found.setdefault(match["name"], []).append(Query(path, until))
+            query_files |= found
+        for name in sorted(query_files.keys() ^ schema_files.keys()):
+            have, lack = ("a query", "schema") if name in query_files else ("a schema", "query")
+            raise IndexerError(f"index {name} has {have} and no {lack}", "Give both --queries and --schemas.")
+        self.indices = {name: _index(name, schema_files[name], query_files[name]) for name in sorted(schema_files)}
+
+    def select(self, names: Iterable[str] = ()) -> list[Index]:
+        """The indices with those names, in the order of the catalog; all when none is named.
+
+        Raises:
+            UsageError: naming what is unknown.
+        """
+        wanted = set(names)
+        unknown = sorted(wanted - self.indices.keys())
+        if unknown:
+            raise UsageError(
+                f"no index is called {', '.join(unknown)}",
+                f"There are: {', '.join(self.indices)}.",
+            )
+        return [index for name, index in self.indices.items() if not wanted or name in wanted]
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder")
+    return sorted(folder.glob(pattern))
+
+
+def _index(name: str, path: Path, queries: list[Query]) -> Index:
+    document = documents.load(path, "index")
+    declared = document.pop("sources", {})
+    documents.validate(declared, "source_tables", f"{path}: sources")
+    schema = Schema.from_document(document)
+    names = [column.name for column in schema.columns]
+    ordered = [term.removesuffix(" DESC") for term in schema.order]
+    for term in (*schema.primary_key, *ordered, *(c for r in schema.references for c in r.columns)):
+        if term not in names:
+            raise IndexerError(f"{path}: {term} is not among the columns")
+    if missing := set(schema.primary_key) - set(ordered):
+        raise IndexerError(
+            f"{path}: the order must end with the key, so that it is total: {', '.join(sorted(missing))}"
+        )
+    if all(query.until is not None for query in queries):
+        raise IndexerError(f"index {name} has no query for the newest release", f"Add {name}.sql.")
+    queries.sort(key=lambda query: (query.until is None, query.until))
+    return Index(name, path, schema, tuple(queries), declared)

@@ -1,0 +1,70 @@
+"""JSON documents: every one that is read or written passes through here and is checked.
+
+The JSON Schemas live in `schemas/documents/`. Written documents are deterministic: the same
+content gives the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from idc_indexer.errors import IndexerError
+
+_PACKAGE = Path(__file__).parent
+
+
+def bundled(folder: str) -> Path:
+    """A folder of files that travel with the toolkit: `queries`, `schemas` or `sample`.
+
+    The wheel carries them inside the package; in a checkout queries and schemas are at its top.
+    """
+    inside = _PACKAGE / folder
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / folder
+
+
+@cache
+def _validator(kind: str) -> jsonschema.Draft202012Validator:
+    schema = json.loads((bundled("schemas") / "documents" / f"{kind}.json").read_bytes())
+    return jsonschema.Draft202012Validator(schema)
+
+
+def validate(document: Any, kind: str, where: str) -> None:
+    """Check a document against the JSON Schema of its kind.
+
+    Args:
+        kind: name of a file in `schemas/documents`, without its suffix.
+        where: the file, for the message.
+
+    Raises:
+        IndexerError: naming the file and the place in the document that is wrong.
+    """
+    problem = jsonschema.exceptions.best_match(_validator(kind).iter_errors(document))
+    if problem is not None:
+        raise IndexerError(f"{where}: {problem.json_path}: {problem.message}")
+
+
+def load(path: Path, kind: str) -> Any:
+    """Read and check a document.
+
+    Raises:
+        IndexerError: when it cannot be read, is not JSON, or is not of that kind.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise IndexerError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise IndexerError(f"{path}: not JSON: {error}") from error
+    validate(document, kind, str(path))
+    return document
+
+
+def dump(document: Any, kind: str) -> bytes:
+    """The bytes of a document, checked: two spaces, `\\n`, UTF-8, keys in the order given."""
+    validate(document, kind, kind)
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,234 @@
+"""What a pinned statement reads and returns, found without running it.
+
+Column names are matched as the documents spell them, because a query is also documentation:
+`SeriesInstanceUID`, never `seriesinstanceuid`, although BigQuery would accept both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+
+from idc_indexer.errors import IndexerError
+from idc_indexer.fields import Field
+from idc_indexer.sources import PROJECT, Sources, Table
+
+DIALECT = "bigquery, normalization_strategy=case_sensitive"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf column that a statement reads.
+
+    Attributes:
+        fields: the column and, inside records, the fields on the way down to the leaf; the fields
+            of a record hold only what is read.
+    """
+
+    table: Table
+    fields: tuple[Field, ...]
+
+    @property
+    def path(self) -> str:
+        """The dotted name, such as `AnnotationGroupSequence.GraphicType`."""
+        return ".".join(field.name for field in self.fields)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A pinned statement, with its names resolved and its expressions typed.
+
+    Attributes:
+        text: GoogleSQL, as written.
+        tree: the syntax tree; every column carries its table, most expressions their type.
+        leaves: the leaf columns it reads, each once.
+        returns: name and GoogleSQL type of each output column; the type is UNKNOWN when it could not be inferred.
+        order: the final ORDER BY, such as `["collection_id", "rank DESC"]`.
+    """
+
+    text: str
+    tree: exp.Query
+    leaves: tuple[Leaf, ...]
+    returns: tuple[tuple[str, str], ...]
+    order: tuple[str, ...]
+
+
+def analyze(sql: str, sources: Sources, where: str) -> Statement:
+    """Resolve and type a pinned statement.
+
+    Args:
+        where: the query file, for messages.
+
+    Raises:
+        IndexerError: not one GoogleSQL SELECT, a table or column that is not there in that release.
+    """
+    tree = _parse(sql, where)
+    try:
+        named = _resolve(tree.copy(), sources, {})
+        leaves = tuple(_leaves(named, sources))
+        # The first pass found which fields of which records are read; with those the second can type.
+        records: dict[Table, dict[str, Field]] = {}
+        for leaf in leaves:
+            columns = records.setdefault(leaf.table, {})
+            columns[leaf.fields[0].name] = _merge(columns.get(leaf.fields[0].name), leaf.fields)
+        typed = _resolve(tree, sources, records)
+        annotate_types(typed, schema=_schema(typed, sources, records), dialect=DIALECT)
+    except SqlglotError as error:
+        raise IndexerError(f"{where}: {error}") from error
+    except IndexerError as error:
+        raise IndexerError(f"{where}: {error.message}", error.hint) from error
+    returns = tuple(
+        (column.alias_or_name, column.type.sql(DIALECT) if column.type else "UNKNOWN") for column in typed.selects
+    )
+    order = typed.args.get("order")
+    return Statement(sql, typed, leaves, returns, tuple(_order(order.expressions) if order else ()))
+
+
+def _parse(sql: str, where: str) -> exp.Query:
+    try:
+        statements = sqlglot.parse(sql, dialect=DIALECT)
+    except SqlglotError as error:
+        raise IndexerError(f"{where}: not GoogleSQL: {error}") from error
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise IndexerError(f"{where}: must be exactly one SELECT statement")
+    tree = statements[0]
+    for node in tree.walk():
+        node.comments = None
+    for select in tree.find_all(exp.Select):
+        _refuse_alias_groups(select, where)
+    return tree
+
+
+def _refuse_alias_groups(select: exp.Select, where: str) -> None:
+    """Where an alias hides a column, GoogleSQL groups by the alias and DuckDB by the column."""
+    aliases = {p.alias for p in select.selects if isinstance(p, exp.Alias) and p.this.name != p.alias}
+    group = select.args.get("group")
+    for term in group.expressions if group else ():
+        if isinstance(term, exp.Column) and not term.table and term.name in aliases:
+            raise IndexerError(
+                f"{where}: line {term.this.meta.get('line')}: GROUP BY {term.name} names an alias",
+                "Give its position instead, such as GROUP BY 1.",
+            )
+
+
+def _tables(tree: exp.Expr) -> Iterator[tuple[exp.Table, Table]]:
+    """The source tables of a statement, each with its place in the tree."""
+    for node in tree.find_all(exp.Table):
+        if node.db:
+            yield node, Table.parse(".".join(part.name for part in node.parts))
+
+
+def _schema(tree: exp.Expr, sources: Sources, records: dict[Table, dict[str, Field]]) -> dict[str, Any]:
+    """Types, in the form sqlglot takes, of those columns whose names the statement mentions."""
+    mentioned = {node.name for node in tree.find_all(exp.Identifier)}
+    datasets: dict[str, dict[str, dict[str, str]]] = {}
+    for _, table in _tables(tree):
+        if table not in sources:
+            raise IndexerError(
+                f"table {table} is not known",
+                "Declare its columns under `sources` in the schema of the index.",
+            )
+        columns = datasets.setdefault(table.dataset, {}).setdefault(table.name, {})
+        for name in mentioned:
+            field = records.get(table, {}).get(name) or _known(sources, table, name)
+            if field is not None:
+                columns[name] = field.googlesql if field.type != "RECORD" or field.fields else "ARRAY<STRUCT<x INT64>>"
+    return {PROJECT: datasets}
+
+
+def _known(sources: Sources, table: Table, name: str) -> Field | None:
+    """The column, or None: a name that is mentioned may belong to something else than this table."""
+    try:
+        return sources.column(table, name)
+    except IndexerError:
+        return None
+
+
+def _resolve(tree: exp.Query, sources: Sources, records: dict[Table, dict[str, Field]]) -> exp.Query:
+    schema = _schema(tree, sources, records)
+    try:
+        return qualify(tree, dialect=DIALECT, schema=schema, quote_identifiers=False)
+    except SqlglotError:
+        # A column of another release deserves a better message than «could not be resolved».
+        for _, table in _tables(tree):
+            for name in sorted({node.name for node in tree.find_all(exp.Column)}):
+                sources.column(table, name)
+        raise
+
+
+def _leaves(tree: exp.Expr, sources: Sources) -> Iterator[Leaf]:
+    unnested = {node.alias: node for node in tree.find_all(exp.Unnest)}
+    found: dict[Leaf, None] = {}
+    for column in tree.find_all(exp.Column):
+        path = _path(column, unnested)
+        if path is not None:
+            found |= dict.fromkeys(_descend(*path, sources))
+    yield from found
+
+
+def _path(column: exp.Column, unnested: dict[str, exp.Unnest]) -> tuple[Table, tuple[str, ...]] | None:
+    """Source table and dotted path that an expression around a column reads; None for derived columns."""
+    names = [column.name]
+    node: exp.Expr = column
+    while isinstance(node.parent, (exp.Dot, exp.Bracket)) and node.parent.this is node:
+        node = node.parent
+        if isinstance(node, exp.Dot):
+            names.append(node.name)
+    if (unnest := unnested.get(column.table)) is not None:
+        if not unnest.expressions or column.name == getattr(unnest.args.get("offset"), "name", None):
+            return None
+        array = unnest.expressions[0].find(exp.Column)
+        outer = _path(array, unnested) if array is not None else None
+        return outer and (outer[0], outer[1] + tuple(names[1:]))
+    scope = column.find_ancestor(exp.Select)
+    while scope is not None:
+        for source in (scope.args.get("from_"), *scope.args.get("joins", ())):
+            if source is not None and source.alias_or_name == column.table:
+                table = source.this
+                if isinstance(table, exp.Table) and table.db:
+                    return Table.parse(".".join(part.name for part in table.parts)), tuple(names)
+                return None
+        scope = scope.find_ancestor(exp.Select)
+    return None
+
+
+def _descend(table: Table, names: tuple[str, ...], sources: Sources) -> Iterator[Leaf]:
+    """The leaves under a path: itself, or all that a declared record holds."""
+    field = sources.column(table, names[0])
+    if field is None:
+        raise IndexerError(f"{table} has no column {names[0]}")
+    fields = [field]
+    for name in names[1:]:
+        child = sources.nested(table, fields[-1], name)
+        if child is None:
+            raise IndexerError(f"{table} has no field {name} in {'.'.join(f.name for f in fields)}")
+        fields.append(child)
+    if fields[-1].type != "RECORD":
+        yield Leaf(table, tuple(fields))
+    elif fields[-1].fields:
+        for child in fields[-1].fields:
+            if child.exists_in(table.release):
+                yield from _descend(table, (*names, child.name), sources)
+
+
+def _merge(record: Field | None, path: tuple[Field, ...]) -> Field:
+    """A record that holds what it held and the fields of one more path."""
+    head, *rest = path
+    kept = record.fields if record is not None else ()
+    if rest:
+        known = {field.name: field for field in kept}
+        known[rest[0].name] = _merge(known.get(rest[0].name), tuple(rest))
+        kept = tuple(known.values())
+    return Field(head.name, head.type, head.mode, fields=kept)
+
+
+def _order(terms: list[exp.Expr]) -> Iterator[str]:
+    for term in terms:
+        yield term.this.name + (" DESC" if term.args.get("desc") else "")
