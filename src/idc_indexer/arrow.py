@@ -1,0 +1,122 @@
+"""Arrow types of BigQuery columns, and the one place where rows are made to fit them.
+
+Both engines hand over what their client libraries give; `conform` accepts only what means the same
+and refuses everything else, so that the same rows are the same Arrow data whoever computed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from idc_indexer.errors import IndexerError
+from idc_indexer.fields import Field
+
+_TYPES: dict[str, pa.DataType] = {
+    "STRING": pa.string(),
+    "INTEGER": pa.int64(),
+    "FLOAT": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "DATE": pa.date32(),
+    "TIME": pa.time64("us"),
+    "TIMESTAMP": pa.timestamp("us", tz="UTC"),
+    "DATETIME": pa.timestamp("us"),
+    "NUMERIC": pa.decimal128(38, 9),
+}
+
+
+def arrow_type(field: Field) -> pa.DataType:
+    """The Arrow type of a column, without its mode REQUIRED."""
+    kind: pa.DataType = _TYPES[field.type] if not field.fields else pa.struct(map(arrow_field, field.fields))
+    return pa.list_(kind) if field.mode == "REPEATED" else kind
+
+
+def arrow_field(field: Field) -> pa.Field[Any]:
+    """The Arrow field of a column; only REQUIRED ones are not nullable."""
+    return pa.field(field.name, arrow_type(field), nullable=field.mode != "REQUIRED")
+
+
+def arrow_schema(columns: Iterable[Field]) -> pa.Schema:
+    """The Arrow schema of a table."""
+    return pa.schema([arrow_field(column) for column in columns])
+
+
+def mismatch(kind: pa.DataType, field: Field) -> str:
+    """How the type of a column in a file differs from what is expected, "" when it does not.
+
+    The fields of a record are looked up without regard to case and order, as both engines do; those that
+    `field` does not name are ignored.
+    """
+    if field.mode == "REPEATED":
+        if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
+            return f"is {kind}, expected an array of {field.type}"
+        kind = kind.value_type
+    if field.type == "RECORD":
+        if not pa.types.is_struct(kind):
+            return f"is {kind}, expected a record"
+        present = {child.name.lower(): child.type for child in kind}
+        for child in field.fields:
+            if child.name.lower() not in present:
+                return f"has no field {child.name}"
+            if problem := mismatch(present[child.name.lower()], child):
+                return f"field {child.name} {problem}"
+        return ""
+    return "" if _plain(kind).equals(_TYPES[field.type]) else f"is {kind}, expected {field.type}"
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without differences of representation: 64-bit offsets, views, TIME marked as UTC."""
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+
+
+def conform(batch: pa.RecordBatch, columns: tuple[Field, ...], where: str) -> pa.RecordBatch:
+    """The rows of a result, in exactly the types of the columns.
+
+    A NULL array becomes an empty one, as BigQuery stores it; fields of records are put in order.
+
+    Args:
+        where: the index, for messages.
+
+    Raises:
+        IndexerError: a column too many or too few, of another type, or NULL where it may not be.
+    """
+    promised = [column.name for column in columns]
+    if batch.schema.names != promised:
+        raise IndexerError(f"{where}: the result has columns {batch.schema.names}, the schema {promised}")
+    pairs = zip(batch.columns, columns, strict=True)
+    arrays = [_conform(array, column, f"{where}: column {column.name}") for array, column in pairs]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(columns))
+
+
+def _conform(array: pa.Array[Any], field: Field, where: str) -> pa.Array[Any]:
+    if field.mode == "REPEATED":
+        kind = array.type
+        if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
+            raise IndexerError(f"{where} is {kind}, the schema says array of {field.type}")
+        lengths = pc.fill_null(pc.list_value_length(array), 0)
+        offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths.cast(pa.int64()))])
+        values = pc.list_flatten(array)
+        if values.null_count:
+            raise IndexerError(f"{where} has NULL inside an array")
+        return pa.ListArray.from_arrays(offsets.cast(pa.int32()), _conform_value(values, field, where))
+    if field.mode == "REQUIRED" and array.null_count:
+        raise IndexerError(f"{where} is REQUIRED and has {array.null_count} NULLs")
+    return _conform_value(array, field, where)
+
+
+def _conform_value(array: pa.Array[Any], field: Field, where: str) -> pa.Array[Any]:
+    if field.type != "RECORD":
+        if not _plain(array.type).equals(_TYPES[field.type]):
+            raise IndexerError(f"{where} is {array.type}, the schema says {field.type}")
+        return array.cast(_TYPES[field.type])
+    if not pa.types.is_struct(array.type):
+        raise IndexerError(f"{where} is {array.type}, the schema says RECORD")
+    present = [child.name for child in array.type]
+    if sorted(present) != sorted(child.name for child in field.fields):
+        raise IndexerError(f"{where} has the fields {present}, the schema {[child.name for child in field.fields]}")
+    children = [_conform(pc.struct_field(array, [c.name]), c, f"{where}.{c.name}") for c in field.fields]
+    arrow_fields = [arrow_field(child) for child in field.fields]
+    return pa.StructArray.from_arrays(children, fields=arrow_fields, mask=array.is_null())

@@ -1,0 +1,243 @@
+"""Build: from a catalog and an engine to a release folder.
+
+The release is made under `<dir>.incomplete` and renamed at the end. A build that was interrupted
+keeps what it had done there; the next one takes it over if nothing it came from has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+
+import idc_indexer
+from idc_indexer import documents, files
+from idc_indexer.catalog import Catalog, PinnedIndex
+from idc_indexer.engines import Engine
+from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.parquet import write_parquet
+from idc_indexer.release import (
+    MANIFEST,
+    FileEntry,
+    IndexEntry,
+    Release,
+    check_version,
+    parquet_name,
+    schema_name,
+    sidecar,
+    sidecar_name,
+    sql_name,
+)
+
+_STATE = "build_state.json"
+
+Report = Callable[[str, str, int], None]
+"""Called with an index, one of `checking`, `building`, `kept`, `done`, and the rows written so far."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be built, decided before anything is read.
+
+    Attributes:
+        out: the release folder.
+    """
+
+    indices: tuple[PinnedIndex, ...]
+    idc_version: int
+    release_version: str
+    out: Path
+
+    @property
+    def incomplete(self) -> Path:
+        """Where the release is made, until it is whole."""
+        return self.out.with_name(f"{self.out.name}.incomplete")
+
+    @property
+    def replaced(self) -> Path:
+        """Where a release that is replaced waits, while the new one is moved into place."""
+        return self.out.with_name(f"{self.out.name}.replaced")
+
+
+def plan_build(
+    catalog: Catalog, names: Iterable[str], idc_version: int, release_version: str, out: Path, force: bool = False
+) -> Plan:
+    """Decide what to build.
+
+    Args:
+        names: of indices; all of the catalog when there are none.
+        force: whether a release that is at `out` may be replaced.
+
+    Raises:
+        UsageError: an unknown index, a malformed version, a target that may not be replaced.
+        IndexerError: an index that the release cannot have.
+    """
+    if idc_version < 1:
+        raise UsageError(f"--idc-version {idc_version}: the first IDC release is 1")
+    check_version(release_version, idc_version)
+    out = out.absolute()
+    if out.exists() or out.is_symlink():
+        if not out.is_dir():
+            raise UsageError(f"{out}: exists and is not a folder")
+        if any(out.iterdir()):
+            if not (out / MANIFEST).is_file():
+                raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
+            if not force:
+                raise UsageError(
+                    f"{out}: holds a release already", "Choose another folder, or replace it with --force."
+                )
+    indices = tuple(index.at(idc_version) for index in catalog.select(names))
+    return Plan(indices, idc_version, release_version, out)
+
+
+def build(plan: Plan, engine: Engine, report: Report = lambda *_: None) -> Release:
+    """Build a release.
+
+    Returns:
+        The release, in its place.
+
+    Raises:
+        IndexerError: whatever stands in the way; the target is as it was before.
+    """
+    with files.naming(plan.incomplete):
+        plan.incomplete.mkdir(parents=True, exist_ok=True)
+    with _alone(plan), files.naming(plan.incomplete):
+        report("", "checking", 0)
+        engine.prepare(plan.indices)
+        state = _State(plan.incomplete)
+        entries = []
+        for index in plan.indices:
+            key = _key(plan, engine, index)
+            entry = state.kept(index.name, key)
+            if entry is None:
+                entry = _build_index(plan, engine, index, report)
+                state.add(key, entry)
+                report(index.name, "done", entry.rows)
+            else:
+                report(index.name, "kept", entry.rows)
+            entries.append(entry)
+        about = {
+            "toolkit": {"name": "idc-indexer", "version": idc_indexer.__version__},
+            "writer": {"name": "pyarrow", "version": pa.__version__},
+            **engine.describe(),
+        }
+        release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, tuple(entries))
+        files.write(plan.incomplete / MANIFEST, release.manifest())
+        state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
+        _move_into_place(plan)
+    return Release.open(plan.out)
+
+
+def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, report: Report) -> IndexEntry:
+    """Write the files of one index: the Parquet, its sidecar, the schema, the query."""
+
+    def counted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for batch in batches:
+            yield batch
+            rows += batch.num_rows
+            report(index.name, "building", rows)
+
+    report(index.name, "building", 0)
+    parquet = parquet_name(index.name)
+    with engine.rows(index) as batches:
+        written = write_parquet(
+            counted(batches),
+            index.schema.columns,
+            plan.incomplete / parquet,
+            version=plan.release_version,
+            where=index.name,
+        )
+    if not written.rows:
+        raise IndexerError(f"{index.name}: the query returned no rows", "An empty index is never published.")
+    entries = [FileEntry(parquet, written.bytes, written.sha256, written.rows)]
+    for name, content in {
+        sidecar_name(parquet): sidecar(written.sha256, parquet),
+        schema_name(index.name): documents.dump(index.schema.to_document(), "artifact"),
+        sql_name(index.name): index.statement.text.encode(),
+    }.items():
+        files.write(plan.incomplete / name, content)
+        entries.append(FileEntry(name, len(content), hashlib.sha256(content).hexdigest()))
+    _, _, schema, query = entries
+    return IndexEntry(index.name, written.rows, query.sha256, schema.sha256, tuple(entries))
+
+
+def _key(plan: Plan, engine: Engine, index: PinnedIndex) -> str:
+    """A digest of everything that the files of an index come from."""
+    inputs = [
+        plan.release_version,
+        index.statement.text,
+        index.schema.to_document(),
+        engine.fingerprint(index),
+        idc_indexer.__version__,
+        pa.__version__,
+    ]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+class _State:
+    """What an unfinished build has done, kept in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / _STATE
+        try:
+            self._done: dict[str, Any] = documents.load(self._path, "build_state")
+        except IndexerError:
+            # None yet, or of another version of the toolkit: start clean.
+            self._done = {}
+
+    def kept(self, name: str, key: str) -> IndexEntry | None:
+        """The entry of an index that is done, unchanged, and whole on disk."""
+        done = self._done.get(name)
+        if done is None or done["key"] != key:
+            return None
+        entry = IndexEntry.from_document(done["entry"])
+        whole = all(
+            (path := self._folder / file.name).is_file() and files.sha256(path) == file.sha256 for file in entry.files
+        )
+        return entry if whole else None
+
+    def add(self, key: str, entry: IndexEntry) -> None:
+        """Remember an index as done."""
+        self._done[entry.name] = {"key": key, "entry": entry.to_document()}
+        files.write(self._path, documents.dump(self._done, "build_state"))
+
+    def remove_all_but(self, names: set[str]) -> None:
+        """Leave in the folder only what belongs to the release."""
+        for path in self._folder.iterdir():
+            if path.name not in names:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Keep a second build out of the same target. The system drops the lock of a process that dies."""
+    path = plan.out.with_name(f"{plan.out.name}.lock")
+    try:
+        with filelock.FileLock(path, timeout=0):
+            yield
+            path.unlink(missing_ok=True)
+    except filelock.Timeout as error:
+        raise IndexerError(
+            f"{plan.out}: another build is writing there", "Wait for it, or choose another --out."
+        ) from error
+
+
+def _move_into_place(plan: Plan) -> None:
+    """Put the finished release where it belongs; an older one stays whole until it is replaced."""
+    if plan.out.exists():
+        if plan.replaced.exists():
+            shutil.rmtree(plan.replaced)
+        plan.out.rename(plan.replaced)
+    plan.incomplete.rename(plan.out)
+    if plan.replaced.exists():
+        shutil.rmtree(plan.replaced)

@@ -1,0 +1,302 @@
+"""The command line: options, output, exit codes. A command parses, calls the library, prints.
+
+Exit codes: 0 done, 1 could not, 2 usage, 3 a check ran and found problems. Results go to stdout,
+everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import platformdirs
+
+import idc_indexer
+from idc_indexer.errors import IndexerError, UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PUBLIC_EXPORT = "s3://idc-open-metadata/bigquery_export"
+FOUND_PROBLEMS = 3
+
+
+class _Failure(click.ClickException):
+    """A library error as click shows it."""
+
+    def __init__(self, error: IndexerError) -> None:
+        super().__init__(str(error))
+        self.exit_code = 2 if isinstance(error, UsageError) else 1  # type: ignore[misc]  # click means it to be set
+
+
+class _Commands(click.Group):
+    """The one place where the library's errors become messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IndexerError as error:
+            if ctx.params.get("verbose"):
+                traceback.print_exc()
+            raise _Failure(error) from error
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "IDC_INDEXER",
+        "max_content_width": 100,
+    },
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show a traceback when something goes wrong.")
+@click.version_option(idc_indexer.__version__)
+def main(verbose: bool) -> None:
+    """Build and check the indices of NCI Imaging Data Commons."""
+
+
+def _catalog_options(command: Command) -> Command:
+    for name in ("schemas", "queries"):
+        command = click.option(
+            f"--{name}",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            show_envvar=True,
+            help=f"Folder with {name} of indices of your own; may be repeated.",
+        )(command)
+    return command
+
+
+def _json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def _engine_option(command: Command) -> Command:
+    return click.option(
+        "--engine",
+        type=click.Choice(["duckdb", "bigquery"]),
+        default="duckdb",
+        show_default=True,
+        show_envvar=True,
+        help="Where the queries run.",
+    )(command)
+
+
+@main.command("list")
+@_catalog_options
+@_json_option
+def list_indices(queries: tuple[Path, ...], schemas: tuple[Path, ...], as_json: bool) -> None:
+    """List the indices: what their rows are, key, columns.
+
+    \b
+    Example:
+      idc-indexer list
+    """
+    from idc_indexer.catalog import Catalog
+
+    indices = Catalog(queries, schemas).select()
+    if as_json:
+        _print_json({index.name: index.schema.to_document() for index in indices})
+        return
+    for index in indices:
+        schema = index.schema
+        where = "in the wheel" if schema.in_wheel else "beside the wheel"
+        click.echo(f"{index.name}: {len(schema.columns)} columns, key {', '.join(schema.primary_key)}, {where}")
+        click.echo(textwrap.indent(textwrap.fill(schema.description, 96), "    "))
+
+
+@main.command()
+@click.argument("index")
+@_engine_option
+@click.option("--idc-version", type=int, default=0, help="IDC release; the newest, not pinned, when not given.")
+@_catalog_options
+@_json_option
+def explain(
+    index: str, engine: str, idc_version: int, queries: tuple[Path, ...], schemas: tuple[Path, ...], as_json: bool
+) -> None:
+    """Print the SQL of INDEX as it will run, and the columns that it reads.
+
+    \b
+    Example:
+      idc-indexer explain collections_index --engine bigquery --idc-version 25
+    """
+    from idc_indexer.catalog import Catalog
+    from idc_indexer.sql import to_duckdb
+
+    (chosen,) = Catalog(queries, schemas).select([index])
+    pinned = chosen.at(idc_version)
+    statements = [pinned.statement.text]
+    if engine == "duckdb":
+        translation = to_duckdb(pinned.statement, pinned.where)
+        statements = [reduction.sql for reduction in translation.reductions] + [translation.sql]
+    reads: dict[str, list[str]] = {}
+    for leaf in sorted(pinned.statement.leaves, key=lambda leaf: (leaf.table, leaf.path)):
+        reads.setdefault(str(leaf.table), []).append(leaf.path)
+    if as_json:
+        _print_json({"index": index, "engine": engine, "sql": statements, "reads": reads})
+        return
+    click.echo(";\n\n".join(statement.strip() for statement in statements))
+    for table, columns in reads.items():
+        click.echo(f"-- reads {table}:")
+        click.echo(textwrap.fill(", ".join(columns), 96, initial_indent="--   ", subsequent_indent="--   "))
+
+
+@main.command()
+@click.argument("indices", nargs=-1, metavar="[INDEX]...")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder that becomes the release.")
+@click.option("--idc-version", type=int, required=True, help="IDC release to build the indices of, such as 25.")
+@click.option("--release-version", required=True, help="Version of the data release, such as 25.0.5.")
+@_engine_option
+@click.option(
+    "--source",
+    default=PUBLIC_EXPORT,
+    show_default=True,
+    show_envvar=True,
+    help="Export to build from: a folder that holds idc_vNN/<table>/*.parquet, or «sample».",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default=lambda: platformdirs.user_cache_path("idc-indexer"),
+    show_default="the user's cache folder",
+    show_envvar=True,
+    help="Folder for what later builds use again.",
+)
+@click.option("--memory-limit", default="4GB", show_default=True, help="Memory that queries may take.")
+@click.option("--threads", type=click.IntRange(1), help="Threads that queries use; one per processor when not given.")
+@click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="PATH",
+    help="Shard not to read, such as idc_v25/dicom_all/000000005000.parquet; may be repeated.",
+)
+@click.option(
+    "--batch-hours",
+    type=click.FloatRange(0),
+    default=6.0,
+    show_default=True,
+    help="How far apart in time the shards of one table may be.",
+)
+@click.option("--force", is_flag=True, help="Replace the release that is at --out.")
+@_catalog_options
+@_json_option
+def build(
+    indices: tuple[str, ...],
+    out: Path,
+    idc_version: int,
+    release_version: str,
+    engine: str,
+    source: str,
+    cache_dir: Path,
+    memory_limit: str,
+    threads: int | None,
+    leave_out: tuple[str, ...],
+    batch_hours: float,
+    force: bool,
+    queries: tuple[Path, ...],
+    schemas: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Build a release: the named indices, or all of them.
+
+    An interrupted build goes on where it was when the same command is run again.
+
+    \b
+    Example:
+      idc-indexer build --source sample --idc-version 25 --release-version 25.0.0 --out release
+    """
+    if engine == "bigquery":
+        raise UsageError("--engine bigquery is not there yet", "Use --engine duckdb.")
+    from idc_indexer.build import build as run
+    from idc_indexer.build import plan_build
+    from idc_indexer.catalog import Catalog
+    from idc_indexer.engines.duckdb import DuckDBEngine
+    from idc_indexer.exports import open_export
+
+    plan = plan_build(Catalog(queries, schemas), indices, idc_version, release_version, out, force)
+    export = open_export(source, leave_out, timedelta(hours=batch_hours))
+    duck = DuckDBEngine(export, cache_dir, plan.incomplete / "spill", threads, memory_limit)
+    with _progress() as report:
+        release = run(plan, duck, report)
+    if as_json:
+        _print_json(json.loads(release.manifest()))
+        return
+    for entry in release.indices:
+        parquet = entry.files[0]
+        click.echo(f"{parquet.name}: {entry.rows:,} rows, {parquet.bytes:,} bytes, sha256 {parquet.sha256}")
+
+
+@main.command()
+@click.argument("release", type=click.Path(path_type=Path), metavar="DIR")
+@_json_option
+def verify(release: Path, as_json: bool) -> None:
+    """Check everything that the release in DIR promises.
+
+    Prints one line for each problem and exits with 3 when there are any.
+
+    \b
+    Example:
+      idc-indexer verify release
+    """
+    from idc_indexer.verify import verify as run
+
+    problems = run(release)
+    if as_json:
+        _print_json({"problems": [vars(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            click.echo(str(problem))
+        if not problems:
+            click.echo(f"{release}: whole")
+    if problems:
+        raise SystemExit(FOUND_PROBLEMS)
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _progress() -> AbstractContextManager[Callable[[str, str, int], None]]:
+    """Progress on stderr: a live line on a terminal, one plain line a step elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+
+        def plain(index: str, step: str, rows: int) -> None:
+            if step != "building" or not rows:
+                click.echo(_step(index, step, rows), err=True)
+
+        return nullcontext(plain)
+    return _Live(console)
+
+
+def _step(index: str, step: str, rows: int) -> str:
+    return f"{step} {index}".strip() + (f": {rows:,} rows" if rows else "")
+
+
+class _Live:
+    """A spinner with what is going on; finished indices stay above it."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._status = console.status("starting")
+
+    def __enter__(self) -> Callable[[str, str, int], None]:
+        self._status.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def _report(self, index: str, step: str, rows: int) -> None:
+        if step in ("done", "kept"):
+            self._console.print(_step(index, step, rows), highlight=False)
+        else:
+            self._status.update(_step(index, step, rows))

@@ -1,0 +1,178 @@
+"""The keyless engine: DuckDB over a Parquet export."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from idc_indexer.catalog import PinnedIndex
+from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.exports import Export, TableFacts
+from idc_indexer.files import partial
+from idc_indexer.sources import Table
+from idc_indexer.sql import Leaf, Reduction, Translation, to_duckdb
+from idc_indexer.sql.translate import PAST_ROWS
+
+BATCH_ROWS = 65_536
+
+
+def connect(
+    threads: int | None = None, memory_limit: str | None = None, temporary: Path | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that fetches nothing from the network.
+
+    Args:
+        threads: as many as there are processors when None.
+        memory_limit: such as `4GB`; what does not fit goes to `temporary`.
+
+    Raises:
+        UsageError: when DuckDB does not understand an option.
+    """
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        # Only ORDER BY orders rows here; not keeping any other order lets DuckDB stream.
+        "preserve_insertion_order": False,
+    }
+    if threads:
+        config["threads"] = threads
+    if memory_limit:
+        config["memory_limit"] = memory_limit
+    if temporary:
+        config["temp_directory"] = str(temporary)
+    try:
+        return duckdb.connect(config=config)
+    except duckdb.Error as error:
+        raise UsageError(f"--memory-limit {memory_limit}: {_first_line(error)}", "Write it as 4GB or 800MB.") from error
+
+
+class DuckDBEngine:
+    """Runs queries over an export; results of past releases are kept in the cache."""
+
+    def __init__(
+        self,
+        export: Export,
+        cache: Path,
+        temporary: Path,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+    ) -> None:
+        """Args:
+        cache: folder where the reductions of past releases are kept, for every later build.
+        temporary: folder for what does not fit in memory; the caller removes it.
+        """
+        self._export = export
+        self._cache = cache
+        self._connection = connect(threads, memory_limit, temporary)
+        self._facts: dict[Table, TableFacts] = {}
+        self._translations: dict[str, Translation] = {}
+
+    def describe(self) -> dict[str, Any]:
+        tables = {
+            str(table): {**asdict(facts), "left_out": list(facts.left_out)}
+            for table, facts in sorted(self._facts.items())
+        }
+        return {
+            "engine": {"name": "duckdb", "version": duckdb.__version__},
+            "source": {"kind": self._export.kind, "tables": tables},
+        }
+
+    def fingerprint(self, index: PinnedIndex) -> str:
+        return self._export.fingerprint({leaf.table for leaf in index.statement.leaves})
+
+    def prepare(self, indices: Sequence[PinnedIndex]) -> None:
+        leaves: list[Leaf] = []
+        for index in indices:
+            translation = to_duckdb(index.statement, index.where)
+            self._translations[index.name] = translation
+            kept = {
+                reduction.release for reduction in translation.reductions if self._reduced(index, reduction).exists()
+            }
+            leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in kept]
+        facts = self._export.check(leaves)
+        # Past releases are read once, then kept: a manifest that listed them would tell first builds from later ones.
+        self._facts = {table: facts[table] for table in facts if table.release == indices[0].release}
+
+    @contextmanager
+    def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
+        translation = self._translations[index.name]
+        tables = {leaf.table for leaf in index.statement.leaves}
+        with self._explaining(index.name, tables), self._connection.cursor() as cursor:
+            past = {reduction.release for reduction in translation.reductions}
+            self._view(cursor, [leaf for leaf in index.statement.leaves if leaf.table.release not in past])
+            if past:
+                files = [str(self._reduce(index, reduction)) for reduction in translation.reductions]
+                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM read_parquet({_list(files)})')
+            yield iter(cursor.sql(translation.sql).to_arrow_reader(BATCH_ROWS))
+
+    def _view(self, cursor: duckdb.DuckDBPyConnection, leaves: Sequence[Leaf]) -> None:
+        """Make the tables known, with the columns that are read, in the types that BigQuery has them in."""
+        columns: dict[Table, dict[str, str]] = {}
+        for leaf in leaves:
+            name = leaf.fields[0].name
+            # BigQuery stores an empty array for NULL; an export may hold either.
+            value = f'COALESCE("{name}", [])' if leaf.fields[0].mode == "REPEATED" else f'"{name}"'
+            columns.setdefault(leaf.table, {})[name] = f'{value} AS "{name}"'
+        for table, selected in columns.items():
+            paths = _list(self._export.stage(table))
+            cursor.execute(
+                f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} '
+                f"FROM read_parquet({paths}, hive_partitioning=false)"
+            )
+
+    def _reduced(self, index: PinnedIndex, reduction: Reduction) -> Path:
+        """Where the reduction of a past release is kept: by its SQL and by what it reads."""
+        tables = {leaf.table for leaf in _of_release(index, reduction.release)}
+        key = hashlib.sha256(f"{reduction.sql}\n{self._export.fingerprint(tables)}".encode()).hexdigest()
+        return self._cache / "reductions" / f"{index.name}-v{reduction.release}-{key[:32]}.parquet"
+
+    def _reduce(self, index: PinnedIndex, reduction: Reduction) -> Path:
+        path = self._reduced(index, reduction)
+        if not path.exists():
+            with self._connection.cursor() as cursor:
+                self._view(cursor, _of_release(index, reduction.release))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with partial(path) as temporary:
+                    cursor.execute(
+                        f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
+                    )
+        return path
+
+    @contextmanager
+    def _explaining(self, name: str, tables: set[Table]) -> Iterator[None]:
+        """Turn what DuckDB says into a message for the user."""
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
+            raise IndexerError(f"{name}: {_first_line(error)}", "Raise --memory-limit or lower --threads.") from error
+        except (duckdb.Error, pa.ArrowException) as error:
+            if shard := self._export.broken(tables):
+                raise IndexerError(
+                    f"{name}: {shard} is damaged: {_first_line(error)}", "Fetch that shard again."
+                ) from error
+            raise IndexerError(f"{name}: {_first_line(error)}") from error
+
+
+def _of_release(index: PinnedIndex, release: int) -> list[Leaf]:
+    return [leaf for leaf in index.statement.leaves if leaf.table.release == release]
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _list(paths: Sequence[str]) -> str:
+    return "[" + ", ".join(map(_quote, paths)) + "]"
+
+
+def _first_line(error: Exception) -> str:
+    """What happened, without DuckDB's prefix and without the statement it repeats below."""
+    line = str(error).split("\n", 1)[0]
+    return line.removeprefix("Invalid Input Error: ")

@@ -1,0 +1,65 @@
+"""Files appear whole or not at all, and are known by their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from idc_indexer.errors import IndexerError
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what the system says about a file into a message that names it.
+
+    pyarrow and DuckDB raise OSError without a file name, so the caller says which one it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise IndexerError(f"{path}: {reason}", "Check that the folder exists, is writable and has room.") from error
+
+
+@contextmanager
+def partial(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, for another program to write; it replaces `path` at the end.
+
+    Raises:
+        IndexerError: when it cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with naming(path):
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which replaces `path` at the end; as `partial` otherwise."""
+    with partial(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a small file, atomically."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with naming(path), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""A release: a flat folder of Parquet, schemas, SQL and sidecars, and the manifest that lists them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from idc_indexer import documents
+from idc_indexer.errors import IndexerError, UsageError
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+# PEP 440 without epochs and local versions: what PyPI takes, and what is safe in paths and URLs.
+_VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?")
+
+
+def check_version(release_version: str, idc_version: int) -> None:
+    """Check the version of a data release.
+
+    Raises:
+        UsageError: not X.Y.Z (with a PEP 440 suffix), or X is not the IDC release, which is what
+            readers take it for.
+    """
+    if not _VERSION.fullmatch(release_version):
+        raise UsageError(
+            f"release version {release_version!r} is not of the form X.Y.Z",
+            f"Write it like {idc_version}.0.0 or {idc_version}.1.0rc1.",
+        )
+    if int(release_version.split(".", 1)[0]) != idc_version:
+        raise UsageError(
+            f"release version {release_version} does not begin with the IDC release, {idc_version}",
+            "The first number of a release version says which IDC release is in it.",
+        )
+
+
+def parquet_name(index: str) -> str:
+    """File name of an index's Parquet."""
+    return f"{index}.parquet"
+
+
+def sidecar_name(file: str) -> str:
+    """File name of a sidecar."""
+    return f"{file}.sha256"
+
+
+def schema_name(index: str) -> str:
+    """File name of an index's schema."""
+    return f"{index}_schema.json"
+
+
+def sql_name(index: str) -> str:
+    """File name of an index's query."""
+    return f"{index}.sql"
+
+
+def sidecar(sha256: str, file: str) -> bytes:
+    """The line that `sha256sum -c` reads."""
+    return f"{sha256}  {file}\n".encode()
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file as the manifest lists it. `rows` only of Parquet."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """Its entry in the manifest."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """An index as the manifest lists it.
+
+    Attributes:
+        query_sha256, schema_sha256: digests of its `.sql` and `_schema.json`.
+        files: the Parquet, its sidecar, the schema and the query.
+    """
+
+    name: str
+    rows: int
+    query_sha256: str
+    schema_sha256: str
+    files: tuple[FileEntry, ...]
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> IndexEntry:
+        """The entry of a (valid) manifest."""
+        return cls(**{**document, "files": tuple(FileEntry(**file) for file in document["files"])})
+
+    def to_document(self) -> dict[str, Any]:
+        """Its entry in the manifest."""
+        return {**vars(self), "files": [file.to_document() for file in self.files]}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release folder and what its manifest says.
+
+    Attributes:
+        about: toolkit, writer, engine and source: how the release came to be.
+    """
+
+    path: Path
+    idc_version: int
+    release_version: str
+    about: Mapping[str, Any]
+    indices: tuple[IndexEntry, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> Release:
+        """Read the manifest of a release.
+
+        Raises:
+            IndexerError: no release is there, or its manifest is malformed.
+        """
+        if not (path / MANIFEST).is_file():
+            raise IndexerError(f"{path}: not a release: it has no {MANIFEST}", "Give a folder that `build` made.")
+        document = documents.load(path / MANIFEST, "manifest")
+        entries = tuple(IndexEntry.from_document(entry) for entry in document["indices"])
+        about = {key: document[key] for key in ("toolkit", "writer", "engine", "source")}
+        return cls(path, document["idc_version"], document["release_version"], about, entries)
+
+    def manifest(self) -> bytes:
+        """The manifest: nothing in it depends on the clock or on where the release lies."""
+        document = {
+            "format_version": FORMAT_VERSION,
+            "idc_version": self.idc_version,
+            "release_version": self.release_version,
+            **self.about,
+            "indices": [entry.to_document() for entry in self.indices],
+        }
+        return documents.dump(document, "manifest")
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """Every file the manifest lists."""
+        return [file for entry in self.indices for file in entry.files]

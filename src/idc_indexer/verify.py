@@ -1,0 +1,195 @@
+"""Verify: every promise a release makes, checked on what is on disk.
+
+A release describes itself, so no catalog is needed: what its `_schema.json` files promise is checked
+against its Parquet files, and its manifest against everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from idc_indexer import documents, files
+from idc_indexer.arrow import arrow_schema
+from idc_indexer.catalog import Schema
+from idc_indexer.engines.duckdb import connect
+from idc_indexer.errors import IndexerError
+from idc_indexer.parquet import VERSION_KEY
+from idc_indexer.release import (
+    MANIFEST,
+    IndexEntry,
+    Release,
+    parquet_name,
+    schema_name,
+    sidecar,
+    sidecar_name,
+    sql_name,
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and the file it is wrong in."""
+
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+def verify(path: Path) -> list[Problem]:
+    """Check a release.
+
+    Checked are: the manifest against the files, their sizes and digests, files that nobody lists, sidecars,
+    JSON Schemas, the embedded version, Arrow schemas, row counts, keys (unique, without NULL), order, and
+    references between the indices that are in the release.
+
+    Returns:
+        Every problem found; empty when the release is whole.
+
+    Raises:
+        IndexerError: when there is no release at all.
+    """
+    release = Release.open(path)
+    problems = list(_files(release))
+    damaged = {problem.file for problem in problems}
+    schemas = {}
+    for entry in release.indices:
+        if not damaged & {schema_name(entry.name), parquet_name(entry.name)}:
+            try:
+                document = documents.load(path / schema_name(entry.name), "artifact")
+            except IndexerError as error:
+                problems.append(Problem(schema_name(entry.name), error.message))
+            else:
+                schemas[entry.name] = Schema.from_document(document)
+    with connect() as connection:
+        readable = {}
+        for entry in release.indices:
+            if entry.name in schemas:
+                found = list(_parquet(release, entry, schemas[entry.name]))
+                problems += found
+                if not found:
+                    readable[entry.name] = schemas[entry.name]
+        for name in readable:
+            connection.read_parquet(str(path / parquet_name(name)), file_row_number=True).create_view(name)
+        for name, schema in readable.items():
+            problems += (Problem(parquet_name(name), message) for message in _rows(connection, name, schema, readable))
+    return problems
+
+
+def _files(release: Release) -> Iterator[Problem]:
+    """The manifest against the folder."""
+    listed = {MANIFEST}
+    for entry in release.indices:
+        parquet = parquet_name(entry.name)
+        promised = {parquet, sidecar_name(parquet), schema_name(entry.name), sql_name(entry.name)}
+        if promised != {file.name for file in entry.files}:
+            yield Problem(MANIFEST, f"index {entry.name} lists {sorted(f.name for f in entry.files)}")
+            continue
+        digests = {file.name: file.sha256 for file in entry.files}
+        if entry.query_sha256 != digests[sql_name(entry.name)]:
+            yield Problem(MANIFEST, f"the query of {entry.name} has two digests")
+        if entry.schema_sha256 != digests[schema_name(entry.name)]:
+            yield Problem(MANIFEST, f"the schema of {entry.name} has two digests")
+    for file in release.files:
+        listed.add(file.name)
+        path = release.path / file.name
+        if not path.is_file():
+            yield Problem(file.name, "is missing")
+        elif path.stat().st_size != file.bytes:
+            yield Problem(file.name, f"has {path.stat().st_size} bytes, in the manifest {file.bytes}")
+        elif (digest := files.sha256(path)) != file.sha256:
+            yield Problem(file.name, f"has SHA-256 {digest}, in the manifest {file.sha256}")
+        if file.name.endswith(".parquet"):
+            beside = release.path / sidecar_name(file.name)
+            if beside.is_file() and beside.read_bytes() != sidecar(file.sha256, file.name):
+                yield Problem(beside.name, "does not hold the digest that the manifest has")
+    for path in sorted(release.path.iterdir()):
+        if path.name not in listed:
+            yield Problem(path.name, "is not in the manifest")
+
+
+def _parquet(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[Problem]:
+    """What the footer of a Parquet file says."""
+    name = parquet_name(entry.name)
+    try:
+        footer = pq.read_metadata(release.path / name)
+    except pa.ArrowException as error:
+        yield Problem(name, f"is not Parquet: {error}")
+        return
+    version = (footer.metadata or {}).get(VERSION_KEY, b"").decode(errors="replace")
+    if version != release.release_version:
+        yield Problem(name, f"carries version {version!r}, the release is {release.release_version}")
+    present, promised = footer.schema.to_arrow_schema(), arrow_schema(schema.columns)
+    if not present.equals(promised):
+        different = [f"{a} instead of {b}" for a, b in zip(present, promised, strict=False) if not a.equals(b)]
+        counts = f"{len(present)} columns instead of {len(promised)}"
+        yield Problem(name, f"has other columns than {schema_name(entry.name)}: {', '.join(different) or counts}")
+    if footer.num_rows != entry.rows:
+        yield Problem(name, f"has {footer.num_rows} rows, in the manifest {entry.rows}")
+    if not footer.num_rows:
+        yield Problem(name, "is empty")
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, name: str, schema: Schema, others: dict[str, Schema]) -> Iterator[str]:
+    """What the rows of an index must obey."""
+
+    def first(sql: str) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = connection.execute(sql).fetchone()
+        return row
+
+    key = _columns(schema.primary_key)
+    for column in schema.primary_key:
+        nulls = first(f'SELECT count(*) FROM {name} WHERE "{column}" IS NULL')
+        if nulls and nulls[0]:
+            yield f"{column} is part of the key and is NULL in {nulls[0]} rows"
+    twice = first(
+        f"SELECT count(*) OVER (), {key} FROM {name} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 1"
+    )
+    if twice:
+        yield f"{twice[0]} keys are there more than once, such as {_values(twice[1:])}"
+    order = ", ".join(f'"{c.removesuffix(" DESC")}"{_direction(c)}' for c in schema.order)
+    astray = first(
+        f"SELECT row + 1, {key} FROM (SELECT {key}, file_row_number AS row, "
+        f"row_number() OVER (ORDER BY {order}) - 1 AS place FROM {name}) WHERE row <> place ORDER BY row LIMIT 1"
+    )
+    if astray and not twice:
+        yield f"is not in the order {', '.join(schema.order)}: first at row {astray[0]}, {_values(astray[1:])}"
+    for reference in schema.references:
+        if reference.index not in others:
+            continue
+        columns = _columns(reference.columns)
+        pairs = zip(reference.columns, reference.to, strict=True)
+        joined = " AND ".join(f'{reference.index}."{to}" = {name}."{column}"' for column, to in pairs)
+        given = " AND ".join(f'"{column}" IS NOT NULL' for column in reference.columns)
+        missing = connection.execute(
+            f"SELECT count(*) OVER (), {columns} FROM {name} WHERE {given} "
+            f'AND NOT list_contains(?, "{reference.columns[0]}"::VARCHAR) '
+            f"AND NOT EXISTS (SELECT 1 FROM {reference.index} WHERE {joined}) ORDER BY {columns} LIMIT 1",
+            [list(reference.unless)],
+        ).fetchone()
+        if missing:
+            yield (
+                f"{', '.join(reference.columns)} of {missing[0]} rows is not in {reference.index}, "
+                f"such as {_values(missing[1:])}"
+            )
+
+
+def _columns(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _direction(term: str) -> str:
+    # GoogleSQL's default: NULLs first when ascending, last when descending
+    return " DESC NULLS LAST" if term.endswith(" DESC") else " ASC NULLS FIRST"
+
+
+def _values(row: Sequence[Any]) -> str:
+    return ", ".join(map(str, row))
