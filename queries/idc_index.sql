@@ -7,60 +7,67 @@ WITH
   -- Each series once for every combination of the attributes that its instances may differ in: few
   -- more rows than series, where dicom_all has 58 million.
   variants AS (
-    SELECT
+    SELECT DISTINCT
       SeriesInstanceUID,
       TransferSyntaxUID,
-      -- Short forms of the names in PS3.6; the ones IDC has come first, by frequency.
-      CASE TransferSyntaxUID
-        WHEN '1.2.840.10008.1.2.1' THEN 'Explicit VR Little Endian'
-        WHEN '1.2.840.10008.1.2' THEN 'Implicit VR Little Endian'
-        WHEN '1.2.840.10008.1.2.4.50' THEN 'JPEG Baseline'
-        WHEN '1.2.840.10008.1.2.4.90' THEN 'JPEG 2000 Lossless'
-        WHEN '1.2.840.10008.1.2.4.91' THEN 'JPEG 2000'
-        WHEN '1.2.840.10008.1.2.4.70' THEN 'JPEG Lossless'
-        WHEN '1.2.840.10008.1.2.2' THEN 'Explicit VR Big Endian'
-        WHEN '1.2.840.10008.1.2.4.51' THEN 'JPEG Extended'
-        WHEN '1.2.840.10008.1.2.1.99' THEN 'Deflated Explicit VR Little Endian'
-        WHEN '1.2.840.10008.1.2.4.80' THEN 'JPEG-LS Lossless'
-        WHEN '1.2.840.10008.1.2.1.98' THEN 'Encapsulated Uncompressed Explicit VR Little Endian'
-        WHEN '1.2.840.10008.1.2.4.57' THEN 'JPEG Lossless (Process 14)'
-        WHEN '1.2.840.10008.1.2.4.81' THEN 'JPEG-LS Near-Lossless'
-        WHEN '1.2.840.10008.1.2.4.92' THEN 'JPEG 2000 Part 2 Lossless'
-        WHEN '1.2.840.10008.1.2.4.93' THEN 'JPEG 2000 Part 2'
-        WHEN '1.2.840.10008.1.2.4.201' THEN 'High-Throughput JPEG 2000 Lossless'
-        WHEN '1.2.840.10008.1.2.4.202' THEN 'High-Throughput JPEG 2000 RPCL Lossless'
-        WHEN '1.2.840.10008.1.2.4.203' THEN 'High-Throughput JPEG 2000'
-        WHEN '1.2.840.10008.1.2.5' THEN 'RLE Lossless'
-        WHEN '1.2.840.10008.1.2.4.100' THEN 'MPEG2 Main Profile / Main Level'
-        WHEN '1.2.840.10008.1.2.4.101' THEN 'MPEG2 Main Profile / High Level'
-        WHEN '1.2.840.10008.1.2.4.102' THEN 'MPEG-4 AVC/H.264 High Profile / Level 4.1'
-        WHEN '1.2.840.10008.1.2.4.103' THEN 'MPEG-4 AVC/H.264 BD-compatible High Profile / Level 4.1'
-        WHEN '1.2.840.10008.1.2.4.107' THEN 'HEVC/H.265 Main Profile / Level 5.1'
-        WHEN '1.2.840.10008.1.2.4.108' THEN 'HEVC/H.265 Main 10 Profile / Level 5.1'
-        ELSE IF(
-          TransferSyntaxUID IS NULL,
-          NULL,
-          ERROR(CONCAT('idc_index has no name for TransferSyntaxUID ', TransferSyntaxUID))
-        )
-      END AS transfer_syntax_name,
       PhotometricInterpretation,
-      CAST(PixelRepresentation AS STRING) AS PixelRepresentation
-    FROM (
-      SELECT DISTINCT SeriesInstanceUID, TransferSyntaxUID, PhotometricInterpretation, PixelRepresentation
-      FROM `bigquery-public-data.idc_current.dicom_all`
-    )
+      PixelRepresentation
+    FROM `bigquery-public-data.idc_current.dicom_all`
   ),
 
   lists AS (
     SELECT
       SeriesInstanceUID,
       STRING_AGG(DISTINCT TransferSyntaxUID, ',' ORDER BY TransferSyntaxUID) AS TransferSyntaxUID,
-      STRING_AGG(DISTINCT transfer_syntax_name, ',' ORDER BY transfer_syntax_name) AS transfer_syntax_name,
       STRING_AGG(DISTINCT PhotometricInterpretation, ',' ORDER BY PhotometricInterpretation)
         AS PhotometricInterpretation,
-      STRING_AGG(DISTINCT PixelRepresentation, ',' ORDER BY PixelRepresentation) AS PixelRepresentation
+      STRING_AGG(DISTINCT CAST(PixelRepresentation AS STRING), ',' ORDER BY CAST(PixelRepresentation AS STRING))
+        AS PixelRepresentation
     FROM variants
     GROUP BY SeriesInstanceUID
+  ),
+
+  -- Names for the few lists of transfer syntaxes that there are, not for a million series.
+  transfer_syntaxes AS (
+    SELECT
+      TransferSyntaxUID,
+      STRING_AGG(DISTINCT name, ',' ORDER BY name) AS transfer_syntax_name
+    FROM (
+      SELECT
+        listed.TransferSyntaxUID,
+        -- Short forms of the names in PS3.6; the ones IDC has come first, by frequency.
+        CASE uid
+          WHEN '1.2.840.10008.1.2.1' THEN 'Explicit VR Little Endian'
+          WHEN '1.2.840.10008.1.2' THEN 'Implicit VR Little Endian'
+          WHEN '1.2.840.10008.1.2.4.50' THEN 'JPEG Baseline'
+          WHEN '1.2.840.10008.1.2.4.90' THEN 'JPEG 2000 Lossless'
+          WHEN '1.2.840.10008.1.2.4.91' THEN 'JPEG 2000'
+          WHEN '1.2.840.10008.1.2.4.70' THEN 'JPEG Lossless'
+          WHEN '1.2.840.10008.1.2.2' THEN 'Explicit VR Big Endian'
+          WHEN '1.2.840.10008.1.2.4.51' THEN 'JPEG Extended'
+          WHEN '1.2.840.10008.1.2.1.99' THEN 'Deflated Explicit VR Little Endian'
+          WHEN '1.2.840.10008.1.2.4.80' THEN 'JPEG-LS Lossless'
+          WHEN '1.2.840.10008.1.2.1.98' THEN 'Encapsulated Uncompressed Explicit VR Little Endian'
+          WHEN '1.2.840.10008.1.2.4.57' THEN 'JPEG Lossless (Process 14)'
+          WHEN '1.2.840.10008.1.2.4.81' THEN 'JPEG-LS Near-Lossless'
+          WHEN '1.2.840.10008.1.2.4.92' THEN 'JPEG 2000 Part 2 Lossless'
+          WHEN '1.2.840.10008.1.2.4.93' THEN 'JPEG 2000 Part 2'
+          WHEN '1.2.840.10008.1.2.4.201' THEN 'High-Throughput JPEG 2000 Lossless'
+          WHEN '1.2.840.10008.1.2.4.202' THEN 'High-Throughput JPEG 2000 RPCL Lossless'
+          WHEN '1.2.840.10008.1.2.4.203' THEN 'High-Throughput JPEG 2000'
+          WHEN '1.2.840.10008.1.2.5' THEN 'RLE Lossless'
+          WHEN '1.2.840.10008.1.2.4.100' THEN 'MPEG2 Main Profile / Main Level'
+          WHEN '1.2.840.10008.1.2.4.101' THEN 'MPEG2 Main Profile / High Level'
+          WHEN '1.2.840.10008.1.2.4.102' THEN 'MPEG-4 AVC/H.264 High Profile / Level 4.1'
+          WHEN '1.2.840.10008.1.2.4.103' THEN 'MPEG-4 AVC/H.264 BD-compatible High Profile / Level 4.1'
+          WHEN '1.2.840.10008.1.2.4.107' THEN 'HEVC/H.265 Main Profile / Level 5.1'
+          WHEN '1.2.840.10008.1.2.4.108' THEN 'HEVC/H.265 Main 10 Profile / Level 5.1'
+          ELSE ERROR(CONCAT('idc_index has no name for TransferSyntaxUID ', uid))
+        END AS name
+      FROM (SELECT DISTINCT TransferSyntaxUID FROM lists) AS listed
+      CROSS JOIN UNNEST(SPLIT(listed.TransferSyntaxUID, ',')) AS uid
+    )
+    GROUP BY TransferSyntaxUID
   ),
 
   series AS (
@@ -312,7 +319,7 @@ SELECT
     )
   END AS sop_class_name,
   lists.TransferSyntaxUID,
-  lists.transfer_syntax_name,
+  transfer_syntaxes.transfer_syntax_name,
   lists.PhotometricInterpretation,
   lists.PixelRepresentation,
   series.Manufacturer,
@@ -330,6 +337,7 @@ SELECT
   series.bytes / 1000000 AS series_size_MB
 FROM series
 LEFT JOIN lists ON lists.SeriesInstanceUID = series.SeriesInstanceUID
+LEFT JOIN transfer_syntaxes ON transfer_syntaxes.TransferSyntaxUID = lists.TransferSyntaxUID
 LEFT JOIN curated ON curated.SeriesInstanceUID = series.SeriesInstanceUID
 LEFT JOIN history ON history.SeriesInstanceUID = series.SeriesInstanceUID
 ORDER BY collection_id, PatientID, StudyInstanceUID, SeriesInstanceUID
