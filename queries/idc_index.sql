@@ -70,29 +70,38 @@ WITH
     GROUP BY TransferSyntaxUID
   ),
 
-  series AS (
+  -- Two tables of groups, not one of twice the width, which does not fit in 4 GB of memory: with that limit, all of
+  -- the build took 48 s that way and takes 37 s this way (58.8 million rows, 2 threads, the machine not quiet).
+  studies AS (
     SELECT
       SeriesInstanceUID,
       MIN(collection_id) AS collection_id,
-      MIN(analysis_result_id) AS analysis_result_id,
       MIN(PatientID) AS PatientID,
       MIN(StudyInstanceUID) AS StudyInstanceUID,
+      MIN(NULLIF(PatientAge, '')) AS PatientAge,
       MIN(PatientSex) AS PatientSex,
       MIN(StudyDate) AS StudyDate,
       MIN(StudyDescription) AS StudyDescription,
+      MIN(SeriesDate) AS SeriesDate,
+      MIN(NULLIF(SeriesDescription, '')) AS SeriesDescription,
+      MIN(SeriesNumber) AS SeriesNumber
+    FROM `bigquery-public-data.idc_current.dicom_all`
+    GROUP BY SeriesInstanceUID
+  ),
+
+  series AS (
+    SELECT
+      SeriesInstanceUID,
+      MIN(analysis_result_id) AS analysis_result_id,
+      MIN(Source_DOI) AS source_DOI,
       MIN(Modality) AS Modality,
       MIN(SOPClassUID) AS SOPClassUID,
       MIN(Manufacturer) AS Manufacturer,
       MIN(ManufacturerModelName) AS ManufacturerModelName,
-      MIN(SeriesDate) AS SeriesDate,
-      MIN(SeriesNumber) AS SeriesNumber,
       MIN(license_short_name) AS license_short_name,
       MIN(aws_bucket) AS aws_bucket,
       MIN(crdc_series_uuid) AS crdc_series_uuid,
       MIN(series_aws_url) AS series_aws_url,
-      MIN(Source_DOI) AS source_DOI,
-      MIN(NULLIF(PatientAge, '')) AS PatientAge,
-      MIN(NULLIF(SeriesDescription, '')) AS SeriesDescription,
       COUNT(*) AS instanceCount,
       SUM(instance_size) AS bytes
     FROM `bigquery-public-data.idc_current.dicom_all`
@@ -119,16 +128,16 @@ WITH
   )
 
 SELECT
-  series.collection_id,
+  studies.collection_id,
   series.analysis_result_id,
-  series.PatientID,
+  studies.PatientID,
   series.SeriesInstanceUID,
-  series.StudyInstanceUID,
+  studies.StudyInstanceUID,
   series.source_DOI,
-  series.PatientAge,
-  series.PatientSex,
-  CAST(series.StudyDate AS STRING) AS StudyDate,
-  series.StudyDescription,
+  studies.PatientAge,
+  studies.PatientSex,
+  CAST(studies.StudyDate AS STRING) AS StudyDate,
+  studies.StudyDescription,
   curated.BodyPartExamined,
   series.Modality,
   series.SOPClassUID,
@@ -324,9 +333,9 @@ SELECT
   lists.PixelRepresentation,
   series.Manufacturer,
   series.ManufacturerModelName,
-  CAST(series.SeriesDate AS STRING) AS SeriesDate,
-  series.SeriesDescription,
-  series.SeriesNumber,
+  CAST(studies.SeriesDate AS STRING) AS SeriesDate,
+  studies.SeriesDescription,
+  studies.SeriesNumber,
   series.instanceCount,
   series.license_short_name,
   history.series_init_idc_version,
@@ -336,6 +345,7 @@ SELECT
   CONCAT(series.series_aws_url, '*') AS series_aws_url,
   series.bytes / 1000000 AS series_size_MB
 FROM series
+LEFT JOIN studies ON studies.SeriesInstanceUID = series.SeriesInstanceUID
 LEFT JOIN lists ON lists.SeriesInstanceUID = series.SeriesInstanceUID
 LEFT JOIN transfer_syntaxes ON transfer_syntaxes.TransferSyntaxUID = lists.TransferSyntaxUID
 LEFT JOIN curated ON curated.SeriesInstanceUID = series.SeriesInstanceUID

@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import sys
 
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 VR_TYPES = (
-    {vr: "STRING" for vr in "AE AS CS LO LT SH ST UC UI UR UT DS IS".split()}
-    | {vr: "INTEGER" for vr in "US UL SS SL AT".split()}
+    dict.fromkeys(["AE", "AS", "CS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT", "DS", "IS"], "STRING")
+    | dict.fromkeys(["US", "UL", "SS", "SL", "AT"], "INTEGER")
     | {"FL": "FLOAT", "FD": "FLOAT", "DA": "DATE", "TM": "TIME", "DT": "TIMESTAMP", "SQ": "RECORD"}
 )
 

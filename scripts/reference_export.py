@@ -14,6 +14,8 @@ What is guaranteed:
 * Attributes that the index takes from any one instance have their published value on the first instance; on
   others they can be NULL, and an age or a series description can be empty.
 * Every row of ``prior_versions_index`` is in the past releases of its range and in no other one.
+* The instances of a series are spread over all shards (what is hardest to aggregate), or, when asked for,
+  together in one.
 * The same package and options give the same rows in the same shards, whatever the number of threads.
 * A table appears under its name only when it is complete, and one that is there is never written again.
 
@@ -68,6 +70,7 @@ class Export:
     shards: int
     unread_columns: int
     spelling: int
+    together: bool
     current_in_past: int
     threads: int
 
@@ -181,8 +184,10 @@ def load_series(job: Export, one_in: int) -> None:
         raise ValueError(f"series {longer[0]} has fewer instances than values of a joined list")
 
 
-def instances(table: str, shard: int, shards: int, shift: int = 0) -> str:
+def instances(job: Export, table: str, shard: int, shards: int, shift: int = 0) -> str:
     """SQL for the instances of one shard: the rows of ``table``, repeated, with the instance number ``i``."""
+    if job.together:
+        return f"SELECT *, unnest(range(instanceCount)) AS i FROM {table} WHERE ({shift} + h) % {shards} = {shard}"
     first = f"(({shard} - {shift} - h) % {shards} + {shards}) % {shards}"
     return f"""
         SELECT *, unnest(range({first}, instanceCount, {shards})) AS i
@@ -272,7 +277,7 @@ def write_dicom_all(job: Export) -> None:
             f"""
             SELECT {", ".join(columns)} FROM (
                 SELECT *, md5(crdc_series_uuid || '/' || i)::UUID::VARCHAR AS crdc_instance_uuid
-                FROM ({instances("series", shard, job.shards)})
+                FROM ({instances(job, "series", shard, job.shards)})
             )"""
             for shard in range(job.shards)
         ),
@@ -291,7 +296,7 @@ def write_side_table(job: Export, table: str, columns: Sequence[str], shift: int
         job,
         job.folder(table),
         (
-            f"SELECT {', '.join(columns)} FROM ({instances('side', shard, job.shards, shift)})"
+            f"SELECT {', '.join(columns)} FROM ({instances(job, 'side', shard, job.shards, shift)})"
             for shard in range(job.shards)
         ),
     )
@@ -396,7 +401,7 @@ def write_past_releases(job: Export) -> None:
                     'gs://' || gcs_bucket || '/' || crdc_series_uuid || '/'
                         || md5(crdc_series_uuid || '/' || i)::UUID || '.dcm' AS gcs_url,
                     crdc_series_uuid, {INSTANCE_SIZE} AS instance_size
-                FROM ({instances("release_series", shard, shards)})"""
+                FROM ({instances(job, "release_series", shard, shards)})"""
                 for shard in range(shards)
             ),
         )
@@ -571,6 +576,7 @@ def export(
     shards: int = 8,
     unread_columns: int = 0,
     spelling: int = 25,
+    together: bool = False,
     current_in_past: int = 1000,
     tables: Sequence[str] = tuple(WRITERS),
     threads: int = os.cpu_count() or 1,
@@ -587,7 +593,9 @@ def export(
         # Knowing its statistics, DuckDB 2 makes columns required; those of the source are all nullable.
         con.execute("SET disabled_optimizers = 'statistics_propagation'")
         con.execute(f"SET threads = {threads}")
-        job = Export(con, folder, out, idc_version, shards, unread_columns, spelling, current_in_past, threads)
+        job = Export(
+            con, folder, out, idc_version, shards, unread_columns, spelling, together, current_in_past, threads
+        )
         for table in tables:
             if table == "past_releases":
                 for release in range(1, idc_version):
@@ -618,6 +626,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shards", type=positive, default=8, metavar="S", help="shards per large table (default: 8)")
     parser.add_argument("--unread-columns", type=int, default=0, metavar="U", help="leaf columns to add to dicom_all")
     parser.add_argument("--spelling", type=int, choices=(25, 24, 23), default=25, help="column names of this release")
+    parser.add_argument("--together", action="store_true", help="leave the instances of a series side by side")
     parser.add_argument("--tables", nargs="+", choices=WRITERS, default=list(WRITERS), help="write only these")
     parser.add_argument("--threads", type=positive, default=os.cpu_count() or 1, help="(default: all)")
     options = vars(parser.parse_args(arguments))

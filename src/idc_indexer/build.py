@@ -48,13 +48,15 @@ class Plan:
     """What will be built, decided before anything is read.
 
     Attributes:
-        out: the release folder.
+        out: the release folder, as an absolute path.
+        force: whether a release that is there may be replaced.
     """
 
     indices: tuple[PinnedIndex, ...]
     idc_version: int
     release_version: str
     out: Path
+    force: bool = False
 
     @property
     def incomplete(self) -> Path:
@@ -77,25 +79,14 @@ def plan_build(
         force: whether a release that is at `out` may be replaced.
 
     Raises:
-        UsageError: an unknown index, a malformed version, a target that may not be replaced.
+        UsageError: an unknown index, a malformed version.
         IndexerError: an index that the release cannot have.
     """
     if idc_version < 1:
         raise UsageError(f"--idc-version {idc_version}: the first IDC release is 1")
     check_version(release_version, idc_version)
-    out = out.absolute()
-    if out.exists() or out.is_symlink():
-        if not out.is_dir():
-            raise UsageError(f"{out}: exists and is not a folder")
-        if any(out.iterdir()):
-            if not (out / MANIFEST).is_file():
-                raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
-            if not force:
-                raise UsageError(
-                    f"{out}: holds a release already", "Choose another folder, or replace it with --force."
-                )
     indices = tuple(index.at(idc_version) for index in catalog.select(names))
-    return Plan(indices, idc_version, release_version, out)
+    return Plan(indices, idc_version, release_version, out.absolute(), force)
 
 
 def build(plan: Plan, engine: Engine, report: Report = lambda *_: None) -> Release:
@@ -105,25 +96,20 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None) -> Relea
         The release, in its place.
 
     Raises:
-        IndexerError: whatever stands in the way; the target is as it was before.
+        UsageError: the target may not be replaced.
+        IndexerError: whatever else stands in the way; the target is as it was before.
     """
-    with files.naming(plan.incomplete):
-        plan.incomplete.mkdir(parents=True, exist_ok=True)
-    with _alone(plan), files.naming(plan.incomplete):
+    with files.naming(plan.out), _alone(plan):
+        _check_target(plan)
         report("", "checking", 0)
         engine.prepare(plan.indices)
+        plan.incomplete.mkdir(exist_ok=True)
         state = _State(plan.incomplete)
-        entries = []
-        for index in plan.indices:
-            key = _key(plan, engine, index)
-            entry = state.kept(index.name, key)
-            if entry is None:
-                entry = _build_index(plan, engine, index, report)
-                state.add(key, entry)
-                report(index.name, "done", entry.rows)
-            else:
-                report(index.name, "kept", entry.rows)
-            entries.append(entry)
+        try:
+            entries = _build_indices(plan, engine, state, report)
+        except IndexerError:
+            state.remove_unless_worth_resuming()
+            raise
         about = {
             "toolkit": {"name": "idc-indexer", "version": idc_indexer.__version__},
             "writer": {"name": "pyarrow", "version": pa.__version__},
@@ -134,6 +120,35 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None) -> Relea
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
         _move_into_place(plan)
     return Release.open(plan.out)
+
+
+def _check_target(plan: Plan) -> None:
+    """Refuse to write where a release, or anything else, would be lost."""
+    out = plan.out
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"{out}: exists and is not a folder")
+    if plan.replaced.exists() and not plan.force:
+        raise UsageError(f"{plan.replaced}: a build was killed while it replaced {out}", "Finish it with --force.")
+    if out.exists() and any(out.iterdir()):
+        if not (out / MANIFEST).is_file():
+            raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
+        if not plan.force:
+            raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
+
+
+def _build_indices(plan: Plan, engine: Engine, state: _State, report: Report) -> list[IndexEntry]:
+    entries = []
+    for index in plan.indices:
+        key = _key(plan, engine, index)
+        entry = state.kept(index.name, key)
+        if entry is None:
+            entry = _build_index(plan, engine, index, report)
+            state.add(key, entry)
+            report(index.name, "done", entry.rows)
+        else:
+            report(index.name, "kept", entry.rows)
+        entries.append(entry)
+    return entries
 
 
 def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, report: Report) -> IndexEntry:
@@ -211,6 +226,11 @@ class _State:
         self._done[entry.name] = {"key": key, "entry": entry.to_document()}
         files.write(self._path, documents.dump(self._done, "build_state"))
 
+    def remove_unless_worth_resuming(self) -> None:
+        """Leave no folder behind when nothing in it is done."""
+        if not self._done:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def remove_all_but(self, names: set[str]) -> None:
         """Leave in the folder only what belongs to the release."""
         for path in self._folder.iterdir():
@@ -222,10 +242,15 @@ class _State:
 def _alone(plan: Plan) -> Iterator[None]:
     """Keep a second build out of the same target. The system drops the lock of a process that dies."""
     path = plan.out.with_name(f"{plan.out.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()  # the lock would take a folder that is not writable for one that is locked
     try:
         with filelock.FileLock(path, timeout=0):
-            yield
-            path.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                # While it is held: whoever comes now either sees it locked or makes a new one.
+                path.unlink(missing_ok=True)
     except filelock.Timeout as error:
         raise IndexerError(
             f"{plan.out}: another build is writing there", "Wait for it, or choose another --out."
@@ -235,9 +260,7 @@ def _alone(plan: Plan) -> Iterator[None]:
 def _move_into_place(plan: Plan) -> None:
     """Put the finished release where it belongs; an older one stays whole until it is replaced."""
     if plan.out.exists():
-        if plan.replaced.exists():
-            shutil.rmtree(plan.replaced)
+        shutil.rmtree(plan.replaced, ignore_errors=True)
         plan.out.rename(plan.replaced)
     plan.incomplete.rename(plan.out)
-    if plan.replaced.exists():
-        shutil.rmtree(plan.replaced)
+    shutil.rmtree(plan.replaced, ignore_errors=True)

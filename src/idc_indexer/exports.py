@@ -106,7 +106,8 @@ class Export:
                 shards.append(Shard(info.path, int(match[1]), info.size, info.mtime))
         if not shards:
             raise IndexerError(
-                f"{self.uri}: table {table} is not there: no {folder}/000000000000.parquet", self._advice(table)
+                f"{self.uri}: table {table} is not there: no {folder}/000000000000.parquet",
+                "Copy that folder of the public export to the source, whole.",
             )
         shards.sort(key=lambda shard: shard.number)
         missing = sorted(set(range(shards[-1].number + 1)) - {shard.number for shard in shards})
@@ -129,14 +130,6 @@ class Export:
                 "--leave-out; if the files only were copied at different times, allow that with --batch-hours.",
             )
         return tuple(kept)
-
-    def _advice(self, table: Table) -> str:
-        releases = self.releases()
-        if not releases:
-            return "A source is a folder that holds idc_vNN/<table>/000000000000.parquet."
-        if table.release not in releases:
-            return f"The source has releases {', '.join(map(str, releases))}."
-        return "Fetch that table too."
 
     def fingerprint(self, tables: Iterable[Table]) -> str:
         """A digest of names, sizes and times of the shards: it changes when the input may have."""

@@ -88,6 +88,12 @@ class DuckDBEngine:
         return self._export.fingerprint({leaf.table for leaf in index.statement.leaves})
 
     def prepare(self, indices: Sequence[PinnedIndex]) -> None:
+        release, releases = indices[0].release, self._export.releases()
+        if release not in releases:
+            raise IndexerError(
+                f"{self._export.uri}: IDC release {release} is not there",
+                f"It has {', '.join(map(str, releases)) or 'no folder named idc_vNN'}.",
+            )
         leaves: list[Leaf] = []
         for index in indices:
             translation = to_duckdb(index.statement, index.where)
@@ -98,7 +104,7 @@ class DuckDBEngine:
             leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in kept]
         facts = self._export.check(leaves)
         # Past releases are read once, then kept: a manifest that listed them would tell first builds from later ones.
-        self._facts = {table: facts[table] for table in facts if table.release == indices[0].release}
+        self._facts = {table: facts[table] for table in facts if table.release == release}
 
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:

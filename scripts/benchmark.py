@@ -1,0 +1,120 @@
+"""Time and memory of `build idc_index` against the plain way to write it: one DuckDB statement over the same files.
+
+    python scripts/reference_export.py PACKAGE EXPORT --shards 64
+    python scripts/benchmark.py EXPORT
+
+Both run in turn, each as a process of its own, so that a machine that is slow for a while is slow for both. What is
+printed is the median of the runs, and the ratios of the medians. Linux and macOS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+FIRST = [
+    *["collection_id", "analysis_result_id", "PatientID", "StudyInstanceUID", "Source_DOI", "PatientSex"],
+    *["StudyDescription", "Modality", "SOPClassUID", "Manufacturer", "ManufacturerModelName", "SeriesNumber"],
+    *["license_short_name", "aws_bucket", "crdc_series_uuid"],
+]
+
+PLAIN = """
+    COPY (
+        SELECT d.SeriesInstanceUID, {first},
+            any_value(nullif(d.PatientAge, '')) AS PatientAge,
+            any_value(nullif(d.SeriesDescription, '')) AS SeriesDescription,
+            any_value(d.StudyDate)::VARCHAR AS StudyDate,
+            any_value(d.SeriesDate)::VARCHAR AS SeriesDate,
+            any_value(d.series_aws_url) || '*' AS series_aws_url,
+            any_value(c.BodyPartExamined) AS BodyPartExamined,
+            string_agg(DISTINCT d.TransferSyntaxUID, ',') AS TransferSyntaxUID,
+            string_agg(DISTINCT d.PhotometricInterpretation, ',') AS PhotometricInterpretation,
+            string_agg(DISTINCT d.PixelRepresentation::VARCHAR, ',') AS PixelRepresentation,
+            count(*) AS instanceCount,
+            sum(d.instance_size) / 1000000 AS series_size_MB,
+            min(a.series_init_idc_version) AS series_init_idc_version,
+            max(a.series_revised_idc_version) AS series_revised_idc_version
+        FROM read_parquet('{export}/dicom_all/*.parquet') AS d
+        LEFT JOIN read_parquet('{export}/dicom_metadata_curated/*.parquet') AS c USING (SOPInstanceUID)
+        LEFT JOIN read_parquet('{export}/auxiliary_metadata/*.parquet') AS a USING (SOPInstanceUID)
+        GROUP BY d.SeriesInstanceUID
+        ORDER BY collection_id, PatientID, StudyInstanceUID, d.SeriesInstanceUID
+    ) TO '{out}' (FORMAT parquet, COMPRESSION zstd)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: seconds of wall clock and processor, peak memory in GB."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+def measure(command: list[str]) -> Run:
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"benchmark: failed: {' '.join(command)}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Run(time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e9)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare the build of idc_index with one plain statement.")
+    parser.add_argument("export", type=Path, metavar="EXPORT", help="what reference_export.py wrote")
+    parser.add_argument("--runs", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--threads", default="2", help="(default: 2)")
+    parser.add_argument("--memory-limit", nargs="+", default=["4GB", "2GB"], help="of the build (default: 4GB 2GB)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        statement = PLAIN.format(
+            first=", ".join(f"any_value(d.{name}) AS {name}" for name in FIRST),
+            export=options.export / "idc_v25",
+            out=f"{scratch}/plain.parquet",
+        )
+        settings = f"SET threads = {options.threads}; SET temp_directory = '{scratch}/spill'"
+        commands = {
+            "one plain statement": [
+                sys.executable,
+                "-c",
+                "import duckdb, sys; c = duckdb.connect(); c.execute(sys.argv[1]); c.execute(sys.argv[2])",
+                settings,
+                statement,
+            ]
+        }
+        for limit in options.memory_limit:
+            build = f"build idc_index --force --idc-version 25 --release-version 25.0.0 --threads {options.threads}"
+            commands[f"build --memory-limit {limit}"] = [
+                *[sys.executable, "-m", "idc_indexer", *build.split()],
+                *["--source", str(options.export), "--memory-limit", limit, "--out", f"{scratch}/release"],
+            ]
+        runs: dict[str, list[Run]] = {name: [] for name in commands}
+        for _ in range(options.runs):
+            for name, command in commands.items():
+                runs[name].append(measure(command))
+    print("| | seconds | of the plain one | processor seconds | peak memory, GB | of the plain one |")
+    print("|---|---|---|---|---|---|")
+    medians = {
+        name: Run(*(statistics.median(getattr(run, key) for run in done) for key in ("wall", "cpu", "memory")))
+        for name, done in runs.items()
+    }
+    plain = medians["one plain statement"]
+    for name, run in medians.items():
+        print(
+            f"| {name} | {run.wall:.1f} | {run.wall / plain.wall:.2f} | {run.cpu:.1f} "
+            f"| {run.memory:.1f} | {run.memory / plain.memory:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+"""Fixtures: the command line, a tiny export to damage, and the published package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from idc_indexer.cli import main
+
+Run = Callable[..., Result]
+Build = Callable[..., Result]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+PUBLISHED = "25.0.5"
+RELEASE = ("--idc-version", "25", "--release-version", "25.0.0")
+
+
+# --- The command line ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where `build` and `start` put a release: alone in its folder, so that a test sees all that is written."""
+    folder = tmp_path / "target"
+    folder.mkdir()
+    return folder / "release"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Keeps the commands of a test out of the user's cache."""
+    return {"IDC_INDEXER_BUILD_CACHE_DIR": str(tmp_path / "cache")}
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Run:
+    """A command, in this process. Only what users are meant to see is caught: a traceback fails the test."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner(env=environment).invoke(main, list(map(str, arguments)), catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def build(run: Run, out: Path) -> Build:
+    """`build` of release 25.0.0 to `out`; options that are given go before those."""
+
+    def build(source: object, *arguments: object) -> Result:
+        return run("build", "--source", source, *RELEASE, "--out", out, *arguments)
+
+    return build
+
+
+@pytest.fixture
+def start(environment: dict[str, str], out: Path) -> Start:
+    """The same as `build`, in a process of its own; `first` is Python that it runs before anything else."""
+
+    def start(source: object, *arguments: object, first: str = "", **options: Any) -> subprocess.Popen[str]:
+        program = f"{first}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
+        command = ["build", "--source", source, *RELEASE, "--out", out, *arguments]
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, command)],
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    return start
+
+
+def refused(result: Result, code: int, *fragments: str) -> None:
+    """A command gave up, said why on stderr, and nothing else."""
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    for fragment in fragments:
+        assert fragment in result.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files under a folder, by relative path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- A tiny export ------------------------------------------------------------------------------------------
+
+TEXT, INT, DAY = pa.string(), pa.int64(), pa.date32()
+LICENSE = pa.struct([(name, TEXT) for name in ("license_url", "license_long_name", "license_short_name")])
+PROVENANCE = pa.struct(
+    [
+        (name, TEXT)
+        for name in ("data_contributor", "source_data_provider", "deidentification_party", "dicom_conversion_by")
+    ]
+)
+SOURCE = pa.struct(
+    [
+        *((n, TEXT) for n in ("source_id", "source_title", "source_type", "source_doi", "source_url", "modalities")),
+        ("license", LICENSE),
+        ("citation", TEXT),
+        ("provenance", PROVENANCE),
+        ("Access", TEXT),
+        ("ImageTypes", TEXT),
+    ]
+)
+
+
+def _schema(texts: str, **others: pa.DataType) -> pa.Schema:
+    return pa.schema([*((name, TEXT) for name in texts.split()), *others.items()])
+
+
+SCHEMAS = {
+    "dicom_all": _schema(
+        "collection_id analysis_result_id PatientID SeriesInstanceUID StudyInstanceUID SOPInstanceUID Source_DOI "
+        "PatientAge PatientSex StudyDescription Modality SOPClassUID TransferSyntaxUID PhotometricInterpretation "
+        "Manufacturer ManufacturerModelName SeriesDescription SeriesNumber license_short_name aws_bucket "
+        "series_aws_url crdc_series_uuid gcs_url",
+        StudyDate=DAY,
+        SeriesDate=DAY,
+        PixelRepresentation=INT,
+        instance_size=INT,
+    ),
+    "dicom_metadata_curated": _schema("SOPInstanceUID SeriesInstanceUID BodyPartExamined"),
+    "auxiliary_metadata": _schema(
+        "SeriesInstanceUID SOPInstanceUID", series_init_idc_version=INT, series_revised_idc_version=INT
+    ),
+    "original_collections_metadata": _schema(
+        "collection_name collection_id cancer_types tumor_locations species supporting_data program_id status "
+        "description",
+        subjects=INT,
+        sources=pa.list_(SOURCE),
+        updated=DAY,
+    ),
+    "analysis_results_metadata": _schema(
+        "analysis_result_id analysis_result_title source_doi source_url collections modalities license_url "
+        "license_long_name license_short_name description citation",
+        subjects=INT,
+        updated=DAY,
+        provenance=PROVENANCE,
+    ),
+    "version_metadata": _schema("version_hash version_timestamp", idc_version=INT),
+}
+# What dicom_all had from the beginning, as far as prior_versions_index reads it.
+PAST = _schema(
+    "collection_id PatientID SeriesInstanceUID StudyInstanceUID SOPInstanceUID Modality gcs_url crdc_series_uuid",
+    instance_size=INT,
+)
+
+EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
+
+
+def _instance(series: int, number: int, **columns: Any) -> dict[str, Any]:
+    uuid = f"00000000-0000-0000-0000-{series:012}"
+    return {
+        "collection_id": "lungs",
+        "PatientID": "P1",
+        "SeriesInstanceUID": f"1.2.{series}",
+        "StudyInstanceUID": "1.1",
+        "SOPInstanceUID": f"1.2.{series}.{number}",
+        "Source_DOI": "10.1/lungs",
+        "Modality": "CT",
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+        "TransferSyntaxUID": EXPLICIT,
+        "StudyDate": date(2001, 2, 3),
+        "PixelRepresentation": 1,
+        "license_short_name": "CC BY 4.0",
+        "aws_bucket": "idc-open-data",
+        "series_aws_url": f"s3://idc-open-data/{uuid}/",
+        "crdc_series_uuid": uuid,
+        "gcs_url": f"gs://idc-open-data/{uuid}/{number}.dcm",
+        "instance_size": 1_000 * number + 1,
+    } | columns
+
+
+INSTANCES = [
+    # Instances that do not say the same.
+    _instance(1, 1, PatientAge="", SeriesDescription="", PhotometricInterpretation="RGB", PatientSex=None),
+    _instance(1, 2, PatientAge="061Y", SeriesDescription="Chest", PixelRepresentation=0, PatientSex="F"),
+    _instance(1, 3, PhotometricInterpretation="MONOCHROME2", TransferSyntaxUID=JPEG),
+    # Hardly anything is known, and no side table has the series.
+    _instance(2, 1, TransferSyntaxUID=None, PixelRepresentation=None, StudyDate=None, Modality=None),
+    # Of an analysis result.
+    _instance(
+        3, 1, analysis_result_id="nodules", Modality="SEG", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", PatientID="P0"
+    ),
+    _instance(3, 2, Modality="SEG", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", PatientID="P0"),
+]
+
+
+def _past(uuid: int, bucket: str, size: int) -> dict[str, Any]:
+    version = f"00000000-0000-0000-0000-{uuid:012}"
+    row = _instance(1, uuid, gcs_url=f"gs://{bucket}/{version}/1.dcm", crdc_series_uuid=version, instance_size=size)
+    return {name: row[name] for name in PAST.names}
+
+
+def _past_instances(release: int) -> list[dict[str, Any]]:
+    """A version that is still served, one of the retired bucket, one that moved, one of releases 3 and 4 alone."""
+    bucket = "public-datasets-idc" if release < 20 else "idc-open-data"
+    rows = [_past(1, bucket, 9), _past(90, "idc-open-idc", 9), _past(91, bucket, 1_004_000), _past(91, bucket, 1_000)]
+    return rows + ([_past(92, "idc-open-cr", 5_000_000)] if release in (3, 4) else [])
+
+
+_LICENSE = {"license_url": "https://l", "license_long_name": "Long", "license_short_name": "CC BY 4.0"}
+_SMALL: dict[str, list[dict[str, Any]]] = {
+    "dicom_metadata_curated": [
+        {"SeriesInstanceUID": f"1.2.{series}", "BodyPartExamined": part}
+        for series, part in ((1, None), (1, "LUNG"), (3, None))
+    ],
+    "auxiliary_metadata": [
+        {"SeriesInstanceUID": f"1.2.{series}", "series_init_idc_version": init, "series_revised_idc_version": revised}
+        for series, init, revised in ((1, 3, 7), (1, 2, 9), (3, 25, 25))
+    ],
+    "original_collections_metadata": [
+        {
+            "collection_id": "lungs",
+            "subjects": 2,
+            "supporting_data": "",
+            "updated": date(2024, 5, 6),
+            "sources": [{"source_id": "lungs", "source_doi": "10.1/lungs", "license": _LICENSE}],
+        },
+        {"collection_id": "brains", "sources": None},
+        {"collection_id": "livers", "sources": []},
+    ],
+    "analysis_results_metadata": [{"analysis_result_id": "nodules", "source_doi": "10.1/nodules", "subjects": 1}],
+    "version_metadata": [
+        {"idc_version": release, "version_timestamp": f"20{release:02}-01-01"} for release in range(1, 26)
+    ],
+}
+
+
+class TinyExport:
+    """An export of releases 1 to 25 with three series, for tests to damage. `dicom_all` of release 25 has two shards."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for number, rows in enumerate((INSTANCES[::2], INSTANCES[1::2])):
+            self.write(pa.Table.from_pylist(rows, SCHEMAS["dicom_all"]), "dicom_all", number)
+        for table, rows in _SMALL.items():
+            self.write(pa.Table.from_pylist(rows, SCHEMAS[table]), table)
+        for release in range(1, 25):
+            self.write(pa.Table.from_pylist(_past_instances(release), PAST), "dicom_all", release=release)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def folder(self, table: str, release: int = 25) -> Path:
+        return self.root / f"idc_v{release}" / table
+
+    def shard(self, table: str, number: int = 0, release: int = 25) -> Path:
+        return self.folder(table, release) / f"{number:012}.parquet"
+
+    def write(self, rows: pa.Table, table: str, number: int = 0, release: int = 25) -> None:
+        path = self.shard(table, number, release)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path, compression="zstd")
+
+    def change(self, table: str, how: Callable[[pa.Table], pa.Table], release: int = 25) -> None:
+        """Write every shard of a table anew."""
+        for path in self.folder(table, release).iterdir():
+            pq.write_table(how(pq.read_table(path)), path, compression="zstd")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinyExport:
+    return TinyExport(tmp_path / "export")
+
+
+def setting(column: str, values: Sequence[Any]) -> Callable[[pa.Table], pa.Table]:
+    """A change of a table: other values, repeated as often as needed, in one column."""
+
+    def change(table: pa.Table) -> pa.Table:
+        repeated = [values[row % len(values)] for row in range(table.num_rows)]
+        field = table.schema.field(column)
+        return table.set_column(table.schema.names.index(column), field, pa.array(repeated, field.type))
+
+    return change
+
+
+# --- Made once for all tests --------------------------------------------------------------------------------
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder that is made by whoever asks first, also when several processes of pytest-xdist do."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of pytest have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def sample_release(shared: Path) -> Path:
+    """A good release, built from the bundled sample. Copy it to damage it."""
+
+    def make(folder: Path) -> None:
+        arguments = ["build", "--source", "sample", *RELEASE, "--out", str(folder), "--cache-dir", f"{folder}.cache"]
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+
+    return once(shared / "sample_release", make)
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """The published data package, unpacked: fetched once and kept in IDC_INDEXER_TEST_CACHE or the user's cache."""
+    if os.environ.get("IDC_INDEXER_TEST_OFFLINE"):
+        pytest.skip("IDC_INDEXER_TEST_OFFLINE is set")
+    cache = Path(os.environ.get("IDC_INDEXER_TEST_CACHE") or platformdirs.user_cache_path("idc-indexer") / "tests")
+
+    def fetch(folder: Path) -> None:
+        requirement = f"idc-index-data=={PUBLISHED}"
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+        wheel.unlink()
+
+    return once(cache / f"idc-index-data-{PUBLISHED}", fetch) / "idc_index_data"
