@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from idc_indexer import documents, files
 from idc_indexer.arrow import arrow_schema
-from idc_indexer.catalog import Schema
+from idc_indexer.catalog import Reference, Schema
 from idc_indexer.engines.duckdb import connect
 from idc_indexer.errors import IndexerError
 from idc_indexer.parquet import VERSION_KEY
@@ -141,45 +141,52 @@ def _parquet(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[Pr
 def _rows(connection: duckdb.DuckDBPyConnection, name: str, schema: Schema, others: dict[str, Schema]) -> Iterator[str]:
     """What the rows of an index must obey."""
 
-    def first(sql: str) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = connection.execute(sql).fetchone()
+    def first(sql: str, *parameters: Any) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
         return row
 
     key = _columns(schema.primary_key)
     for column in schema.primary_key:
-        nulls = first(f'SELECT count(*) FROM {name} WHERE "{column}" IS NULL')
+        nulls = first(f'SELECT count(*) FROM "{name}" WHERE "{column}" IS NULL')
         if nulls and nulls[0]:
             yield f"{column} is part of the key and is NULL in {nulls[0]} rows"
     twice = first(
-        f"SELECT count(*) OVER (), {key} FROM {name} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 1"
+        f"""SELECT count(*) OVER (), {key} FROM "{name}" GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 1"""
     )
     if twice:
         yield f"{twice[0]} keys are there more than once, such as {_values(twice[1:])}"
-    order = ", ".join(f'"{c.removesuffix(" DESC")}"{_direction(c)}' for c in schema.order)
-    astray = first(
-        f"SELECT row + 1, {key} FROM (SELECT {key}, file_row_number AS row, "
-        f"row_number() OVER (ORDER BY {order}) - 1 AS place FROM {name}) WHERE row <> place ORDER BY row LIMIT 1"
-    )
+    order = ", ".join(f'"{term.removesuffix(" DESC")}"{_direction(term)}' for term in schema.order)
+    astray = first(f"""
+        SELECT row + 1, {key}
+        FROM (
+            SELECT {key}, file_row_number AS row, row_number() OVER (ORDER BY {order}) - 1 AS place FROM "{name}"
+        )
+        WHERE row <> place ORDER BY row LIMIT 1
+    """)
     if astray and not twice:
         yield f"is not in the order {', '.join(schema.order)}: first at row {astray[0]}, {_values(astray[1:])}"
     for reference in schema.references:
-        if reference.index not in others:
-            continue
-        columns = _columns(reference.columns)
-        pairs = zip(reference.columns, reference.to, strict=True)
-        joined = " AND ".join(f'{reference.index}."{to}" = {name}."{column}"' for column, to in pairs)
-        given = " AND ".join(f'"{column}" IS NOT NULL' for column in reference.columns)
-        missing = connection.execute(
-            f"SELECT count(*) OVER (), {columns} FROM {name} WHERE {given} "
-            f'AND NOT list_contains(?, "{reference.columns[0]}"::VARCHAR) '
-            f"AND NOT EXISTS (SELECT 1 FROM {reference.index} WHERE {joined}) ORDER BY {columns} LIMIT 1",
-            [list(reference.unless)],
-        ).fetchone()
-        if missing:
-            yield (
-                f"{', '.join(reference.columns)} of {missing[0]} rows is not in {reference.index}, "
-                f"such as {_values(missing[1:])}"
-            )
+        if reference.index in others:
+            missing = first(_dangling(name, reference), list(reference.unless))
+            if missing:
+                yield (
+                    f"{', '.join(reference.columns)} of {missing[0]} rows is not in {reference.index}, "
+                    f"such as {_values(missing[1:])}"
+                )
+
+
+def _dangling(name: str, reference: Reference) -> str:
+    """SQL for how many rows refer to nothing, and the columns of one; its parameter is a list of exceptions."""
+    columns = _columns(reference.columns)
+    pairs = zip(reference.columns, reference.to, strict=True)
+    joined = " AND ".join(f'"{reference.index}"."{to}" = "{name}"."{column}"' for column, to in pairs)
+    given = " AND ".join(f'"{column}" IS NOT NULL' for column in reference.columns)
+    return f"""
+        SELECT count(*) OVER (), {columns} FROM "{name}"
+        WHERE {given} AND NOT list_contains(?, "{reference.columns[0]}"::VARCHAR)
+            AND NOT EXISTS (SELECT 1 FROM "{reference.index}" WHERE {joined})
+        ORDER BY {columns} LIMIT 1
+    """
 
 
 def _columns(names: Sequence[str]) -> str:
