@@ -75,7 +75,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 def conform(batch: pa.RecordBatch, columns: tuple[Field, ...], where: str) -> pa.RecordBatch:
     """The rows of a result, in exactly the types of the columns.
 
-    A NULL array becomes an empty one, as BigQuery stores it; fields of records are put in order.
+    A NULL array becomes an empty one, as BigQuery stores it; fields of records get the order and case of the schema.
 
     Args:
         where: the index, for messages.
@@ -114,9 +114,14 @@ def _conform_value(array: pa.Array[Any], field: Field, where: str) -> pa.Array[A
         return array.cast(_TYPES[field.type])
     if not pa.types.is_struct(array.type):
         raise IndexerError(f"{where} is {array.type}, the schema says RECORD")
-    present = [child.name for child in array.type]
-    if sorted(present) != sorted(child.name for child in field.fields):
-        raise IndexerError(f"{where} has the fields {present}, the schema {[child.name for child in field.fields]}")
-    children = [_conform(pc.struct_field(array, [c.name]), c, f"{where}.{c.name}") for c in field.fields]
+    # Names of fields are the source's where a whole record is selected: BigQuery does not tell their case apart.
+    place = {child.name.lower(): number for number, child in enumerate(array.type)}
+    if place.keys() != {child.name.lower() for child in field.fields}:
+        present, promised = [child.name for child in array.type], [child.name for child in field.fields]
+        raise IndexerError(f"{where} has the fields {present}, the schema {promised}")
+    children = [
+        _conform(pc.struct_field(array, [place[child.name.lower()]]), child, f"{where}.{child.name}")
+        for child in field.fields
+    ]
     arrow_fields = [arrow_field(child) for child in field.fields]
     return pa.StructArray.from_arrays(children, fields=arrow_fields, mask=array.is_null())

@@ -99,11 +99,18 @@ class Export:
     def _list(self, table: Table) -> tuple[Shard, ...]:
         folder = f"{table.dataset}/{table.name}"
         entries = self.filesystem.get_file_info(fs.FileSelector(f"{self.root}/{folder}", allow_not_found=True))
-        shards = []
+        shards, odd = [], []
         for info in entries:
             match = _SHARD.fullmatch(info.base_name)
             if match and info.is_file and info.mtime:
                 shards.append(Shard(info.path, int(match[1]), info.size, info.mtime))
+            elif info.extension == "parquet":
+                odd.append(info.base_name)
+        if odd:
+            raise IndexerError(
+                f"{self.uri}: {folder} holds {_some(sorted(odd))}, which is no shard of an export",
+                "Shards are named 000000000000.parquet and so on; move other files away.",
+            )
         if not shards:
             raise IndexerError(
                 f"{self.uri}: table {table} is not there: no {folder}/000000000000.parquet",
@@ -227,6 +234,11 @@ def open_export(source: str, left_out: Sequence[str] = (), batch_window: timedel
         raise UsageError(
             f"{source}: no such folder", f"Give a folder that holds idc_vNN/<table>/*.parquet, or {SAMPLE!r}."
         )
+    for name in left_out:
+        if not (root / name).is_file():
+            raise UsageError(
+                f"--leave-out {name}: {source} has no such file", "Write it as idc_vNN/<table>/<shard>.parquet."
+            )
     # Files of the sample have the time at which the toolkit was installed.
     window = timedelta.max if source == SAMPLE else batch_window
     return Export(fs.LocalFileSystem(), root.as_posix(), source, frozenset(left_out), window)

@@ -98,9 +98,7 @@ class DuckDBEngine:
         for index in indices:
             translation = to_duckdb(index.statement, index.where)
             self._translations[index.name] = translation
-            kept = {
-                reduction.release for reduction in translation.reductions if self._reduced(index, reduction).exists()
-            }
+            kept = {reduction.release for reduction in translation.reductions if self._is_kept(index, reduction)}
             leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in kept]
         facts = self._export.check(leaves)
         # Past releases are read once, then kept: a manifest that listed them would tell first builds from later ones.
@@ -132,6 +130,12 @@ class DuckDBEngine:
                 f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} '
                 f"FROM read_parquet({paths}, hive_partitioning=false)"
             )
+
+    def _is_kept(self, index: PinnedIndex, reduction: Reduction) -> bool:
+        try:
+            return self._reduced(index, reduction).exists()
+        except IndexerError:
+            return False  # the past release is not there, or not whole: the check will say so, among all else
 
     def _reduced(self, index: PinnedIndex, reduction: Reduction) -> Path:
         """Where the reduction of a past release is kept: by its SQL and by what it reads."""
