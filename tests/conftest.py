@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,6 +26,13 @@ Run = Callable[..., Result]
 Build = Callable[..., Result]
 Start = Callable[..., "subprocess.Popen[str]"]
 
+INDICES = [
+    "analysis_results_index",
+    "collections_index",
+    "idc_index",
+    "prior_versions_index",
+    "version_metadata_index",
+]
 PUBLISHED = "25.0.5"
 RELEASE = ("--idc-version", "25", "--release-version", "25.0.0")
 
@@ -91,6 +99,17 @@ def refused(result: Result, code: int, *fragments: str) -> None:
     assert result.stdout == ""
     for fragment in fragments:
         assert fragment in result.stderr
+
+
+def around(out: Path) -> list[str]:
+    """What lies where a release does: itself, and what builds left behind."""
+    return sorted(path.name for path in out.parent.iterdir())
+
+
+def rows(release: Path, index: str) -> list[dict[str, Any]]:
+    """The rows of an index."""
+    read: list[dict[str, Any]] = pq.read_table(release / f"{index}.parquet").to_pylist()
+    return read
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -244,7 +263,7 @@ _SMALL: dict[str, list[dict[str, Any]]] = {
 
 
 class TinyExport:
-    """An export of releases 1 to 25 with three series, for tests to damage. `dicom_all` of release 25 has two shards."""
+    """An export of releases 1 to 25 with three series, for tests to damage. Only dicom_all of 25 has two shards."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -289,6 +308,29 @@ def setting(column: str, values: Sequence[Any]) -> Callable[[pa.Table], pa.Table
         return table.set_column(table.schema.names.index(column), field, pa.array(repeated, field.type))
 
     return change
+
+
+# --- Indices of one's own ------------------------------------------------------------------------------------
+
+
+def add_index(folder: Path, name: str, query: str, **columns: str) -> None:
+    """The two files of an index, whose key and order is the first column."""
+    key = next(iter(columns))
+    described = [
+        {"name": column, "type": kind, "mode": "NULLABLE", "description": "Mine."} for column, kind in columns.items()
+    ]
+    schema = {
+        "table_description": "Of my own.",
+        "in_wheel": False,
+        "primary_key": [key],
+        "order": [key],
+        "references": [],
+        "columns": described,
+    }
+    for kind in ("queries", "schemas"):
+        (folder / kind).mkdir(exist_ok=True)
+    (folder / "queries" / f"{name}.sql").write_text(query)
+    (folder / "schemas" / f"{name}.json").write_text(json.dumps(schema))
 
 
 # --- Made once for all tests --------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class Export:
             match = _SHARD.fullmatch(info.base_name)
             if match and info.is_file and info.mtime:
                 shards.append(Shard(info.path, int(match[1]), info.size, info.mtime))
-            elif info.extension == "parquet":
+            elif info.is_file and info.extension == "parquet":
                 odd.append(info.base_name)
         if odd:
             raise IndexerError(
