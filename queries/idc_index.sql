@@ -323,7 +323,7 @@ SELECT
     WHEN '1.2.840.10008.5.1.4.1.1.601.2' THEN 'Eddy Current Multi-frame Image Storage'
     ELSE IF(
       series.SOPClassUID IS NULL,
-      NULL,
+      series.SOPClassUID,
       ERROR(CONCAT('idc_index has no name for SOPClassUID ', series.SOPClassUID))
     )
   END AS sop_class_name,
