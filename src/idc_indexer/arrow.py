@@ -68,8 +68,10 @@ def mismatch(kind: pa.DataType, field: Field) -> str:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without differences of representation: 64-bit offsets, views, TIME marked as UTC."""
-    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+    """The type without differences of representation: 64-bit offsets, views, shorter integers."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.int64() if pa.types.is_signed_integer(kind) else kind
 
 
 def conform(batch: pa.RecordBatch, columns: tuple[Field, ...], where: str) -> pa.RecordBatch:
@@ -91,7 +93,10 @@ def conform(batch: pa.RecordBatch, columns: tuple[Field, ...], where: str) -> pa
     return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(columns))
 
 
-def _conform(array: pa.Array[Any], field: Field, where: str) -> pa.Array[Any]:
+def _conform(array: pa.Array[Any], field: Field, where: str, hidden: int = 0) -> pa.Array[Any]:
+    """Args:
+    hidden: how many NULLs are there only because the record around them is NULL.
+    """
     if field.mode == "REPEATED":
         kind = array.type
         if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
@@ -102,8 +107,8 @@ def _conform(array: pa.Array[Any], field: Field, where: str) -> pa.Array[Any]:
         if values.null_count:
             raise IndexerError(f"{where} has NULL inside an array")
         return pa.ListArray.from_arrays(offsets.cast(pa.int32()), _conform_value(values, field, where))
-    if field.mode == "REQUIRED" and array.null_count:
-        raise IndexerError(f"{where} is REQUIRED and has {array.null_count} NULLs")
+    if field.mode == "REQUIRED" and (nulls := array.null_count - hidden):
+        raise IndexerError(f"{where} is REQUIRED and has {nulls} NULLs")
     return _conform_value(array, field, where)
 
 
@@ -120,7 +125,7 @@ def _conform_value(array: pa.Array[Any], field: Field, where: str) -> pa.Array[A
         present, promised = [child.name for child in array.type], [child.name for child in field.fields]
         raise IndexerError(f"{where} has the fields {present}, the schema {promised}")
     children = [
-        _conform(pc.struct_field(array, [place[child.name.lower()]]), child, f"{where}.{child.name}")
+        _conform(pc.struct_field(array, [place[child.name.lower()]]), child, f"{where}.{child.name}", array.null_count)
         for child in field.fields
     ]
     arrow_fields = [arrow_field(child) for child in field.fields]

@@ -18,7 +18,7 @@ from idc_indexer.fields import Field, in_release
 from idc_indexer.sources import Sources
 from idc_indexer.sql import Statement, analyze, pin
 
-_QUERY_FILE = re.compile(r"(?P<name>[a-z][a-z0-9_]*?)(?:\.until_v(?P<until>[1-9]\d*))?\.sql")
+_QUERY_FILE = re.compile(r"(?P<name>[a-z][a-z0-9_]*?)(?:\.until_v(?P<until>[1-9][0-9]*))?\.sql")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,10 @@ class Index:
         """
         query = next(q for q in self.queries if q.until is None or 0 < release <= q.until)
         where = query.path.name
-        text = query.path.read_text(encoding="utf-8")
+        try:
+            text = query.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise IndexerError(f"{query.path}: cannot be read: {error}", "A query file is text in UTF-8.") from error
         columns = in_release(self.schema.columns, release)
         schema = Schema(**{**vars(self.schema), "columns": columns})
         try:
@@ -222,6 +225,13 @@ def _index(name: str, path: Path, queries: list[Query]) -> Index:
     documents.validate(declared, "source_tables", f"{path}: sources")
     schema = Schema.from_document(document)
     names = [column.name for column in schema.columns]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise IndexerError(f"{path}: columns are there twice: {', '.join(sorted(twice))}")
+    for reference in schema.references:
+        if len(reference.columns) != len(reference.to):
+            raise IndexerError(
+                f"{path}: references to {reference.index}: {reference.columns} do not pair with {reference.to}"
+            )
     ordered = [term.removesuffix(" DESC") for term in schema.order]
     for term in (*schema.primary_key, *ordered, *(c for r in schema.references for c in r.columns)):
         if term not in names:

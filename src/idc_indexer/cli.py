@@ -7,6 +7,7 @@ everything else to stderr.
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 import traceback
 from collections.abc import Callable
@@ -59,6 +60,14 @@ class _Commands(click.Group):
 @click.version_option(idc_indexer.__version__)
 def main(verbose: bool) -> None:
     """Build and check the indices of NCI Imaging Data Commons."""
+
+
+class _Hours(click.FloatRange):
+    """A range that NaN is not in, which compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        hours = super().convert(value, param, ctx)
+        return self.fail(f"{value} is no number of hours.", param, ctx) if math.isnan(hours) else hours
 
 
 def _catalog_options(command: Command) -> Command:
@@ -114,7 +123,9 @@ def list_indices(queries: tuple[Path, ...], schemas: tuple[Path, ...], as_json: 
 @main.command()
 @click.argument("index")
 @_engine_option
-@click.option("--idc-version", type=int, default=0, help="IDC release; the newest, not pinned, when not given.")
+@click.option(
+    "--idc-version", type=click.IntRange(0), default=0, help="IDC release; the newest, not pinned, when not given."
+)
 @_catalog_options
 @_json_option
 def explain(
@@ -150,7 +161,9 @@ def explain(
 @main.command()
 @click.argument("indices", nargs=-1, metavar="[INDEX]...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder that becomes the release.")
-@click.option("--idc-version", type=int, required=True, help="IDC release to build the indices of, such as 25.")
+@click.option(
+    "--idc-version", type=click.IntRange(1), required=True, help="IDC release to build the indices of, such as 25."
+)
 @click.option("--release-version", required=True, help="Version of the data release, such as 25.0.5.")
 @_engine_option
 @click.option(
@@ -169,7 +182,9 @@ def explain(
     help="Folder for what later builds use again.",
 )
 @click.option("--memory-limit", default="4GB", show_default=True, help="Memory that queries may take.")
-@click.option("--threads", type=click.IntRange(1), help="Threads that queries use; one per processor when not given.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads that queries use; one per processor when not given."
+)
 @click.option(
     "--leave-out",
     multiple=True,
@@ -178,7 +193,7 @@ def explain(
 )
 @click.option(
     "--batch-hours",
-    type=click.FloatRange(0),
+    type=_Hours(0, 100_000),
     default=6.0,
     show_default=True,
     help="How far apart in time the shards of one table may be.",
@@ -219,8 +234,8 @@ def build(
     from idc_indexer.engines.duckdb import DuckDBEngine
     from idc_indexer.exports import open_export
 
+    export = open_export(source, leave_out, timedelta(hours=batch_hours), idc_version)
     plan = plan_build(Catalog(queries, schemas), indices, idc_version, release_version, out, force)
-    export = open_export(source, leave_out, timedelta(hours=batch_hours))
     duck = DuckDBEngine(export, cache_dir, plan.incomplete / "spill", threads, memory_limit)
     with _progress() as report:
         release = run(plan, duck, report)
@@ -233,7 +248,7 @@ def build(
 
 
 @main.command()
-@click.argument("release", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
 @_json_option
 def verify(release: Path, as_json: bool) -> None:
     """Check everything that the release in DIR promises.

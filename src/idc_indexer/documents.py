@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+from referencing import Registry, Resource
 
 from idc_indexer.errors import IndexerError
 
@@ -27,10 +28,16 @@ def bundled(folder: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parents[1] / folder
 
 
+def _schema(kind: str) -> Resource[Any]:
+    document = (bundled("schemas") / "documents" / f"{kind}.json").read_bytes()
+    return Resource.from_contents(json.loads(document))
+
+
 @cache
 def _validator(kind: str) -> jsonschema.Draft202012Validator:
-    schema = json.loads((bundled("schemas") / "documents" / f"{kind}.json").read_bytes())
-    return jsonschema.Draft202012Validator(schema)
+    # A schema refers to another by its kind.
+    registry: Registry[Any] = Registry(retrieve=_schema)  # type: ignore[call-arg]  # attrs names it so
+    return jsonschema.Draft202012Validator(_schema(kind).contents, registry=registry)
 
 
 def validate(document: Any, kind: str, where: str) -> None:

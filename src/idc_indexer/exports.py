@@ -25,6 +25,7 @@ from idc_indexer import documents
 from idc_indexer.arrow import mismatch
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.fields import Field
+from idc_indexer.files import naming
 from idc_indexer.sources import Table
 from idc_indexer.sql import Leaf
 
@@ -33,8 +34,8 @@ BATCH_WINDOW = timedelta(hours=6)
 """The longest that one export can take: BigQuery ends a query job after 6 hours.
 https://cloud.google.com/bigquery/quotas#query_jobs"""
 
-_SHARD = re.compile(r"(\d{12})\.parquet")
-_DATASET = re.compile(r"idc_v([1-9]\d*)")
+_SHARD = re.compile(r"([0-9]{12})\.parquet")
+_DATASET = re.compile(r"idc_v([1-9][0-9]*)")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Export:
 
     def releases(self) -> list[int]:
         """The IDC releases that have a folder, ascending."""
-        folders = self.filesystem.get_file_info(fs.FileSelector(self.root))
+        with naming(Path(self.root)):
+            folders = self.filesystem.get_file_info(fs.FileSelector(self.root))
         found = (_DATASET.fullmatch(info.base_name) for info in folders)
         return sorted(int(match[1]) for match in found if match)
 
@@ -98,7 +100,9 @@ class Export:
 
     def _list(self, table: Table) -> tuple[Shard, ...]:
         folder = f"{table.dataset}/{table.name}"
-        entries = self.filesystem.get_file_info(fs.FileSelector(f"{self.root}/{folder}", allow_not_found=True))
+        path = f"{self.root}/{folder}"
+        with naming(Path(path)):
+            entries = self.filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
         shards, odd = [], []
         for info in entries:
             match = _SHARD.fullmatch(info.base_name)
@@ -214,14 +218,18 @@ class Export:
         return ""
 
 
-def open_export(source: str, left_out: Sequence[str] = (), batch_window: timedelta = BATCH_WINDOW) -> Export:
+def open_export(
+    source: str, left_out: Sequence[str] = (), batch_window: timedelta = BATCH_WINDOW, release: int | None = None
+) -> Export:
     """The export that `--source` names.
 
     Args:
         source: `sample`, or a folder.
+        release: an IDC release that must be there.
 
     Raises:
-        UsageError: when it is neither.
+        UsageError: when it is neither, or a shard to leave out is not there.
+        IndexerError: when the release is not there.
     """
     if "://" in source:
         # The seam: everything below goes through pyarrow.fs, but `stage` must yet copy what is remote.
@@ -241,7 +249,12 @@ def open_export(source: str, left_out: Sequence[str] = (), batch_window: timedel
             )
     # Files of the sample have the time at which the toolkit was installed.
     window = timedelta.max if source == SAMPLE else batch_window
-    return Export(fs.LocalFileSystem(), root.as_posix(), source, frozenset(left_out), window)
+    export = Export(fs.LocalFileSystem(), root.as_posix(), source, frozenset(left_out), window)
+    releases = export.releases()
+    if release is not None and release not in releases:
+        have = ", ".join(map(str, releases)) or "no folder named idc_vNN"
+        raise IndexerError(f"{source}: IDC release {release} is not there", f"It has {have}.")
+    return export
 
 
 def _name(shard: Shard) -> str:

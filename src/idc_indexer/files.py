@@ -22,17 +22,21 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise IndexerError(f"{path}: {reason}", "Check that the folder exists, is writable and has room.") from error
+        raise IndexerError(
+            f"{path}: {reason}", "Check that the folder exists, may be read and written, and has room."
+        ) from error
 
 
 @contextmanager
 def partial(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for another program to write; it replaces `path` at the end.
 
+    The name is always the same, so that what a killed process left is overwritten; the caller holds a lock.
+
     Raises:
         IndexerError: when it cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.partial")
     with naming(path):
         try:
             yield temporary

@@ -14,7 +14,7 @@ from idc_indexer.errors import IndexerError, UsageError
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 # PEP 440 without epochs and local versions: what PyPI takes, and what is safe in paths and URLs.
-_VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?")
+_VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
 
 
 def check_version(release_version: str, idc_version: int) -> None:

@@ -18,7 +18,9 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.fields import Field
 
 PROJECT = "bigquery-public-data"
-_NAME = re.compile(rf"{PROJECT}\.idc_(?:v(?P<release>[1-9]\d*)|current)(?P<clinical>_clinical)?\.(?P<name>\w+)")
+_NAME = re.compile(
+    rf"{PROJECT}\.idc_(?:v(?P<release>[1-9]\d*)|current)(?P<clinical>_clinical)?\.(?P<name>\w+)", re.ASCII
+)
 
 
 @dataclass(frozen=True, order=True)

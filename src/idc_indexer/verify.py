@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from idc_indexer import documents, files
 from idc_indexer.arrow import arrow_schema
 from idc_indexer.catalog import Reference, Schema
-from idc_indexer.engines.duckdb import connect
+from idc_indexer.engines.duckdb import connect, parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.parquet import VERSION_KEY
 from idc_indexer.release import (
@@ -78,7 +78,8 @@ def verify(path: Path) -> list[Problem]:
                 if not found:
                     readable[entry.name] = schemas[entry.name]
         for name in readable:
-            connection.read_parquet(str(path / parquet_name(name)), file_row_number=True).create_view(name)
+            rows = parquet([str(path / parquet_name(name))], ", file_row_number=true")
+            connection.execute(f'CREATE VIEW "{name}" AS FROM {rows}')
         for name, schema in readable.items():
             problems += (Problem(parquet_name(name), message) for message in _rows(connection, name, schema, readable))
     return problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import filelock
 import pyarrow as pa
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports import Export, TableFacts
-from idc_indexer.files import partial
+from idc_indexer.files import naming, partial
 from idc_indexer.sources import Table
 from idc_indexer.sql import Leaf, Reduction, Translation, to_duckdb
 from idc_indexer.sql.translate import PAST_ROWS
 
 BATCH_ROWS = 65_536
+_MEMORY = re.compile(r"[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
 
 def connect(
@@ -43,14 +46,14 @@ def connect(
     }
     if threads:
         config["threads"] = threads
-    if memory_limit:
+    if memory_limit is not None:
+        # Other texts, such as -1 or none, DuckDB takes for no limit at all.
+        if not _MEMORY.fullmatch(memory_limit):
+            raise UsageError(f"--memory-limit {memory_limit}: not an amount of memory", "Write it as 4GB or 800MB.")
         config["memory_limit"] = memory_limit
     if temporary:
         config["temp_directory"] = str(temporary)
-    try:
-        return duckdb.connect(config=config)
-    except duckdb.Error as error:
-        raise UsageError(f"--memory-limit {memory_limit}: {_first_line(error)}", "Write it as 4GB or 800MB.") from error
+    return duckdb.connect(config=config)
 
 
 class DuckDBEngine:
@@ -88,12 +91,6 @@ class DuckDBEngine:
         return self._export.fingerprint({leaf.table for leaf in index.statement.leaves})
 
     def prepare(self, indices: Sequence[PinnedIndex]) -> None:
-        release, releases = indices[0].release, self._export.releases()
-        if release not in releases:
-            raise IndexerError(
-                f"{self._export.uri}: IDC release {release} is not there",
-                f"It has {', '.join(map(str, releases)) or 'no folder named idc_vNN'}.",
-            )
         leaves: list[Leaf] = []
         for index in indices:
             translation = to_duckdb(index.statement, index.where)
@@ -102,7 +99,7 @@ class DuckDBEngine:
             leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in kept]
         facts = self._export.check(leaves)
         # Past releases are read once, then kept: a manifest that listed them would tell first builds from later ones.
-        self._facts = {table: facts[table] for table in facts if table.release == release}
+        self._facts = {table: facts[table] for table in facts if table.release == indices[0].release}
 
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
@@ -113,7 +110,7 @@ class DuckDBEngine:
             self._view(cursor, [leaf for leaf in index.statement.leaves if leaf.table.release not in past])
             if past:
                 files = [str(self._reduce(index, reduction)) for reduction in translation.reductions]
-                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM read_parquet({_list(files)})')
+                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM {parquet(files)}')
             yield iter(cursor.sql(translation.sql).to_arrow_reader(BATCH_ROWS))
 
     def _view(self, cursor: duckdb.DuckDBPyConnection, leaves: Sequence[Leaf]) -> None:
@@ -125,10 +122,9 @@ class DuckDBEngine:
             value = f'COALESCE("{name}", [])' if leaf.fields[0].mode == "REPEATED" else f'"{name}"'
             columns.setdefault(leaf.table, {})[name] = f'{value} AS "{name}"'
         for table, selected in columns.items():
-            paths = _list(self._export.stage(table))
+            files = parquet(self._export.stage(table))
             cursor.execute(
-                f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} '
-                f"FROM read_parquet({paths}, hive_partitioning=false)"
+                f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} FROM {files}'
             )
 
     def _is_kept(self, index: PinnedIndex, reduction: Reduction) -> bool:
@@ -145,11 +141,13 @@ class DuckDBEngine:
 
     def _reduce(self, index: PinnedIndex, reduction: Reduction) -> Path:
         path = self._reduced(index, reduction)
-        if not path.exists():
-            with self._connection.cursor() as cursor:
-                self._view(cursor, _of_release(index, reduction.release))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with partial(path) as temporary:
+        with naming(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        # Of two builds that share the cache, one does the work and the other waits for it.
+        with filelock.FileLock(path.parent / ".lock"):
+            if not path.exists():
+                with self._connection.cursor() as cursor, partial(path) as temporary:
+                    self._view(cursor, _of_release(index, reduction.release))
                     cursor.execute(
                         f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
                     )
@@ -178,8 +176,13 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _list(paths: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_quote, paths)) + "]"
+def parquet(paths: Sequence[str], options: str = "") -> str:
+    """SQL for the rows of exactly these files, whatever characters are in their names.
+
+    DuckDB takes `*`, `?` and `[` for patterns, and `name=value` folders for columns.
+    """
+    literal = ", ".join(_quote(re.sub(r"([*?\[])", r"[\1]", path)) for path in paths)
+    return f"read_parquet([{literal}], hive_partitioning=false{options})"
 
 
 def _first_line(error: Exception) -> str:

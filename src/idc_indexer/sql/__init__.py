@@ -3,7 +3,7 @@
     text --pin--> text of one release --analyze--> Statement (what it reads and returns) --to_duckdb--> Translation
 
 Nothing here touches data, and nothing passes through that is not proven: a construct outside the
-subset in `translate.PROVEN` stops with its name and line.
+subset in `checks.PROVEN` stops with its name and line.
 """
 
 from idc_indexer.sql.analysis import Leaf, Statement, analyze

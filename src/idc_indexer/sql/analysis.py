@@ -135,7 +135,8 @@ def _schema(tree: exp.Expr, sources: Sources, records: dict[Table, dict[str, Fie
                 f"table {table} is not known",
                 "Declare its columns under `sources` in the schema of the index.",
             )
-        columns = datasets.setdefault(table.dataset, {}).setdefault(table.name, {})
+        # sqlglot takes no table without columns, and a query may misspell every one of them
+        columns = datasets.setdefault(table.dataset, {}).setdefault(table.name, {"_": "INT64"})
         for name in mentioned:
             field = records.get(table, {}).get(name) or _known(sources, table, name)
             if field is not None:
@@ -166,41 +167,60 @@ def _resolve(tree: exp.Query, sources: Sources, records: dict[Table, dict[str, F
 def _leaves(tree: exp.Expr, sources: Sources) -> Iterator[Leaf]:
     unnested = {node.alias: node for node in tree.find_all(exp.Unnest)}
     found: dict[Leaf, None] = {}
+    apart: list[tuple[Table, str]] = []
     for column in tree.find_all(exp.Column):
         path = _path(column, unnested)
-        if path is not None:
-            found |= dict.fromkeys(_descend(*path, sources))
+        if path is None:
+            continue
+        table, fields = path[0], _fields(*path, sources)
+        if fields[-1].type == "RECORD" and isinstance(_chain(column)[0].parent, exp.Unnest):
+            # An array that is taken apart is read where its fields are.
+            apart.append((table, ".".join(path[1])))
+        else:
+            found |= dict.fromkeys(_spread(table, fields))
+    for table, array in apart:
+        if not any(leaf.table == table and leaf.path.startswith(f"{array}.") for leaf in found):
+            raise IndexerError(f"reads no field of {array} of {table}", "Name one: only leaf columns can be read.")
+    for _, table in _tables(tree):
+        if not any(leaf.table == table for leaf in found):
+            raise IndexerError(f"reads no column of {table}", "Name one, such as COUNT(SOPInstanceUID).")
     yield from found
 
 
-def _path(column: exp.Column, unnested: dict[str, exp.Unnest]) -> tuple[Table, tuple[str, ...]] | None:
-    """Source table and dotted path that an expression around a column reads; None for derived columns."""
+def _chain(column: exp.Column) -> tuple[exp.Expr, tuple[str, ...]]:
+    """The expression that takes elements and fields of a column, and the names on the way."""
     names = [column.name]
     node: exp.Expr = column
     while isinstance(node.parent, (exp.Dot, exp.Bracket)) and node.parent.this is node:
         node = node.parent
         if isinstance(node, exp.Dot):
             names.append(node.name)
+    return node, tuple(names)
+
+
+def _path(column: exp.Column, unnested: dict[str, exp.Unnest]) -> tuple[Table, tuple[str, ...]] | None:
+    """Source table and names that an expression around a column reads; None for derived columns."""
+    _, names = _chain(column)
     if (unnest := unnested.get(column.table)) is not None:
         if not unnest.expressions or column.name == getattr(unnest.args.get("offset"), "name", None):
             return None
         array = unnest.expressions[0].find(exp.Column)
         outer = _path(array, unnested) if array is not None else None
-        return outer and (outer[0], outer[1] + tuple(names[1:]))
+        return outer and (outer[0], outer[1] + names[1:])
     scope = column.find_ancestor(exp.Select)
     while scope is not None:
         for source in (scope.args.get("from_"), *scope.args.get("joins", ())):
             if source is not None and source.alias_or_name == column.table:
                 table = source.this
                 if isinstance(table, exp.Table) and table.db:
-                    return Table.parse(".".join(part.name for part in table.parts)), tuple(names)
+                    return Table.parse(".".join(part.name for part in table.parts)), names
                 return None
         scope = scope.find_ancestor(exp.Select)
     return None
 
 
-def _descend(table: Table, names: tuple[str, ...], sources: Sources) -> Iterator[Leaf]:
-    """The leaves under a path: itself, or all that a declared record holds."""
+def _fields(table: Table, names: tuple[str, ...], sources: Sources) -> tuple[Field, ...]:
+    """The column and the fields of records along a path."""
     field = sources.column(table, names[0])
     if field is None:
         raise IndexerError(f"{table} has no column {names[0]}")
@@ -210,12 +230,20 @@ def _descend(table: Table, names: tuple[str, ...], sources: Sources) -> Iterator
         if child is None:
             raise IndexerError(f"{table} has no field {name} in {'.'.join(f.name for f in fields)}")
         fields.append(child)
+    return tuple(fields)
+
+
+def _spread(table: Table, fields: tuple[Field, ...]) -> Iterator[Leaf]:
+    """The leaves under a path: itself, or all that a declared record holds."""
     if fields[-1].type != "RECORD":
-        yield Leaf(table, tuple(fields))
-    elif fields[-1].fields:
-        for child in fields[-1].fields:
-            if child.exists_in(table.release):
-                yield from _descend(table, (*names, child.name), sources)
+        yield Leaf(table, fields)
+        return
+    if not fields[-1].fields:
+        path = ".".join(field.name for field in fields)
+        raise IndexerError(f"reads {path} of {table} as a whole", "Name its fields: only leaf columns can be read.")
+    for child in fields[-1].fields:
+        if child.exists_in(table.release):
+            yield from _spread(table, (*fields, child))
 
 
 def _merge(record: Field | None, path: tuple[Field, ...]) -> Field:

@@ -39,8 +39,9 @@ def pin(sql: str, release: int) -> str:
             raise IndexerError(f"release {release} has no past releases, which the query reads")
         start, end = span
         body = sql[start:end].rstrip()
+        union = "\n  UNION ALL" if body[:1].isspace() else "\n  UNION ALL\n"
         branches = (_PAST.sub(f"idc_v{past}", body) for past in range(1, release))
-        sql = sql[:start] + "\n  UNION ALL".join(branches) + sql[start + len(body) :]
+        sql = sql[:start] + union.join(branches) + sql[start + len(body) :]
     return _CURRENT.sub(f"idc_v{release}", sql)
 
 
