@@ -19,7 +19,7 @@ import pytest
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports import open_export
 from idc_indexer.sources import Table
-from tests.conftest import LICENSE, SOURCE, Build, Run, TinyExport, contents, refused
+from tests.conftest import INDICES, LICENSE, OF_ONE_RELEASE, SOURCE, Build, Run, TinyExport, contents, refused
 
 Damage = Callable[[TinyExport], Any]
 HOUR = 3600
@@ -187,7 +187,7 @@ DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
 def test_refuses(name: str, tiny: TinyExport, build: Build, out: Path) -> None:
     damage, fragments = DAMAGES[name]
     damage(tiny)
-    refused(build(tiny), 1, *fragments)
+    refused(build(tiny, *(INDICES if "past" in name else OF_ONE_RELEASE)), 1, *fragments)
     assert list(out.parent.iterdir()) == []
 
 
@@ -211,11 +211,11 @@ def test_damage_inside_a_shard_names_it(table: str, tiny: TinyExport, build: Bui
     last = pages.column(pages.num_columns - 1)
     end = (last.dictionary_page_offset or last.data_page_offset) + last.total_compressed_size
     path.write_bytes(good[:4] + b"\xff" * (end - 4) + good[end:])
-    refused(build(tiny), 1, f"{path} is damaged", "Fetch that shard again.")
+    refused(build(tiny, *OF_ONE_RELEASE), 1, f"{path} is damaged", "Fetch that shard again.")
     assert not out.exists()
     # Fetched again, it does.
     path.write_bytes(good)
-    assert build(tiny).exit_code == 0
+    assert build(tiny, *OF_ONE_RELEASE).exit_code == 0
 
 
 def test_missing_release_lists_those_there(tiny: TinyExport, build: Build, out: Path) -> None:
@@ -257,11 +257,12 @@ def test_stale_shard_can_be_left_out_or_allowed(
     assert run("verify", out).exit_code == 0
 
 
-def test_leaving_out_what_is_not_there_is_refused(tiny: TinyExport, build: Build, out: Path) -> None:
-    """A typing error would leave the stale shard in, and the manifest would say that it was left out."""
+@pytest.mark.parametrize("prefix", ["idc_v25/dicom_all/00", "./idc_v25/dicom_all/", "ROOT/idc_v25/dicom_all/", ""])
+def test_leaving_out_what_is_not_so_called_is_refused(prefix: str, tiny: TinyExport, build: Build, out: Path) -> None:
+    """It would leave the stale shard in, and who typed it would not know."""
     add_stale_shard(tiny)
-    wrong = "idc_v25/dicom_all/000000000020.parquet"
-    refused(build(tiny, "idc_index", "--leave-out", wrong, "--batch-hours", "7"), 2, wrong)
+    wrong = prefix.replace("ROOT", str(tiny.root)) + "000000000002.parquet"
+    refused(build(tiny, "idc_index", "--leave-out", wrong, "--batch-hours", "7"), 2, f"--leave-out {wrong}")
     assert list(out.parent.iterdir()) == []
 
 
@@ -288,7 +289,7 @@ def test_other_files_do_not_matter(tiny: TinyExport, build: Build) -> None:
     for name in (".DS_Store", "_SUCCESS", "000000000007.parquet.s5cmd-tmp"):
         (tiny.folder("dicom_all") / name).write_text("not Parquet")
     (tiny.folder("dicom_all") / "000000000009.parquet").mkdir()
-    assert build(tiny).exit_code == 0
+    assert build(tiny, "idc_index").exit_code == 0
 
 
 def test_spelling_of_columns_does_not_matter(tiny: TinyExport, build: Build, out: Path) -> None:

@@ -67,6 +67,22 @@ class Schema:
             in_wheel=document["in_wheel"],
         )
 
+    def problem(self) -> str:
+        """The first promise that contradicts another one, "" when there is none."""
+        names = [column.name for column in self.columns]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            return f"columns are there twice: {', '.join(twice)}"
+        ordered = [term.removesuffix(" DESC") for term in self.order]
+        for name in (*self.primary_key, *ordered, *(column for r in self.references for column in r.columns)):
+            if name not in names:
+                return f"{name} is not among the columns"
+        if missing := sorted(set(self.primary_key) - set(ordered)):
+            return f"the order must end with the key, so that it is total: {', '.join(missing)}"
+        for reference in self.references:
+            if len(reference.columns) != len(reference.to):
+                return f"references to {reference.index}: {reference.columns} do not pair with {reference.to}"
+        return ""
+
     def to_document(self) -> dict[str, Any]:
         """The document of kind `artifact`, published as `<index>_schema.json`."""
         references: list[dict[str, Any]] = []
@@ -224,22 +240,8 @@ def _index(name: str, path: Path, queries: list[Query]) -> Index:
     declared = document.pop("sources", {})
     documents.validate(declared, "source_tables", f"{path}: sources")
     schema = Schema.from_document(document)
-    names = [column.name for column in schema.columns]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise IndexerError(f"{path}: columns are there twice: {', '.join(sorted(twice))}")
-    for reference in schema.references:
-        if len(reference.columns) != len(reference.to):
-            raise IndexerError(
-                f"{path}: references to {reference.index}: {reference.columns} do not pair with {reference.to}"
-            )
-    ordered = [term.removesuffix(" DESC") for term in schema.order]
-    for term in (*schema.primary_key, *ordered, *(c for r in schema.references for c in r.columns)):
-        if term not in names:
-            raise IndexerError(f"{path}: {term} is not among the columns")
-    if missing := set(schema.primary_key) - set(ordered):
-        raise IndexerError(
-            f"{path}: the order must end with the key, so that it is total: {', '.join(sorted(missing))}"
-        )
+    if problem := schema.problem():
+        raise IndexerError(f"{path}: {problem}")
     if all(query.until is not None for query in queries):
         raise IndexerError(f"index {name} has no query for the newest release", f"Add {name}.sql.")
     queries.sort(key=lambda query: (query.until is None, query.until))

@@ -35,6 +35,7 @@ BATCH_WINDOW = timedelta(hours=6)
 https://cloud.google.com/bigquery/quotas#query_jobs"""
 
 _SHARD = re.compile(r"([0-9]{12})\.parquet")
+_PLACE = re.compile(r"idc_v[1-9][0-9]*(_clinical)?/[A-Za-z0-9_]+/[0-9]{12}\.parquet")
 _DATASET = re.compile(r"idc_v([1-9][0-9]*)")
 
 
@@ -243,7 +244,7 @@ def open_export(
             f"{source}: no such folder", f"Give a folder that holds idc_vNN/<table>/*.parquet, or {SAMPLE!r}."
         )
     for name in left_out:
-        if not (root / name).is_file():
+        if not _PLACE.fullmatch(name) or not (root / name).is_file():
             raise UsageError(
                 f"--leave-out {name}: {source} has no such file", "Write it as idc_vNN/<table>/<shard>.parquet."
             )

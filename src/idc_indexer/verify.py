@@ -7,7 +7,7 @@ against its Parquet files, and its manifest against everything.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 from idc_indexer import documents, files
 from idc_indexer.arrow import arrow_schema
 from idc_indexer.catalog import Reference, Schema
-from idc_indexer.engines.duckdb import connect, parquet
-from idc_indexer.errors import IndexerError
+from idc_indexer.engines.duckdb import connect, first_line, parquet
+from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.parquet import VERSION_KEY
 from idc_indexer.release import (
     MANIFEST,
     IndexEntry,
     Release,
+    check_version,
     parquet_name,
     schema_name,
     sidecar,
@@ -58,7 +59,7 @@ def verify(path: Path) -> list[Problem]:
         IndexerError: when there is no release at all.
     """
     release = Release.open(path)
-    problems = list(_files(release))
+    problems = [*_manifest(release), *_files(release)]
     damaged = {problem.file for problem in problems}
     schemas = {}
     for entry in release.indices:
@@ -67,8 +68,13 @@ def verify(path: Path) -> list[Problem]:
                 document = documents.load(path / schema_name(entry.name), "artifact")
             except IndexerError as error:
                 problems.append(Problem(schema_name(entry.name), error.message))
+                continue
+            schema = Schema.from_document(document)
+            if problem := schema.problem():
+                problems.append(Problem(schema_name(entry.name), problem))
             else:
-                schemas[entry.name] = Schema.from_document(document)
+                schemas[entry.name] = schema
+    problems += _references(schemas)
     with connect() as connection:
         readable = {}
         for entry in release.indices:
@@ -81,8 +87,33 @@ def verify(path: Path) -> list[Problem]:
             rows = parquet([str(path / parquet_name(name))], ", file_row_number=true")
             connection.execute(f'CREATE VIEW "{name}" AS FROM {rows}')
         for name, schema in readable.items():
-            problems += (Problem(parquet_name(name), message) for message in _rows(connection, name, schema, readable))
+            try:
+                problems += [Problem(parquet_name(name), said) for said in _rows(connection, name, schema, readable)]
+            except duckdb.Error as error:
+                problems.append(Problem(parquet_name(name), f"cannot be read: {first_line(error)}"))
     return problems
+
+
+def _references(schemas: dict[str, Schema]) -> Iterator[Problem]:
+    """References to columns that the other index does not have; they are taken out, because nothing can obey them."""
+    for name, schema in schemas.items():
+        for reference in schema.references:
+            other = schemas.get(reference.index)
+            if other and not {column.name for column in other.columns}.issuperset(reference.to):
+                wrong = f"refers to {', '.join(reference.to)} of {reference.index}, which has no such columns"
+                yield Problem(schema_name(name), wrong)
+                schemas[name] = replace(schema, references=tuple(r for r in schema.references if r != reference))
+
+
+def _manifest(release: Release) -> Iterator[Problem]:
+    """The manifest against itself."""
+    names = [entry.name for entry in release.indices]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Problem(MANIFEST, f"index {name} is there twice")
+    try:
+        check_version(release.release_version, release.idc_version)
+    except UsageError as error:
+        yield Problem(MANIFEST, error.message)
 
 
 def _files(release: Release) -> Iterator[Problem]:
@@ -133,8 +164,9 @@ def _parquet(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[Pr
         different = [f"{a} instead of {b}" for a, b in zip(present, promised, strict=False) if not a.equals(b)]
         counts = f"{len(present)} columns instead of {len(promised)}"
         yield Problem(name, f"has other columns than {schema_name(entry.name)}: {', '.join(different) or counts}")
-    if footer.num_rows != entry.rows:
-        yield Problem(name, f"has {footer.num_rows} rows, in the manifest {entry.rows}")
+    listed = {entry.rows, *(file.rows for file in entry.files if file.name == name)}
+    for count in listed - {footer.num_rows}:
+        yield Problem(name, f"has {footer.num_rows} rows, in the manifest {count}")
     if not footer.num_rows:
         yield Problem(name, "is empty")
 

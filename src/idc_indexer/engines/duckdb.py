@@ -23,7 +23,7 @@ from idc_indexer.sql import Leaf, Reduction, Translation, to_duckdb
 from idc_indexer.sql.translate import PAST_ROWS
 
 BATCH_ROWS = 65_536
-_MEMORY = re.compile(r"[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
+_MEMORY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
 
 def connect(
@@ -158,14 +158,18 @@ class DuckDBEngine:
         """Turn what DuckDB says into a message for the user."""
         try:
             yield
+        except (duckdb.InterruptException, RuntimeError) as error:
+            if "interrupted" in str(error).lower():  # Ctrl-C, which DuckDB makes an exception of its own
+                raise KeyboardInterrupt from error
+            raise
         except duckdb.OutOfMemoryException as error:
-            raise IndexerError(f"{name}: {_first_line(error)}", "Raise --memory-limit or lower --threads.") from error
+            raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
         except (duckdb.Error, pa.ArrowException) as error:
             if shard := self._export.broken(tables):
                 raise IndexerError(
-                    f"{name}: {shard} is damaged: {_first_line(error)}", "Fetch that shard again."
+                    f"{name}: {shard} is damaged: {first_line(error)}", "Fetch that shard again."
                 ) from error
-            raise IndexerError(f"{name}: {_first_line(error)}") from error
+            raise IndexerError(f"{name}: {first_line(error)}") from error
 
 
 def _of_release(index: PinnedIndex, release: int) -> list[Leaf]:
@@ -185,7 +189,7 @@ def parquet(paths: Sequence[str], options: str = "") -> str:
     return f"read_parquet([{literal}], hive_partitioning=false{options})"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What happened, without DuckDB's prefix and without the statement it repeats below."""
     line = str(error).split("\n", 1)[0]
     return line.removeprefix("Invalid Input Error: ")

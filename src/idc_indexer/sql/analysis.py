@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, SqlglotError
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 
@@ -84,6 +84,9 @@ def analyze(sql: str, sources: Sources, where: str) -> Statement:
         raise IndexerError(f"{where}: {error}") from error
     except IndexerError as error:
         raise IndexerError(f"{where}: {error.message}", error.hint) from error
+    names = [column.alias_or_name for column in typed.selects]
+    if odd := {name for name in names if names.count(name) > 1 or name in ("*", "")}:
+        raise IndexerError(f"{where}: output columns without a name of their own: {', '.join(sorted(odd))}")
     returns = tuple(
         (column.alias_or_name, column.type.sql(DIALECT) if column.type else "UNKNOWN") for column in typed.selects
     )
@@ -94,6 +97,9 @@ def analyze(sql: str, sources: Sources, where: str) -> Statement:
 def _parse(sql: str, where: str) -> exp.Query:
     try:
         statements = sqlglot.parse(sql, dialect=DIALECT)
+    except ParseError as error:
+        first = error.errors[0]
+        raise IndexerError(f"{where}: not GoogleSQL: line {first['line']}, near {first['highlight']!r}") from error
     except SqlglotError as error:
         raise IndexerError(f"{where}: not GoogleSQL: {error}") from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
@@ -101,21 +107,44 @@ def _parse(sql: str, where: str) -> exp.Query:
     tree = statements[0]
     for node in tree.walk():
         node.comments = None
+    if tree.args.get("kind"):
+        raise IndexerError(f"{where}: SELECT AS {tree.args['kind']} returns no columns")
+    expressions = {cte.alias for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        if not table.db and table.name not in expressions and not isinstance(table.this, exp.Func):
+            raise IndexerError(
+                f"{where}: table {table.name} is not one of IDC's",
+                f"Give it its dataset, such as `{PROJECT}.idc_current.{table.name}`.",
+            )
     for select in tree.find_all(exp.Select):
         _refuse_alias_groups(select, where)
+        _refuse_stars(select, where)
     return tree
+
+
+def _refuse_stars(select: exp.Select, where: str) -> None:
+    """`*` of a source table is as many columns as the release has: what an index reads must be named."""
+    sources = (select.args.get("from_"), *select.args.get("joins", ()))
+    if any(p.is_star for p in select.selects) and any(
+        isinstance(source.this, exp.Table) and source.this.db for source in sources if source is not None
+    ):
+        raise IndexerError(f"{where}: * of a source table", "Name the columns.")
 
 
 def _refuse_alias_groups(select: exp.Select, where: str) -> None:
     """Where an alias hides a column, GoogleSQL groups by the alias and DuckDB by the column."""
-    aliases = {p.alias for p in select.selects if isinstance(p, exp.Alias) and p.this.name != p.alias}
+    aliases = {p.alias.lower() for p in select.selects if isinstance(p, exp.Alias) and not _keeps_name(p)}
     group = select.args.get("group")
     for term in group.expressions if group else ():
-        if isinstance(term, exp.Column) and not term.table and term.name in aliases:
+        if isinstance(term, exp.Column) and not term.table and term.name.lower() in aliases:
             raise IndexerError(
                 f"{where}: line {term.this.meta.get('line')}: GROUP BY {term.name} names an alias",
                 "Give its position instead, such as GROUP BY 1.",
             )
+
+
+def _keeps_name(projection: exp.Alias) -> bool:
+    return isinstance(projection.this, exp.Column) and projection.this.name == projection.alias
 
 
 def _tables(tree: exp.Expr) -> Iterator[tuple[exp.Table, Table]]:
@@ -168,6 +197,10 @@ def _leaves(tree: exp.Expr, sources: Sources) -> Iterator[Leaf]:
     unnested = {node.alias: node for node in tree.find_all(exp.Unnest)}
     found: dict[Leaf, None] = {}
     apart: list[tuple[Table, str]] = []
+    for unnest in unnested.values():
+        array = unnest.expressions[0]
+        if array.find(exp.Column) and not isinstance(array, (exp.Column, exp.Dot, exp.Bracket, exp.Split)):
+            raise IndexerError("UNNEST of anything but a column or SPLIT of one", "Choose between arrays after UNNEST.")
     for column in tree.find_all(exp.Column):
         path = _path(column, unnested)
         if path is None:
@@ -259,4 +292,9 @@ def _merge(record: Field | None, path: tuple[Field, ...]) -> Field:
 
 def _order(terms: list[exp.Expr]) -> Iterator[str]:
     for term in terms:
-        yield term.this.name + (" DESC" if term.args.get("desc") else "")
+        plain = isinstance(term.this, exp.Column) and not term.this.table
+        usual = bool(term.args.get("nulls_first")) != bool(term.args.get("desc"))
+        if plain and usual:
+            yield term.this.name + (" DESC" if term.args.get("desc") else "")
+        else:
+            yield term.sql(DIALECT)

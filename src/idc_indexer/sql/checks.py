@@ -18,7 +18,7 @@ STRUCTURE = (
 EXPRESSIONS = (
     exp.And, exp.Or, exp.Not, exp.Is, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between,
     exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Concat, exp.Replace, exp.Split, exp.RegexpExtract,
-    exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.Round, exp.IsNan, exp.Cast, exp.TryCast,
+    exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.Round, exp.Cast, exp.TryCast,
     exp.Bracket, exp.Unnest, exp.Array, exp.ArrayToString, exp.Exists,
     exp.Count, exp.Sum, exp.Min, exp.Max, exp.GroupConcat, exp.ArrayAgg, exp.IgnoreNulls,
     exp.Window, exp.RowNumber,
@@ -99,39 +99,65 @@ def _check_regexp_extract(node: exp.Expr) -> str:
 
 def _check_div(node: exp.Expr) -> str:
     divisor = node.expression
-    if isinstance(divisor, exp.Literal) and float(divisor.name):
+    if isinstance(divisor, exp.Literal) and divisor.is_number and float(divisor.name):
         return ""
-    return "division by anything but a literal (use SAFE_DIVIDE)"
+    return "division by anything but a literal"
 
 
 def _check_round(node: exp.Expr) -> str:
     digits = node.args.get("decimals")
     if kind(node.this) != "FLOAT64":
         return f"ROUND of {kind(node.this)}"
-    literal = isinstance(digits, exp.Literal) and int(digits.name) < len(ROUND_BOUND)
+    literal = isinstance(digits, exp.Literal) and digits.is_int and int(digits.name) < len(ROUND_BOUND)
     return "" if literal else f"ROUND to digits that are not a literal from 0 to {len(ROUND_BOUND) - 1}"
-
-
-def _is_constant(node: exp.Expr) -> bool:
-    return isinstance(node.this if isinstance(node, exp.Neg) else node, exp.Literal)
 
 
 def _check_comparison(node: exp.Expr) -> str:
     """DuckDB has NaN equal to itself and above all numbers; in GoogleSQL no comparison with it is true."""
-    if "FLOAT64" not in (kind(node.this), kind(node.expression)):
+    kinds = (kind(node.this), kind(node.expression))
+    if any(name.startswith("STRUCT") for name in kinds):
+        return f"{node.key.upper()} of records"
+    if "FLOAT64" not in kinds:
         return ""
-    if isinstance(node, (exp.GT, exp.GTE)):
-        safe = _is_constant(node.this)
-    elif isinstance(node, (exp.LT, exp.LTE)):
-        safe = _is_constant(node.expression)
-    else:
-        safe = _is_constant(node.this) or _is_constant(node.expression)
-    return "" if safe else f"{node.key.upper()} of FLOAT64, unless a literal is the larger side,"
+    # Not with a literal either: the statistics of Parquet, by which DuckDB skips rows, pass over NaN.
+    return f"{node.key.upper()} of FLOAT64"
+
+
+def _check_equality(node: exp.Expr) -> str:
+    """Comparisons that are written otherwise: IN, NULLIF, CASE x WHEN, of what `_check_comparison` refuses."""
+    value = node.this
+    if value is None or not (kind(value) == "FLOAT64" or kind(value).startswith("STRUCT")):
+        return ""
+    return f"{node.key.upper()} of {kind(value)}"
+
+
+def _check_extreme(node: exp.Expr) -> str:
+    if isinstance(node, exp.Max) and kind(node.this) == "FLOAT64":
+        return "MAX of FLOAT64"
+    return "" if kind(node.this) != "UNKNOWN" else f"{node.key.upper()} of an expression whose type is not known"
+
+
+def _check_split(node: exp.Expr) -> str:
+    return "" if isinstance(node.expression, exp.Literal) else "SPLIT by anything but a literal"
+
+
+def _check_ordered(node: exp.Expr) -> str:
+    """An expression over an alias that hides a column means the alias in GoogleSQL, the column in DuckDB."""
+    select = node.parent.parent if node.parent else None
+    if not isinstance(select, (exp.Select, exp.Union)):
+        return "ORDER BY FLOAT64 inside an aggregate" if kind(node.this) == "FLOAT64" else ""
+    for projection in select.selects:
+        mended = isinstance(select, exp.Select) and isinstance(projection.unalias(), exp.Column)
+        if projection.alias_or_name == node.this.name and kind(projection.unalias()) == "FLOAT64" and not mended:
+            return "ORDER BY FLOAT64 that is not a column"
+    if not isinstance(node.this, exp.Column):
+        return "ORDER BY an expression (select it, and order by its name)"
+    hidden = isinstance(select.parent, exp.Array) and not node.this.table
+    return "ORDER BY an alias inside ARRAY(SELECT ...)" if hidden else ""
 
 
 def _check_between(node: exp.Expr) -> str:
-    safe = kind(node.this) != "FLOAT64" or _is_constant(node.args["high"])
-    return "" if safe else "BETWEEN of FLOAT64, unless the upper limit is a literal,"
+    return "BETWEEN of FLOAT64" if kind(node.this) == "FLOAT64" else ""
 
 
 def _check_bracket(node: exp.Expr) -> str:
@@ -209,6 +235,13 @@ _CHECKS: dict[type[exp.Expr], Callable[[exp.Expr], str]] = {
     exp.GT: _check_comparison,
     exp.GTE: _check_comparison,
     exp.Between: _check_between,
+    exp.In: _check_equality,
+    exp.Nullif: _check_equality,
+    exp.Case: _check_equality,
+    exp.Min: _check_extreme,
+    exp.Max: _check_extreme,
+    exp.Split: _check_split,
+    exp.Ordered: _check_ordered,
     exp.Cast: _check_cast,
     exp.TryCast: _check_try_cast,
     exp.RegexpExtract: _check_regexp_extract,

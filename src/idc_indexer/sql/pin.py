@@ -34,6 +34,8 @@ def pin(sql: str, release: int) -> str:
         IndexerError: when the query reads past releases and there are none.
     """
     span = past_body(sql)
+    if _PAST.search(sql if span is None else sql[: span[0]] + sql[span[1] :]):
+        raise IndexerError(f"{PAST} is named outside of the one common table expression that stands for past releases")
     if span is not None:
         if release == 1:
             raise IndexerError(f"release {release} has no past releases, which the query reads")

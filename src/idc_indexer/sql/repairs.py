@@ -212,6 +212,19 @@ def _partition(condition: exp.Expr | None, own: set[str]) -> tuple[list[exp.Expr
     return early, late
 
 
+def _repair_ordered(node: exp.Expr) -> None:
+    """GoogleSQL has NaN after NULL and before all numbers, DuckDB after them: a first term puts it there."""
+    select = node.parent.parent if node.parent else None
+    if not isinstance(select, exp.Select) or not isinstance(node.this, exp.Column):
+        return
+    value = next((p.this for p in select.selects if isinstance(p, exp.Alias) and p.alias == node.this.name), node.this)
+    if kind(value) == "FLOAT64" and isinstance(value, exp.Column):
+        x = duckdb_sql(value)
+        place = exp.Ordered(this=_parse(f"CASE WHEN {x} IS NULL THEN 0 WHEN ISNAN({x}) THEN 1 ELSE 2 END"))
+        place.set("desc", node.args.get("desc"))
+        node.replace([place, node.copy()])
+
+
 def _repair_table(node: exp.Expr) -> None:
     assert isinstance(node, exp.Table)
     if node.db:
@@ -232,6 +245,7 @@ _REPAIRS: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {
     exp.GroupConcat: _repair_group_concat,
     exp.IgnoreNulls: _repair_array_agg,
     exp.Anonymous: _repair_error,
+    exp.Ordered: _repair_ordered,
     exp.Table: _repair_table,
     exp.Select: _repair_unnest,
 }

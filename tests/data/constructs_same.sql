@@ -1,0 +1,93 @@
+SELECT COUNT(*) AS k, COUNT(n) AS m, COUNT(DISTINCT s) AS p, SUM(n) AS q, SUM(DISTINCT n) AS v FROM `t`;
+SELECT SUM(IF(b, 1, 0)) AS k, MAX(IF(b, 1, 0)) AS m, MIN(3000000000) AS p FROM `t`;
+SELECT MIN(r) AS k, MAX(r) AS m, MIN(d) AS p, MAX(b) AS q, MAX(rec.c) AS v FROM `t`;
+SELECT id, 1 AS k, TRUE AS m, 'x' AS p, [1, 2] AS v FROM `t` ORDER BY id;
+SELECT id, n * 3000000000 AS k, (n + 2147483647) * 2 AS m FROM `t` ORDER BY id;
+SELECT id, n - 1 AS k, -n AS m, n * n AS p, -9223372036854775808 AS q FROM `t` ORDER BY id;
+SELECT id, 0.1 + 0.2 AS k, n * 0.1 AS m, 1e-3 AS p, .5 AS q, 5. AS v, [0.1] AS w, 12345678901234567.9 AS x FROM `t`
+  ORDER BY id;
+SELECT id, IF(b, 1, 0.5) AS k, COALESCE(n, 0.5) AS m, ns[SAFE_OFFSET(0)] + 0.5 AS p FROM `t` ORDER BY id;
+SELECT id, n / 7 AS k, n / 2.5 AS m, f / 0.5 AS p, (n + 1) / 1e3 AS q FROM `t` WHERE id != 4 ORDER BY id;
+SELECT id, ROUND(f, 2) AS k, ROUND(n / 8, 2) AS m, ROUND(0.615, 2) AS p, ROUND(f, 0) AS q FROM `t` ORDER BY id;
+SELECT id, ROUND(1.115, 2) AS k, ROUND(-0.125, 2) AS m, ROUND(1.0000005, 6) AS p, ROUND(g, 1) AS q FROM `t` ORDER BY
+  id;
+SELECT id, ROUND(ROUND(f / 3, 3), 1) AS k, ROUND(ns[SAFE_OFFSET(1)] / 3, 2) AS m FROM `t` ORDER BY id;
+SELECT id, ROUND((SELECT MAX(v) FROM UNNEST(ns) AS v) / 3, 2) AS k, ROUND(IF('q' IN UNNEST(xs), 2.675, f), 2) AS m
+  FROM `t` ORDER BY id;
+SELECT b, ROUND(SUM(n) / 7, 3) AS k FROM `t` GROUP BY b ORDER BY b;
+SELECT f < 0.5 AS k, f <= 2.675 AS m, f = 0.125 AS p, f != 0.125 AS q FROM `t` ORDER BY id;
+SELECT MIN(f) AS k, MIN(g) AS m, MIN(n / 8) AS p FROM `t`;
+SELECT id, IS_NAN(f) AS k, 0.5 > f AS m, 0.5 = f AS p FROM `t` ORDER BY id;
+SELECT id, SAFE_CAST(xs[SAFE_OFFSET(0)] AS FLOAT64) AS k, SAFE_CAST(CONCAT(' -', r, '1e2 ') AS FLOAT64) AS m FROM
+  `t` ORDER BY id;
+SELECT id, SAFE_CAST(REGEXP_EXTRACT(CONCAT(' +0', s), r'^ *[-+]?[0-9]+ *$') AS INT64) AS k FROM `t` ORDER BY id;
+SELECT id, CAST(tm AS STRING) AS k, CAST(d AS STRING) AS m FROM `t` ORDER BY id;
+SELECT id, ARRAY_TO_STRING(xs, ',') AS k, NULLIF(ARRAY_TO_STRING(xs, ''), '') AS m FROM `t` ORDER BY id;
+SELECT b, ARRAY_AGG(s IGNORE NULLS ORDER BY id DESC) AS k, ARRAY_AGG(DISTINCT s IGNORE NULLS ORDER BY s) AS m FROM
+  `t` GROUP BY b ORDER BY b;
+SELECT ARRAY_AGG(rec IGNORE NULLS ORDER BY id) AS k, ARRAY_AGG(n IGNORE NULLS ORDER BY s, id)[SAFE_OFFSET(0)] AS m
+  FROM `t`;
+SELECT id, ROW_NUMBER() OVER (PARTITION BY b ORDER BY s DESC, id) AS k FROM `t` ORDER BY id;
+SELECT id, CAST(REPLACE('idc_v4', 'idc_v', '') AS INT64) AS k FROM `t` ORDER BY id;
+SELECT id, '\x41\u00e9\101\U0001f600\n\\ \' "' AS k, "it's \"" AS m, '''a'b''' AS p FROM `t` ORDER BY id;
+SELECT id, CONCAT(s, r, 'x') AS k, CONCAT(s) AS m, CONCAT('it\'s', s) AS p FROM `t` ORDER BY id;
+SELECT id, REPLACE(r, ',', '') AS k, REPLACE(r, '', 'x') AS m, REPLACE(r, s, 'x') AS p FROM `t` ORDER BY id;
+SELECT id, SPLIT(r, ',') AS k, SPLIT(s) AS m, SPLIT(r, '')[SAFE_OFFSET(1)] AS p, SPLIT(rec.a, ',') AS q FROM `t`
+  ORDER BY id;
+SELECT id, COALESCE(rec.a, s, 'none') AS k, IFNULL(n, 5) AS m, NULLIF(s, '') AS p, IF(b, s, r) AS q FROM `t` ORDER
+  BY id;
+SELECT id, CASE WHEN n > 2 THEN 'big' WHEN n < 0 THEN 'negative' END AS k, CASE s WHEN 'b' THEN r ELSE s END AS m
+  FROM `t` ORDER BY id;
+SELECT id, n BETWEEN -1 AND 3 AS k, s NOT IN ('b', 'c') AS m, n IN (3, NULL) AS p, s < r AS q, r >= 'b' AS v FROM
+  `t` ORDER BY id;
+SELECT id, b IS TRUE AS k, b IS NOT FALSE AS m, NOT b AS p, b AND n IS NULL AS q, b OR s IS NOT NULL AS v FROM `t`
+  ORDER BY id;
+SELECT id, d = '2020-1-2' AS k, d > '2020-01-01' AS m, d IS NULL AS p FROM `t` ORDER BY id;
+SELECT n FROM `t` ORDER BY n, id;
+SELECT r FROM `t` ORDER BY r DESC;
+SELECT s, id FROM `t` ORDER BY s DESC, id DESC;
+SELECT id FROM `t` ORDER BY n NULLS LAST, s DESC NULLS FIRST, id;
+SELECT -id AS id FROM `t` ORDER BY id;
+SELECT DISTINCT n, b FROM `t` ORDER BY n, b;
+SELECT COALESCE(s, 'b') AS s, COUNT(*) AS k FROM `t` GROUP BY 1 ORDER BY s;
+SELECT n + 1 AS k, COUNT(*) AS m FROM `t` GROUP BY n + 1 HAVING COUNT(*) > 1 ORDER BY k;
+SELECT n, SUM(id) AS k FROM `t` GROUP BY ALL HAVING SUM(id) > 1 ORDER BY n;
+SELECT STRING_AGG(DISTINCT s, ',' ORDER BY s) AS k, STRING_AGG(DISTINCT CAST(n AS STRING), '' ORDER BY CAST(n AS
+  STRING)) AS m FROM `t`;
+SELECT STRING_AGG(DISTINCT s ORDER BY s) AS k, STRING_AGG(DISTINCT s, '\\' ORDER BY s DESC) AS m, STRING_AGG(s,
+  'it\'s' ORDER BY id) AS p FROM `t`;
+SELECT STRING_AGG(DISTINCT xs[SAFE_OFFSET(0)], '|' ORDER BY xs[SAFE_OFFSET(0)]) AS k, STRING_AGG(DISTINCT rec.a, ''
+  ORDER BY rec.a) AS m FROM `t`;
+SELECT STRING_AGG(DISTINCT s, ',' ORDER BY s) AS k FROM `t` WHERE s IS NULL;
+SELECT id, (SELECT STRING_AGG(DISTINCT x, ',' ORDER BY x) FROM UNNEST(xs) AS x) AS k FROM `t` ORDER BY id;
+SELECT id, xs[SAFE_OFFSET(0)] AS k, xs[SAFE_ORDINAL(1)] AS m, recs[SAFE_OFFSET(0)].deep[SAFE_OFFSET(0)].z AS p FROM
+  `t` ORDER BY id;
+SELECT id, xs AS k, ns AS m, rec AS p, recs AS q FROM `t` ORDER BY id;
+SELECT id, xs IS NULL AS k, 'q' IN UNNEST(xs) AS m, n IN UNNEST(ns) AS p FROM `t` ORDER BY id;
+SELECT id, EXISTS(SELECT 1 FROM UNNEST(xs) AS x WHERE x = 'q') AS k, (SELECT COUNT(v.a) FROM UNNEST(recs) AS v) AS m
+  FROM `t` ORDER BY id;
+SELECT id, ARRAY(SELECT AS STRUCT e.a, -e.c AS c, e.deep FROM UNNEST(recs) AS e WITH OFFSET AS p ORDER BY p DESC) AS
+  k FROM `t` ORDER BY id;
+SELECT id, (SELECT AS STRUCT v.a, v.c FROM UNNEST(recs) AS v WHERE v.c = 1) AS k FROM `t` ORDER BY id;
+SELECT id, e.a FROM `t`, UNNEST(recs) AS e WITH OFFSET AS p ORDER BY id, p;
+SELECT id, e.c, p.z FROM `t` AS q, q.recs AS e LEFT JOIN UNNEST(e.deep) AS p ORDER BY id, c, z;
+SELECT id, e FROM `t` LEFT JOIN UNNEST(ns) AS e ON e > 1 ORDER BY id, e;
+SELECT id, (SELECT MIN(v.z) FROM UNNEST(recs) AS w, UNNEST(w.deep) AS v) AS k, (SELECT MIN(v.a) FROM UNNEST(recs) AS
+  v) AS m FROM `t` ORDER BY id;
+SELECT id, w, n FROM `t` FULL JOIN `o` USING (id) ORDER BY id, w;
+SELECT a.id, z.w FROM `t` AS a LEFT JOIN `o` AS z ON a.id = z.id AND z.w IS NOT NULL ORDER BY id, w;
+SELECT a.id, z.w FROM `t` AS a CROSS JOIN `o` AS z WHERE a.id >= z.id ORDER BY id, w;
+SELECT id, n IN (SELECT o.id FROM `o` AS o) AS k, n NOT IN (SELECT o.id FROM `o` AS o) AS m FROM `t` ORDER BY id;
+SELECT id, (SELECT COUNT(*) FROM `o` AS o WHERE o.id = a.id) AS k FROM `t` AS a WHERE NOT EXISTS (SELECT 1 FROM `o`
+  AS o WHERE o.id > a.n) ORDER BY id;
+WITH p AS (SELECT id, n FROM `t`), q AS (SELECT id FROM p WHERE n = 3) SELECT q.id, p.n FROM q LEFT JOIN p ON p.id =
+  q.id ORDER BY id;
+SELECT n FROM `t` UNION ALL SELECT id FROM `t` UNION ALL SELECT NULL ORDER BY n;
+SELECT s FROM `t` UNION DISTINCT SELECT r FROM `t` ORDER BY s;
+SELECT * EXCEPT (w) FROM (SELECT id, w FROM `o`) ORDER BY id;
+SELECT id AS `order`, s AS `column`, r AS `values`, b AS `end`, n AS `desc`, d AS `references` FROM `t` ORDER BY
+  `order`;
+WITH `group` AS (SELECT id AS `limit` FROM `t`) SELECT `group`.`limit` FROM `group` ORDER BY `limit`;
+SELECT id, CASE WHEN id > 9 THEN ERROR('never') ELSE 'x' END AS k, COALESCE(r, ERROR(s)) AS m FROM `t` ORDER BY id;
+SELECT f, id FROM `t` ORDER BY f DESC, id;
+SELECT g AS k, id FROM `t` ORDER BY k, id DESC

@@ -1,0 +1,380 @@
+"""A build that something goes wrong for: killed, out of room, in a place it must not touch."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import Result
+
+from idc_indexer.documents import bundled
+from tests.conftest import (
+    INDICES,
+    OF_ONE_RELEASE,
+    Build,
+    Run,
+    Start,
+    TinyExport,
+    add_index,
+    around,
+    contents,
+    once,
+    refused,
+    rows,
+    setting,
+)
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
+
+# Shells have processes in the background ignore Ctrl-C.
+FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+# --- Interrupted --------------------------------------------------------------------------------------------
+
+
+def reported(step: str, errors: str) -> list[str]:
+    """The indices that a build says it has done or kept."""
+    return [line.split()[1].rstrip(":") for line in errors.splitlines() if line.startswith(f"{step} ")]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shared: Path) -> tuple[dict[str, bytes], float]:
+    """The files of a build of the sample that nothing disturbed, and how many seconds its process took."""
+
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-m", "idc_indexer", "build", "--source", "sample", "--idc-version", "25"]
+        options = ["--release-version", "25.0.0", "--out", f"{folder}/release", "--cache-dir", f"{folder}/cache"]
+        began = time.monotonic()
+        subprocess.run([*command, *options], check=True, capture_output=True)
+        (folder / "seconds").write_text(str(time.monotonic() - began))
+
+    folder = once(shared / "undisturbed", make)
+    return contents(folder / "release"), float((folder / "seconds").read_text())
+
+
+@posix
+@pytest.mark.parametrize("tenth", range(10))
+def test_killed_at_any_moment_then_run_again(
+    tenth: int, undisturbed: tuple[dict[str, bytes], float], start: Start, out: Path
+) -> None:
+    expected, seconds = undisturbed
+    process = start("sample")
+    time.sleep(seconds * (tenth + random.Random(tenth).random()) / 10)
+    process.kill()
+    process.communicate()
+    if out.exists():
+        assert contents(out) == expected
+    again = start("sample", "--force")
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert contents(out) == expected
+    assert around(out) == ["release"]
+    assert not [path.name for path in (out.parents[1] / "cache").rglob("*") if path.suffix == ".partial"]
+
+
+@posix
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_stopped_build_goes_on_where_it_was(
+    how: str, undisturbed: tuple[dict[str, bytes], float], start: Start, out: Path
+) -> None:
+    process = start("sample", first=FOREGROUND)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line == "done idc_index: 442 rows\n":
+            process.send_signal(signal.Signals[how])
+            break
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert around(out)[0] == "release.incomplete"
+    (out.with_name("release.incomplete") / ".idc_index.parquet.1.partial").write_bytes(b"half of it")
+    again = start("sample")
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert (reported("kept", errors), reported("done", errors)) == (INDICES[:3], INDICES[3:])
+    assert contents(out) == undisturbed[0]
+    assert around(out) == ["release"]
+
+
+@posix
+def test_ctrl_c_in_the_middle_of_a_query(start: Start, tiny: TinyExport, out: Path, tmp_path: Path) -> None:
+    """It does not wait for the end of the query, here 25^8 rows away, and nobody sees DuckDB's own exception."""
+    numbers = " + ".join(f"{table}.idc_version" for table in "abcdefgh")
+    joined = " CROSS JOIN ".join(f"`bigquery-public-data.idc_current.version_metadata` AS {t}" for t in "abcdefgh")
+    add_index(tmp_path, "slow", f"SELECT MAX({numbers}) AS most FROM {joined} ORDER BY most", most="INTEGER")
+    mine = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+    process = start(tiny, "slow", *mine, first=FOREGROUND)
+    try:
+        assert process.stderr is not None
+        assert "building slow\n" in process.stderr
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, output, errors.strip()) == (1, "", "Aborted!")
+    assert not out.exists()
+
+
+@pytest.fixture
+def interrupted(tiny: TinyExport, build: Build, out: Path) -> TinyExport:
+    """An export whose first build ended, after two indices, over a mistake in the data that is gone now."""
+    path = tiny.shard("dicom_all")
+    good, modified = path.read_bytes(), path.stat().st_mtime_ns
+    tiny.write(setting("SOPClassUID", ["1.2.3"])(pq.read_table(path)), "dicom_all")
+    refused(build(tiny, *OF_ONE_RELEASE), 1, "1.2.3")
+    assert around(out) == ["release.incomplete"]
+    path.write_bytes(good)
+    os.utime(path, ns=(modified, modified))
+    return tiny
+
+
+def goes_on(result: Result, run: Run, out: Path, *, keeping: list[str]) -> None:
+    """The build was finished, and of what the first one had done it kept just that."""
+    assert result.exit_code == 0, result.stderr
+    assert reported("kept", result.stderr) == keeping
+    assert around(out) == ["release"]
+    assert run("verify", out).exit_code == 0
+
+
+def test_unchanged_indices_are_kept(interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
+    goes_on(build(interrupted, *OF_ONE_RELEASE), run, out, keeping=INDICES[:2])
+
+
+def test_other_release_version_keeps_nothing(interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
+    goes_on(build(interrupted, *OF_ONE_RELEASE, "--release-version", "25.0.1"), run, out, keeping=[])
+    metadata = pq.read_metadata(out / "collections_index.parquet").metadata
+    assert metadata is not None
+    assert metadata[b"idc_index_data_version"] == b"25.0.1"
+
+
+@pytest.mark.parametrize("changed", ["queries", "schemas"])
+def test_other_query_or_schema_is_published(
+    changed: str, interrupted: TinyExport, build: Build, run: Run, out: Path, tmp_path: Path
+) -> None:
+    """Even one that gives the same rows."""
+    for kind in ("queries", "schemas"):
+        (tmp_path / kind).mkdir()
+        for path in bundled(kind).glob("analysis_results_index.*"):
+            text = path.read_text().replace("One row for each analysis result", "Mine: each analysis result")
+            text = text.replace("-- One row", "-- Mine: one row")
+            (tmp_path / kind / path.name).write_text(text if kind == changed else path.read_text())
+    mine = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+    goes_on(build(interrupted, *OF_ONE_RELEASE, *mine), run, out, keeping=["collections_index"])
+    names = {"queries": "analysis_results_index.sql", "schemas": "analysis_results_index_schema.json"}
+    assert {kind: "Mine" in (out / name).read_text() for kind, name in names.items()} == {
+        kind: kind == changed for kind in names
+    }
+
+
+def test_other_source_is_read(interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
+    interrupted.change("original_collections_metadata", setting("species", ["Canine"]))
+    goes_on(build(interrupted, *OF_ONE_RELEASE), run, out, keeping=["analysis_results_index"])
+    assert {row["species"] for row in rows(out, "collections_index")} == {"Canine"}
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_damaged_leftover_is_built_again(
+    damage: str, interrupted: TinyExport, build: Build, run: Run, out: Path
+) -> None:
+    leftover = out.with_name("release.incomplete") / "collections_index.parquet"
+    if damage == "changed":
+        leftover.write_bytes(leftover.read_bytes()[:-100] + bytes(100))
+    else:
+        leftover.unlink()
+    goes_on(build(interrupted, *OF_ONE_RELEASE), run, out, keeping=["analysis_results_index"])
+
+
+STATES = ["", "[]", '{"collections_index": 1}', '{"collections_index": {"key": "KEY", "entry": {"name": "x"}}}']
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_damaged_state_keeps_nothing(state: str, interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
+    path = out.with_name("release.incomplete") / "build_state.json"
+    key = json.loads(path.read_text())["collections_index"]["key"]
+    path.write_text(state.replace("KEY", key))
+    goes_on(build(interrupted, *OF_ONE_RELEASE), run, out, keeping=[])
+
+
+# --- The target ---------------------------------------------------------------------------------------------
+
+
+def test_release_is_not_overwritten(tiny: TinyExport, build: Build, out: Path) -> None:
+    assert build(tiny, *OF_ONE_RELEASE).exit_code == 0
+    before = contents(out)
+    refused(
+        build(tiny, *OF_ONE_RELEASE, "--release-version", "25.0.1"), 2, f"{out}: holds a release already", "--force"
+    )
+    assert contents(out) == before
+    assert around(out) == ["release"]
+
+
+def test_release_is_replaced_on_request(tiny: TinyExport, build: Build, run: Run, out: Path) -> None:
+    assert build(tiny, *OF_ONE_RELEASE).exit_code == 0
+    result = build(tiny, "version_metadata_index", "--release-version", "25.0.1", "--force")
+    assert result.exit_code == 0, result.stderr
+    names = ("version_metadata_index.parquet", "version_metadata_index.parquet.sha256", "version_metadata_index.sql")
+    assert set(contents(out)) == {"manifest.json", "version_metadata_index_schema.json", *names}
+    assert json.loads((out / "manifest.json").read_text())["release_version"] == "25.0.1"
+    assert around(out) == ["release"]
+    assert run("verify", out).exit_code == 0
+
+
+@pytest.mark.parametrize("when", ["checked", "built"])
+def test_release_stays_when_its_replacement_fails(when: str, tiny: TinyExport, build: Build, out: Path) -> None:
+    assert build(tiny, *OF_ONE_RELEASE).exit_code == 0
+    before = contents(out)
+    if when == "checked":
+        shutil.rmtree(tiny.folder("version_metadata"))
+    else:
+        tiny.change("version_metadata", setting("version_timestamp", [None]))
+        tiny.change("dicom_all", setting("SOPClassUID", ["1.2.3"]))
+    refused(build(tiny, *OF_ONE_RELEASE, "--force", "--release-version", "25.0.1"), 1)
+    assert contents(out) == before
+    assert "release.replaced" not in around(out)
+
+
+@pytest.mark.parametrize("content", ["folder", "file", "link to nowhere", "link to a folder"])
+def test_target_that_is_no_release_is_left_alone(
+    content: str, tiny: TinyExport, build: Build, out: Path, tmp_path: Path
+) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "thesis.txt").write_text("three years")
+    if content == "folder":
+        thesis.rename(out)
+    elif content == "file":
+        out.write_text("three years")
+    else:
+        out.symlink_to(thesis if content == "link to a folder" else tmp_path / "nowhere")
+    everything = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    for options in ((), ("--force",)):
+        refused(build(tiny, "version_metadata_index", *options), 2, f"{out}: exists and is not a")
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == everything
+
+
+def test_empty_folder_may_be_the_target(tiny: TinyExport, build: Build, run: Run, out: Path) -> None:
+    out.mkdir()
+    assert build(tiny, "version_metadata_index").exit_code == 0
+    assert around(out) == ["release"]
+    assert run("verify", out).exit_code == 0
+
+
+def test_folders_on_the_way_are_made(tiny: TinyExport, build: Build, run: Run, out: Path) -> None:
+    target = out / "2026" / "it's ready"
+    assert build(tiny, "version_metadata_index", "--out", target).exit_code == 0
+    assert run("verify", target).exit_code == 0
+
+
+# Root may read and write everything; without these two capabilities, the bits of a file hold for it too.
+ORDINARY_USER = """
+import ctypes, os
+if os.geteuid() == 0:
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None)
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux")
+@pytest.mark.parametrize("mode", [0o555, 0o000], ids=["read only", "not even to look at"])
+def test_folder_that_cannot_be_written(mode: int, start: Start, out: Path) -> None:
+    out.parent.chmod(mode)
+    process = start("sample", "version_metadata_index", first=ORDINARY_USER)
+    output, errors = process.communicate()
+    out.parent.chmod(0o755)
+    assert (process.returncode, output) == (1, ""), errors
+    assert errors.startswith(f"Error: {out}: Permission denied\n")
+    assert around(out) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux")
+@pytest.mark.parametrize("what", ["folder", "shard"])
+def test_source_that_cannot_be_read(what: str, start: Start, tiny: TinyExport, out: Path) -> None:
+    path = tiny.folder("version_metadata") if what == "folder" else tiny.shard("version_metadata")
+    path.chmod(0)
+    process = start(tiny, "version_metadata_index", first=ORDINARY_USER)
+    output, errors = process.communicate()
+    path.chmod(0o755)
+    assert (process.returncode, output) == (1, ""), errors
+    assert f"Error: {path}" in errors
+    assert "Traceback" not in errors
+    assert around(out) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux")
+def test_cache_that_cannot_be_written(start: Start, tiny: TinyExport, out: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o555)
+    process = start(tiny, "prior_versions_index", first=ORDINARY_USER)
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (1, ""), errors
+    assert f"Error: {cache}" in errors
+    assert "Traceback" not in errors
+    assert around(out) == []
+
+
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+
+
+@posix
+def test_full_disk(start: Start, out: Path, undisturbed: tuple[dict[str, bytes], float]) -> None:
+    """A limit on the size of files is what a test can have of a full disk: writing fails half-way."""
+    process = start("sample", first=LIMIT.format(50_000))
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (1, ""), errors
+    assert "Traceback" not in errors
+    assert "collections_index.parquet: File too large" in errors
+    assert not out.exists()
+    unfinished = contents(out.with_name("release.incomplete"))
+    assert not [name for name in unfinished if name.endswith(".partial")]
+    assert "collections_index.parquet" not in unfinished
+    again = start("sample")
+    _, errors = again.communicate()
+    assert again.returncode == 0
+    assert reported("kept", errors) == ["analysis_results_index"]
+    assert contents(out) == undisturbed[0]
+
+
+@posix
+def test_full_disk_under_the_cache(start: Start, out: Path, environment: dict[str, str]) -> None:
+    process = start("sample", "prior_versions_index", first=LIMIT.format(100))
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (1, ""), errors
+    assert "Traceback" not in errors
+    assert environment["IDC_INDEXER_BUILD_CACHE_DIR"] in errors
+    assert around(out) == []
+    assert not list(Path(environment["IDC_INDEXER_BUILD_CACHE_DIR"]).rglob("*.p*"))
+
+
+@posix
+def test_second_build_to_one_target_is_refused(
+    start: Start, build: Build, out: Path, undisturbed: tuple[dict[str, bytes], float]
+) -> None:
+    first = start("sample")
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line == "building idc_index\n":
+            break
+    first.send_signal(signal.SIGSTOP)
+    before = around(out)
+    refused(build("sample"), 1, f"{out}: another build is writing there")
+    refused(build("sample", "--force"), 1, f"{out}: another build is writing there")
+    assert around(out) == before
+    first.send_signal(signal.SIGCONT)
+    _, errors = first.communicate()
+    assert first.returncode == 0, errors
+    assert contents(out) == undisturbed[0]
+    assert around(out) == ["release"]

@@ -1,0 +1,129 @@
+"""Every index means the same on DuckDB as GoogleSQL defines: names and types, rows in order, and errors."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idc_indexer.arrow import arrow_schema
+from idc_indexer.catalog import Catalog, PinnedIndex
+from idc_indexer.errors import IndexerError
+from idc_indexer.sources import PROJECT, Table
+from tests.oracle import COLUMNS, NOT_PROVEN, T, assert_same, by_duckdb, by_googlesql, refusal, statement
+from tests.peers.googlesql import GoogleSQL, GoogleSQLError
+from tests.strategies import Texts, Values, columns_read, expressions, form, rows_of, source_tables, table_of
+
+CATALOG = Catalog()
+PAST = 4
+"""A release with few before it: prior_versions_index reads them all."""
+
+MAYBE = st.none()
+BUCKETS = ["public-datasets-idc", "idc-open-data", "idc-open-idc1", "idc-open-cr", "idc-open-idc"]
+# What the queries have names for, and sums of sizes that end in half a hundredth of a megabyte: 125,000 exactly,
+# others in decimals only. No sum is negative: it could be rounded to -0.0, which DuckDB does not tell from 0.0.
+NAMED: dict[str, Values] = {
+    "SeriesInstanceUID": MAYBE | st.sampled_from(["1.2", "1.10", "1.3"]),
+    "crdc_series_uuid": MAYBE | st.sampled_from(["u1", "u2", "u3"]),
+    "SOPClassUID": MAYBE | st.sampled_from([f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "66.4", "601.2")]),
+    "TransferSyntaxUID": MAYBE | st.sampled_from([f"1.2.840.10008.1.2.{end}" for end in ("1", "2", "4.50", "4.91")]),
+    "PixelRepresentation": MAYBE | st.sampled_from([0, 1, 10, 2]),
+    "instance_size": MAYBE | st.sampled_from([0, 5_000, 125_000, 375_000, 1_005_000, 2_675_000, 10**15 + 5_000]),
+    "gcs_url": st.sampled_from([f"gs://{bucket}/u/i.dcm" for bucket in BUCKETS]),
+}
+KEYS = {
+    "original_collections_metadata": ["collection_id"],
+    "analysis_results_metadata": ["analysis_result_id", "ID"],
+    "version_metadata": ["idc_version"],
+}
+
+
+@cache
+def index_at(name: str, release: int) -> PinnedIndex:
+    return CATALOG.indices[name].at(release)
+
+
+@pytest.mark.parametrize("release", [23, 24, 25])
+@pytest.mark.parametrize("name", CATALOG.indices)
+def test_columns_are_named_and_typed_as_the_schema_says(name: str, release: int) -> None:
+    index = index_at(name, release)
+    tables = {f"{PROJECT}.{t}": arrow_schema(c) for t, c in columns_read(index.statement.leaves).items()}
+    promised = [(column.name, column.googlesql) for column in index.schema.columns]
+    assert GoogleSQL.get().analyze(index.statement.text, tables) == promised
+
+
+@pytest.mark.parametrize(
+    ("name", "release"),
+    [
+        ("analysis_results_index", 23),
+        ("analysis_results_index", 24),
+        ("analysis_results_index", 25),
+        ("collections_index", 23),
+        ("collections_index", 24),
+        ("collections_index", 25),
+        ("idc_index", 25),
+        ("prior_versions_index", PAST),
+        ("version_metadata_index", 25),
+    ],
+)
+def test_rows_are_the_same(name: str, release: int) -> None:
+    index = index_at(name, release)
+
+    @settings(max_examples=12, deadline=None)
+    @given(source_tables(index.statement.leaves, NAMED, KEYS))
+    def check(tables: dict[Table, Any]) -> None:
+        assert_same(index.statement, tables, index.schema.columns)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "row", "message"),
+    [
+        ("idc_index", 25, {"SOPClassUID": "1.2.3"}, "idc_index has no name for SOPClassUID 1.2.3"),
+        ("idc_index", 25, {"TransferSyntaxUID": "1.2.4"}, "idc_index has no name for TransferSyntaxUID 1.2.4"),
+        ("idc_index", 25, {"TransferSyntaxUID": ""}, "idc_index has no name for TransferSyntaxUID "),
+        ("idc_index", 25, {"instance_size": 2**63 - 1}, None),
+        ("prior_versions_index", PAST, {"gcs_url": "gs://new/u", "crdc_series_uuid": "u"}, "GCS bucket new of .* u"),
+        ("prior_versions_index", PAST, {"gcs_url": None, "crdc_series_uuid": None}, "GCS bucket NULL of .* NULL"),
+        ("prior_versions_index", PAST, {"gcs_url": "", "crdc_series_uuid": "u"}, "no AWS bucket for .* bucket NULL"),
+    ],
+)
+def test_what_stops_one_engine_stops_the_other(
+    name: str, release: int, row: dict[str, Any], message: str | None
+) -> None:
+    index = index_at(name, release)
+    good = {"gcs_url": "gs://idc-open-cr/u/i.dcm"}
+    tables = {
+        table: table_of(columns, [good] if table.release == PAST else [good, row, row])
+        for table, columns in columns_read(index.statement.leaves).items()
+    }
+    with pytest.raises(GoogleSQLError, match=message):
+        by_googlesql(index.statement, tables)
+    with pytest.raises(IndexerError, match=message):
+        by_duckdb(index.statement, tables, index.schema.columns)
+
+
+def projections_and_groupings() -> Texts:
+    """Statements over `t` in a total order, since its `id` is unique."""
+    projections = [form("SELECT id, {} AS k FROM `t` ORDER BY id", one) for one in expressions(2).values()]
+    i, _, s, b = expressions(1).values()
+    plain = expressions(0)["STRING"]
+    template = (
+        "SELECT {1} AS k, COUNT(*) AS n, COUNT(DISTINCT {0}) AS m, SUM({0}) AS total, MIN({1}) AS low, "
+        "MAX({0}) AS high, STRING_AGG(DISTINCT {3}, ';' ORDER BY {3}) AS l FROM `t` WHERE {2} GROUP BY 1 ORDER BY k"
+    )
+    return st.one_of(form(template, i, s, b, plain), *projections)
+
+
+@settings(max_examples=60, deadline=None)
+@given(projections_and_groupings(), rows_of(COLUMNS[T], {"id": st.integers(0, 9)}, key="id"))
+def test_whatever_is_translated_means_the_same(sql: str, rows: Any) -> None:
+    if why := refusal(sql):
+        assert NOT_PROVEN in why
+    else:
+        it = statement(sql)
+        assert_same(it, {T: rows.select(list({leaf.fields[0].name: None for leaf in it.leaves}))})
