@@ -118,7 +118,7 @@ def test_ctrl_c_in_the_middle_of_a_query(start: Start, tiny: TinyExport, out: Pa
         assert "building slow\n" in process.stderr
         time.sleep(1)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()

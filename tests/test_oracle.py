@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from idc_indexer.arrow import arrow_schema
 from idc_indexer.catalog import Catalog, PinnedIndex
 from idc_indexer.errors import IndexerError
-from idc_indexer.sources import PROJECT, Table
+from idc_indexer.sources import PROJECT, Sources, Table
+from idc_indexer.sql import analyze
 from tests.oracle import COLUMNS, NOT_PROVEN, T, assert_same, by_duckdb, by_googlesql, refusal, statement
 from tests.peers.googlesql import GoogleSQL, GoogleSQLError
 from tests.strategies import Texts, Values, columns_read, expressions, form, rows_of, source_tables, table_of
@@ -76,6 +77,40 @@ def test_rows_are_the_same(name: str, release: int) -> None:
     @given(source_tables(index.statement.leaves, NAMED, KEYS))
     def check(tables: dict[Table, Any]) -> None:
         assert_same(index.statement, tables, index.schema.columns)
+
+    check()
+
+
+MEANING = "s.SegmentedPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeMeaning"
+DICOM = "`bigquery-public-data.idc_v25.dicom_all`"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"""
+        SELECT SeriesInstanceUID, COUNT(*) AS n, COUNT(DISTINCT s.SegmentNumber) AS segments,
+          STRING_AGG(DISTINCT s.SegmentAlgorithmType, ',' ORDER BY s.SegmentAlgorithmType) AS kinds,
+          ARRAY_AGG(DISTINCT {MEANING} IGNORE NULLS ORDER BY {MEANING}) AS meanings
+        FROM {DICOM}, UNNEST(SegmentSequence) AS s WHERE SeriesInstanceUID IS NOT NULL
+        GROUP BY SeriesInstanceUID ORDER BY SeriesInstanceUID
+        """,
+        f"""
+        SELECT SeriesInstanceUID, i.ConceptNameCodeSequence[SAFE_OFFSET(0)].CodeValue AS concept, c.CodeMeaning AS code
+        FROM {DICOM} AS d, UNNEST(d.SpecimenDescriptionSequence[SAFE_OFFSET(0)].SpecimenPreparationSequence) AS p,
+          UNNEST(p.SpecimenPreparationStepContentItemSequence) AS i LEFT JOIN UNNEST(i.ConceptCodeSequence) AS c
+        ORDER BY SeriesInstanceUID, concept, code
+        """,
+    ],
+    ids=["segments", "specimen preparation"],
+)
+def test_nested_sequences_mean_the_same(sql: str) -> None:
+    it = analyze(sql, Sources(), "it.sql")
+
+    @settings(max_examples=12, deadline=None)
+    @given(source_tables(it.leaves, NAMED, {}))
+    def check(tables: dict[Table, Any]) -> None:
+        assert_same(it, tables)
 
     check()
 

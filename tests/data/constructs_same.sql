@@ -2,7 +2,6 @@ SELECT COUNT(*) AS k, COUNT(n) AS m, COUNT(DISTINCT s) AS p, SUM(n) AS q, SUM(DI
 SELECT SUM(IF(b, 1, 0)) AS k, MAX(IF(b, 1, 0)) AS m, MIN(3000000000) AS p FROM `t`;
 SELECT MIN(r) AS k, MAX(r) AS m, MIN(d) AS p, MAX(b) AS q, MAX(rec.c) AS v FROM `t`;
 SELECT id, 1 AS k, TRUE AS m, 'x' AS p, [1, 2] AS v FROM `t` ORDER BY id;
-SELECT id, n * 3000000000 AS k, (n + 2147483647) * 2 AS m FROM `t` ORDER BY id;
 SELECT id, n - 1 AS k, -n AS m, n * n AS p, -9223372036854775808 AS q FROM `t` ORDER BY id;
 SELECT id, 0.1 + 0.2 AS k, n * 0.1 AS m, 1e-3 AS p, .5 AS q, 5. AS v, [0.1] AS w, 12345678901234567.9 AS x FROM `t`
   ORDER BY id;
@@ -15,9 +14,7 @@ SELECT id, ROUND(ROUND(f / 3, 3), 1) AS k, ROUND(ns[SAFE_OFFSET(1)] / 3, 2) AS m
 SELECT id, ROUND((SELECT MAX(v) FROM UNNEST(ns) AS v) / 3, 2) AS k, ROUND(IF('q' IN UNNEST(xs), 2.675, f), 2) AS m
   FROM `t` ORDER BY id;
 SELECT b, ROUND(SUM(n) / 7, 3) AS k FROM `t` GROUP BY b ORDER BY b;
-SELECT f < 0.5 AS k, f <= 2.675 AS m, f = 0.125 AS p, f != 0.125 AS q FROM `t` ORDER BY id;
 SELECT MIN(f) AS k, MIN(g) AS m, MIN(n / 8) AS p FROM `t`;
-SELECT id, IS_NAN(f) AS k, 0.5 > f AS m, 0.5 = f AS p FROM `t` ORDER BY id;
 SELECT id, SAFE_CAST(xs[SAFE_OFFSET(0)] AS FLOAT64) AS k, SAFE_CAST(CONCAT(' -', r, '1e2 ') AS FLOAT64) AS m FROM
   `t` ORDER BY id;
 SELECT id, SAFE_CAST(REGEXP_EXTRACT(CONCAT(' +0', s), r'^ *[-+]?[0-9]+ *$') AS INT64) AS k FROM `t` ORDER BY id;
@@ -89,5 +86,4 @@ SELECT id AS `order`, s AS `column`, r AS `values`, b AS `end`, n AS `desc`, d A
   `order`;
 WITH `group` AS (SELECT id AS `limit` FROM `t`) SELECT `group`.`limit` FROM `group` ORDER BY `limit`;
 SELECT id, CASE WHEN id > 9 THEN ERROR('never') ELSE 'x' END AS k, COALESCE(r, ERROR(s)) AS m FROM `t` ORDER BY id;
-SELECT f, id FROM `t` ORDER BY f DESC, id;
-SELECT g AS k, id FROM `t` ORDER BY k, id DESC
+SELECT f, id FROM `t` ORDER BY f DESC, id
