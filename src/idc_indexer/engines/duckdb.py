@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import filelock
@@ -23,6 +24,7 @@ from idc_indexer.sql import Leaf, Reduction, Translation, to_duckdb
 from idc_indexer.sql.translate import PAST_ROWS
 
 BATCH_ROWS = 65_536
+Result = TypeVar("Result")
 _MEMORY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
 
@@ -111,7 +113,7 @@ class DuckDBEngine:
             if past:
                 files = [str(self._reduce(index, reduction)) for reduction in translation.reductions]
                 cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM {parquet(files)}')
-            yield iter(cursor.sql(translation.sql).to_arrow_reader(BATCH_ROWS))
+            yield _batches(cursor, translation.sql)
 
     def _view(self, cursor: duckdb.DuckDBPyConnection, leaves: Sequence[Leaf]) -> None:
         """Make the tables known, with the columns that are read, in the types that BigQuery has them in."""
@@ -148,9 +150,8 @@ class DuckDBEngine:
             if not path.exists():
                 with self._connection.cursor() as cursor, partial(path) as temporary:
                     self._view(cursor, _of_release(index, reduction.release))
-                    cursor.execute(
-                        f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
-                    )
+                    copy = f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
+                    _interruptible(cursor, lambda: cursor.execute(copy))
         return path
 
     @contextmanager
@@ -170,6 +171,29 @@ class DuckDBEngine:
                     f"{name}: {shard} is damaged: {first_line(error)}", "Fetch that shard again."
                 ) from error
             raise IndexerError(f"{name}: {first_line(error)}") from error
+
+
+def _batches(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
+    reader = _interruptible(cursor, lambda: cursor.sql(sql).to_arrow_reader(BATCH_ROWS))
+    while (batch := _interruptible(cursor, lambda: next(reader, None))) is not None:
+        yield batch
+
+
+def _interruptible(cursor: duckdb.DuckDBPyConnection, call: Callable[[], Result]) -> Result:
+    """Run something of DuckDB so that Ctrl-C ends it.
+
+    By itself, DuckDB 2.0 notices Ctrl-C when the query is at its end, and 1.5 turns it into a RuntimeError.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(call)
+        try:
+            while True:
+                # On Windows, a wait without an end cannot be interrupted.
+                if wait([future], timeout=1).done:
+                    return future.result()
+        except KeyboardInterrupt:
+            cursor.interrupt()
+            raise
 
 
 def _of_release(index: PinnedIndex, release: int) -> list[Leaf]:

@@ -15,10 +15,13 @@ from idc_indexer.sql.checks import NUMBER, ROUND_BOUND, kind, null_if_empty
 
 def repair(tree: exp.Expr) -> None:
     """Repair a typed statement that `checks.refusals` has nothing against, the inner expressions first."""
-    for node in reversed(list(tree.walk(bfs=False))):
-        change = _REPAIRS.get(type(node))
-        if change is not None:
-            change(node)
+    # UNNEST first: other repairs go through text, after which the fields of an element look like columns of a table.
+    first: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {exp.Select: _repair_unnest}
+    for repairs in (first, _REPAIRS):
+        for node in reversed(list(tree.walk(bfs=False))):
+            change = repairs.get(type(node))
+            if change is not None:
+                change(node)
 
 
 _HELD_TO = "held_to"
@@ -247,5 +250,4 @@ _REPAIRS: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {
     exp.Anonymous: _repair_error,
     exp.Ordered: _repair_ordered,
     exp.Table: _repair_table,
-    exp.Select: _repair_unnest,
 }
