@@ -124,7 +124,7 @@ def _check_comparison(node: exp.Expr) -> str:
 
 
 def _check_equality(node: exp.Expr) -> str:
-    """Comparisons that are written otherwise: IN, NULLIF, CASE x WHEN, of what `_check_comparison` refuses."""
+    """Comparisons that are written otherwise: BETWEEN, IN, NULLIF, CASE x WHEN, of what `_check_comparison` refuses."""
     value = node.this
     if value is None or not (kind(value) == "FLOAT64" or kind(value).startswith("STRUCT")):
         return ""
@@ -154,10 +154,6 @@ def _check_ordered(node: exp.Expr) -> str:
         return "ORDER BY an expression (select it, and order by its name)"
     hidden = isinstance(select.parent, exp.Array) and not node.this.table
     return "ORDER BY an alias inside ARRAY(SELECT ...)" if hidden else ""
-
-
-def _check_between(node: exp.Expr) -> str:
-    return "BETWEEN of FLOAT64" if kind(node.this) == "FLOAT64" else ""
 
 
 def _check_bracket(node: exp.Expr) -> str:
@@ -234,7 +230,7 @@ _CHECKS: dict[type[exp.Expr], Callable[[exp.Expr], str]] = {
     exp.LTE: _check_comparison,
     exp.GT: _check_comparison,
     exp.GTE: _check_comparison,
-    exp.Between: _check_between,
+    exp.Between: _check_equality,
     exp.In: _check_equality,
     exp.Nullif: _check_equality,
     exp.Case: _check_equality,
