@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -151,7 +151,8 @@ class DuckDBEngine:
                 with self._connection.cursor() as cursor, partial(path) as temporary:
                     self._view(cursor, _of_release(index, reduction.release))
                     copy = f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
-                    _interruptible(cursor, lambda: cursor.execute(copy))
+                    with ThreadPoolExecutor(1) as pool:
+                        _wait(cursor, pool.submit(cursor.execute, copy))
         return path
 
     @contextmanager
@@ -174,26 +175,28 @@ class DuckDBEngine:
 
 
 def _batches(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
-    reader = _interruptible(cursor, lambda: cursor.sql(sql).to_arrow_reader(BATCH_ROWS))
-    while (batch := _interruptible(cursor, lambda: next(reader, None))) is not None:
-        yield batch
+    """The rows of a query; while a batch is in use, DuckDB works at the next."""
+    with ThreadPoolExecutor(1) as pool:
+        reader = _wait(cursor, pool.submit(lambda: cursor.sql(sql).to_arrow_reader(BATCH_ROWS)))
+        following = pool.submit(next, reader, None)
+        while (batch := _wait(cursor, following)) is not None:
+            following = pool.submit(next, reader, None)
+            yield batch
 
 
-def _interruptible(cursor: duckdb.DuckDBPyConnection, call: Callable[[], Result]) -> Result:
-    """Run something of DuckDB so that Ctrl-C ends it.
+def _wait(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:
+    """The result of something that DuckDB does in another thread, so that Ctrl-C ends it.
 
     By itself, DuckDB 2.0 notices Ctrl-C when the query is at its end, and 1.5 turns it into a RuntimeError.
     """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(call)
-        try:
-            while True:
-                # On Windows, a wait without an end cannot be interrupted.
-                if wait([future], timeout=1).done:
-                    return future.result()
-        except KeyboardInterrupt:
-            cursor.interrupt()
-            raise
+    try:
+        while True:
+            # On Windows, a wait without an end cannot be interrupted.
+            if wait([future], timeout=1).done:
+                return future.result()
+    except KeyboardInterrupt:
+        cursor.interrupt()
+        raise
 
 
 def _of_release(index: PinnedIndex, release: int) -> list[Leaf]:
