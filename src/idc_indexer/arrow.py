@@ -6,6 +6,7 @@ and refuses everything else, so that the same rows are the same Arrow data whoev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -116,7 +117,7 @@ def _conform_value(array: pa.Array[Any], field: Field, where: str) -> pa.Array[A
     if field.type != "RECORD":
         if not _plain(array.type).equals(_TYPES[field.type]):
             raise IndexerError(f"{where} is {array.type}, the schema says {field.type}")
-        return array.cast(_TYPES[field.type])
+        return _one_zero(array) if field.type == "FLOAT" else array.cast(_TYPES[field.type])
     if not pa.types.is_struct(array.type):
         raise IndexerError(f"{where} is {array.type}, the schema says RECORD")
     # Names of fields are the source's where a whole record is selected: BigQuery does not tell their case apart.
@@ -130,3 +131,10 @@ def _conform_value(array: pa.Array[Any], field: Field, where: str) -> pa.Array[A
     ]
     arrow_fields = [arrow_field(child) for child in field.fields]
     return pa.StructArray.from_arrays(children, fields=arrow_fields, mask=array.is_null())
+
+
+def _one_zero(array: pa.Array[Any]) -> pa.Array[Any]:
+    """FLOAT with one zero and one NaN: SQL does not tell theirs apart, so which one comes out is open."""
+    array = pc.add(array, 0.0)
+    unknown = pc.is_nan(array)
+    return pc.if_else(unknown, math.nan, array) if pc.any(unknown).as_py() else array

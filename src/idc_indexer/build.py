@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ import filelock
 import pyarrow as pa
 
 import idc_indexer
-from idc_indexer import documents, files
-from idc_indexer.catalog import Catalog, PinnedIndex
+from idc_indexer import documents, files, supplements
+from idc_indexer.catalog import Catalog, PinnedIndex, Schema, Supplement
 from idc_indexer.engines import Engine
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.gdc import Gdc
 from idc_indexer.parquet import write_parquet
 from idc_indexer.release import (
     MANIFEST,
@@ -35,7 +38,9 @@ from idc_indexer.release import (
     sidecar,
     sidecar_name,
     sql_name,
+    zip_name,
 )
+from idc_indexer.supplements import CSV, GDC, IDC_INDEX
 
 _STATE = "build_state.json"
 
@@ -49,6 +54,8 @@ class Plan:
 
     Attributes:
         out: the release folder, as an absolute path.
+        supplements: tables to be made from idc_index, which is among the indices when there are any.
+        csv: whether idc_index is to be written as a zipped CSV too.
         force: whether a release that is there may be replaced.
     """
 
@@ -56,6 +63,8 @@ class Plan:
     idc_version: int
     release_version: str
     out: Path
+    supplements: tuple[Supplement, ...] = ()
+    csv: bool = False
     force: bool = False
 
     @property
@@ -70,13 +79,23 @@ class Plan:
 
 
 def plan_build(
-    catalog: Catalog, names: Iterable[str], idc_version: int, release_version: str, out: Path, force: bool = False
+    catalog: Catalog,
+    names: Iterable[str],
+    idc_version: int,
+    release_version: str,
+    out: Path,
+    force: bool = False,
+    gdc: bool = False,
+    csv: bool = False,
 ) -> Plan:
     """Decide what to build.
 
     Args:
-        names: of indices; all of the catalog when there are none.
+        names: of indices and of tables made from idc_index, which bring it along; all of the catalog when there
+            are none, but for gdc_idc_mapping.
         force: whether a release that is at `out` may be replaced.
+        gdc: whether «all» includes gdc_idc_mapping, which needs the network.
+        csv: whether to write idc_index as a zipped CSV too.
 
     Raises:
         UsageError: an unknown index, a malformed version.
@@ -85,12 +104,19 @@ def plan_build(
     if idc_version < 1:
         raise UsageError(f"--idc-version {idc_version}: the first IDC release is 1")
     check_version(release_version, idc_version)
-    indices = tuple(index.at(idc_version) for index in catalog.select(names))
-    return Plan(indices, idc_version, release_version, out.absolute(), force)
+    wanted = set(names)
+    made = tuple(s for n, s in catalog.supplements.items() if (n in wanted if wanted else gdc or n != GDC))
+    if wanted and (made or csv):
+        wanted = wanted - catalog.supplements.keys() | {IDC_INDEX}
+    indices = tuple(index.at(idc_version) for index in catalog.select(wanted))
+    return Plan(indices, idc_version, release_version, out.absolute(), made, csv, force)
 
 
-def build(plan: Plan, engine: Engine, report: Report = lambda *_: None) -> Release:
+def build(plan: Plan, engine: Engine, report: Report = lambda *_: None, gdc: Gdc | None = None) -> Release:
     """Build a release.
+
+    Args:
+        gdc: where gdc_idc_mapping gets its cases; the public one when not given.
 
     Returns:
         The release, in its place.
@@ -99,14 +125,18 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None) -> Relea
         UsageError: the target may not be replaced.
         IndexerError: whatever else stands in the way; the target is as it was before.
     """
+    gdc = gdc or Gdc()
     with files.naming(plan.out), _alone(plan):
         _check_target(plan)
         report("", "checking", 0)
         engine.prepare(plan.indices)
+        if GDC in {supplement.name for supplement in plan.supplements}:
+            _ = gdc.projects  # an address that does not answer is found now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = _State(plan.incomplete)
         try:
-            entries = _build_indices(plan, engine, state, report)
+            entries = tuple(_build_indices(plan, engine, state, report))
+            made = tuple(_make_supplements(plan, gdc, state, entries, report))
         except IndexerError:
             state.remove_unless_worth_resuming()
             raise
@@ -115,7 +145,7 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None) -> Relea
             "writer": {"name": "pyarrow", "version": pa.__version__},
             **engine.describe(),
         }
-        release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, tuple(entries))
+        release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
         files.write(plan.incomplete / MANIFEST, release.manifest())
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
         _move_into_place(plan)
@@ -136,66 +166,103 @@ def _check_target(plan: Plan) -> None:
             raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
 
 
-def _build_indices(plan: Plan, engine: Engine, state: _State, report: Report) -> list[IndexEntry]:
-    entries = []
+def _build_indices(plan: Plan, engine: Engine, state: _State, report: Report) -> Iterator[IndexEntry]:
     for index in plan.indices:
-        key = _key(plan, engine, index)
-        entry = state.kept(index.name, key)
-        if entry is None:
-            entry = _build_index(plan, engine, index, report)
-            state.add(key, entry)
-            report(index.name, "done", entry.rows)
-        else:
-            report(index.name, "kept", entry.rows)
-        entries.append(entry)
-    return entries
+        make = partial(_build_index, plan, engine, index, report)
+        yield _once(state, index.name, _key(plan, engine, index), make, report)
 
 
 def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, report: Report) -> IndexEntry:
-    """Write the files of one index: the Parquet, its sidecar, the schema, the query."""
+    with engine.rows(index) as batches:
+        return _write_table(plan, index.name, index.schema, batches, report, index.statement.text)
+
+
+def _make_supplements(
+    plan: Plan, gdc: Gdc, state: _State, entries: Iterable[IndexEntry], report: Report
+) -> Iterator[IndexEntry]:
+    """Write what is made from idc_index.
+
+    gdc_idc_mapping is never kept from an interrupted build: to know whether the GDC still says the same, it has to
+    be asked everything again, and writing down the answer is the least of it.
+    """
+    index = plan.incomplete / parquet_name(IDC_INDEX)
+    digests = [entry.files[0].sha256 for entry in entries if entry.name == IDC_INDEX]
+    for supplement in plan.supplements:
+        batches = supplements.rows(supplement, index, gdc)
+        make = partial(_write_table, plan, supplement.name, supplement.schema, batches, report)
+        if supplement.name == GDC:
+            state.forget(GDC)
+        key = _digest(plan.release_version, digests, supplement.schema.to_document())
+        yield _once(state, supplement.name, key, make, report)
+    if plan.csv:
+        yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), report)
+
+
+def _write_csv(plan: Plan) -> IndexEntry:
+    name = zip_name(CSV)
+    written = supplements.write_csv(plan.incomplete / parquet_name(IDC_INDEX), plan.incomplete / name)
+    return IndexEntry(CSV, written.rows, files=(FileEntry(name, written.bytes, written.sha256, written.rows),))
+
+
+def _write_table(
+    plan: Plan,
+    name: str,
+    schema: Schema,
+    batches: Iterable[pa.RecordBatch],
+    report: Report,
+    query: str | None = None,
+) -> IndexEntry:
+    """Write the files of one table: the Parquet, its sidecar, the schema, and the query if there is one."""
 
     def counted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = 0
         for batch in batches:
             yield batch
             rows += batch.num_rows
-            report(index.name, "building", rows)
+            report(name, "building", rows)
 
-    report(index.name, "building", 0)
-    parquet = parquet_name(index.name)
-    with engine.rows(index) as batches:
-        written = write_parquet(
-            counted(batches),
-            index.schema.columns,
-            plan.incomplete / parquet,
-            version=plan.release_version,
-            where=index.name,
-        )
+    parquet = parquet_name(name)
+    written = write_parquet(
+        counted(batches), schema.columns, plan.incomplete / parquet, version=plan.release_version, where=name
+    )
     if not written.rows:
-        raise IndexerError(f"{index.name}: the query returned no rows", "An empty index is never published.")
-    entries = [FileEntry(parquet, written.bytes, written.sha256, written.rows)]
-    for name, content in {
+        raise IndexerError(f"{name}: there are no rows", "An empty index is never published.")
+    contents = {
         sidecar_name(parquet): sidecar(written.sha256, parquet),
-        schema_name(index.name): documents.dump(index.schema.to_document(), "artifact"),
-        sql_name(index.name): index.statement.text.encode(),
-    }.items():
-        files.write(plan.incomplete / name, content)
-        entries.append(FileEntry(name, len(content), hashlib.sha256(content).hexdigest()))
-    _, _, schema, query = entries
-    return IndexEntry(index.name, written.rows, query.sha256, schema.sha256, tuple(entries))
+        schema_name(name): documents.dump(schema.to_document(), "artifact"),
+    }
+    if query is not None:
+        contents[sql_name(name)] = query.encode()
+    entries = [FileEntry(parquet, written.bytes, written.sha256, written.rows)]
+    for file, content in contents.items():
+        files.write(plan.incomplete / file, content)
+        entries.append(FileEntry(file, len(content), hashlib.sha256(content).hexdigest()))
+    digests = {entry.name: entry.sha256 for entry in entries}
+    query_sha256, schema_sha256 = digests.get(sql_name(name)), digests[schema_name(name)]
+    return IndexEntry(name, written.rows, query_sha256, schema_sha256, tuple(entries))
+
+
+def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], report: Report) -> IndexEntry:
+    """What an interrupted build left, or else what `make` makes."""
+    entry = state.kept(name, key)
+    if entry is not None:
+        report(name, "kept", entry.rows)
+        return entry
+    report(name, "building", 0)
+    entry = make()
+    state.add(key, entry)
+    report(name, "done", entry.rows)
+    return entry
 
 
 def _key(plan: Plan, engine: Engine, index: PinnedIndex) -> str:
     """A digest of everything that the files of an index come from."""
-    inputs = [
-        plan.release_version,
-        index.statement.text,
-        index.schema.to_document(),
-        engine.fingerprint(index),
-        idc_indexer.__version__,
-        pa.__version__,
-    ]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    return _digest(plan.release_version, index.statement.text, index.schema.to_document(), engine.fingerprint(index))
+
+
+def _digest(*inputs: Any) -> str:
+    """A digest of inputs, and of the programs that turn them into files."""
+    return hashlib.sha256(json.dumps([*inputs, idc_indexer.__version__, pa.__version__]).encode()).hexdigest()
 
 
 class _State:
@@ -220,6 +287,10 @@ class _State:
             (path := self._folder / file.name).is_file() and files.sha256(path) == file.sha256 for file in entry.files
         )
         return entry if whole else None
+
+    def forget(self, name: str) -> None:
+        """Have it made again."""
+        self._done.pop(name, None)
 
     def add(self, key: str, entry: IndexEntry) -> None:
         """Remember an index as done."""

@@ -2,6 +2,9 @@
 
 An index is `queries/<name>.sql` and `schemas/<name>.json`, nothing else. Where old releases hold the
 same facts under other names, `queries/<name>.until_vNN.sql` is the query for releases up to NN.
+
+A supplement is a table made from idc_index of the same release: `schemas/supplements/<name>.json`, filled by
+`idc_indexer.supplements`.
 """
 
 from __future__ import annotations
@@ -151,6 +154,14 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Supplement:
+    """A table that is made from idc_index of the same release, not by a query."""
+
+    name: str
+    schema: Schema
+
+
+@dataclass(frozen=True)
 class PinnedIndex:
     """An index of one IDC release: the schema and the statement that hold for it."""
 
@@ -183,7 +194,7 @@ def _agree(statement: Statement, schema: Schema, where: str) -> None:
 
 
 class Catalog:
-    """All indices of the toolkit and of folders that a user brings."""
+    """All indices of the toolkit and of folders that a user brings, and the supplements, by name."""
 
     def __init__(self, queries: Sequence[Path] = (), schemas: Sequence[Path] = ()) -> None:
         """Find the indices.
@@ -211,6 +222,12 @@ class Catalog:
         for name in sorted(query_files.keys() ^ schema_files.keys()):
             have, lack = ("a query", "schema") if name in query_files else ("a schema", "query")
             raise IndexerError(f"index {name} has {have} and no {lack}", "Give both --queries and --schemas.")
+        paths = _files(documents.bundled("schemas") / "supplements", "*.json")
+        self.supplements = {
+            p.stem: Supplement(p.stem, Schema.from_document(documents.load(p, "artifact"))) for p in paths
+        }
+        if taken := sorted(query_files.keys() & self.supplements.keys()):
+            raise IndexerError(f"index {taken[0]} has the name of a table that is made from idc_index", "Rename it.")
         self.indices = {name: _index(name, schema_files[name], query_files[name]) for name in sorted(schema_files)}
 
     def select(self, names: Iterable[str] = ()) -> list[Index]:
@@ -224,7 +241,7 @@ class Catalog:
         if unknown:
             raise UsageError(
                 f"no index is called {', '.join(unknown)}",
-                f"There are: {', '.join(self.indices)}.",
+                f"There are: {', '.join((*self.indices, *self.supplements))}.",
             )
         return [index for name, index in self.indices.items() if not wanted or name in wanted]
 

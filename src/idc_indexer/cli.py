@@ -109,14 +109,16 @@ def list_indices(queries: tuple[Path, ...], schemas: tuple[Path, ...], as_json: 
     """
     from idc_indexer.catalog import Catalog
 
-    indices = Catalog(queries, schemas).select()
+    catalog = Catalog(queries, schemas)
+    indices = {name: index.schema for name, index in catalog.indices.items()}
+    tables = indices | {name: supplement.schema for name, supplement in catalog.supplements.items()}
     if as_json:
-        _print_json({index.name: index.schema.to_document() for index in indices})
+        _print_json({name: schema.to_document() for name, schema in tables.items()})
         return
-    for index in indices:
-        schema = index.schema
+    for name, schema in tables.items():
         where = "in the wheel" if schema.in_wheel else "beside the wheel"
-        click.echo(f"{index.name}: {len(schema.columns)} columns, key {', '.join(schema.primary_key)}, {where}")
+        made = ", made from idc_index" if name in catalog.supplements else ""
+        click.echo(f"{name}: {len(schema.columns)} columns, key {', '.join(schema.primary_key)}, {where}{made}")
         click.echo(textwrap.indent(textwrap.fill(schema.description, 96), "    "))
 
 
@@ -140,7 +142,10 @@ def explain(
     from idc_indexer.catalog import Catalog
     from idc_indexer.sql import to_duckdb
 
-    (chosen,) = Catalog(queries, schemas).select([index])
+    catalog = Catalog(queries, schemas)
+    if index in catalog.supplements:
+        raise UsageError(f"{index} has no query: it is made from idc_index", "See `idc-indexer explain idc_index`.")
+    (chosen,) = catalog.select([index])
     pinned = chosen.at(idc_version)
     statements = [pinned.statement.text]
     if engine == "duckdb":
@@ -198,6 +203,14 @@ def explain(
     show_default=True,
     help="How far apart in time the shards of one table may be.",
 )
+@click.option(
+    "--gdc-url",
+    envvar="IDC_INDEXER_GDC_URL",
+    show_envvar=True,
+    metavar="URL",
+    help="Address of the GDC API, such as https://api.gdc.cancer.gov, which is taken when gdc_idc_mapping is named.",
+)
+@click.option("--csv", is_flag=True, help="Write idc_index as idc_index.csv.zip too.")
 @click.option("--force", is_flag=True, help="Replace the release that is at --out.")
 @_catalog_options
 @_json_option
@@ -213,12 +226,17 @@ def build(
     threads: int | None,
     leave_out: tuple[str, ...],
     batch_hours: float,
+    gdc_url: str | None,
+    csv: bool,
     force: bool,
     queries: tuple[Path, ...],
     schemas: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Build a release: the named indices, or all of them.
+
+    «All» includes gdc_idc_mapping only with --gdc-url: it is the one table that comes from another service,
+    and no other part of a build from files needs the network. Tables made from idc_index bring it along.
 
     An interrupted build goes on where it was when the same command is run again.
 
@@ -233,18 +251,24 @@ def build(
     from idc_indexer.catalog import Catalog
     from idc_indexer.engines.duckdb import DuckDBEngine
     from idc_indexer.exports import open_export
+    from idc_indexer.gdc import GDC_URL, Gdc
 
     export = open_export(source, leave_out, timedelta(hours=batch_hours), idc_version)
-    plan = plan_build(Catalog(queries, schemas), indices, idc_version, release_version, out, force)
+    gdc = Gdc(gdc_url or GDC_URL)
+    plan = plan_build(
+        Catalog(queries, schemas), indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv
+    )
     duck = DuckDBEngine(export, cache_dir, plan.incomplete / "spill", threads, memory_limit)
     with _progress() as report:
-        release = run(plan, duck, report)
+        release = run(plan, duck, report, gdc)
+    if not (indices or gdc_url):
+        click.echo(f"without gdc_idc_mapping: for it, give --gdc-url {GDC_URL}", err=True)
     if as_json:
         _print_json(json.loads(release.manifest()))
         return
-    for entry in release.indices:
-        parquet = entry.files[0]
-        click.echo(f"{parquet.name}: {entry.rows:,} rows, {parquet.bytes:,} bytes, sha256 {parquet.sha256}")
+    for entry in release.entries:
+        data = entry.files[0]
+        click.echo(f"{data.name}: {entry.rows:,} rows, {data.bytes:,} bytes, sha256 {data.sha256}")
 
 
 @main.command()

@@ -56,6 +56,11 @@ def sql_name(index: str) -> str:
     return f"{index}.sql"
 
 
+def zip_name(csv: str) -> str:
+    """File name of a zipped CSV, such as `idc_index.csv.zip` of `idc_index.csv`."""
+    return f"{csv}.zip"
+
+
 def sidecar(sha256: str, file: str) -> bytes:
     """The line that `sha256sum -c` reads."""
     return f"{sha256}  {file}\n".encode()
@@ -77,18 +82,19 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """An index as the manifest lists it.
+    """An index, or a supplement, as the manifest lists it.
 
     Attributes:
-        query_sha256, schema_sha256: digests of its `.sql` and `_schema.json`.
-        files: the Parquet, its sidecar, the schema and the query.
+        query_sha256: digest of its `.sql`; None of a supplement, which no query makes.
+        schema_sha256: digest of its `_schema.json`; None of a zipped CSV.
+        files: the Parquet, its sidecar, the schema and the query, as far as there are; or the zipped CSV.
     """
 
     name: str
     rows: int
-    query_sha256: str
-    schema_sha256: str
-    files: tuple[FileEntry, ...]
+    query_sha256: str | None = None
+    schema_sha256: str | None = None
+    files: tuple[FileEntry, ...] = ()
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> IndexEntry:
@@ -97,7 +103,17 @@ class IndexEntry:
 
     def to_document(self) -> dict[str, Any]:
         """Its entry in the manifest."""
-        return {**vars(self), "files": [file.to_document() for file in self.files]}
+        document = {**vars(self), "files": [file.to_document() for file in self.files]}
+        return {key: value for key, value in document.items() if value is not None}
+
+    @property
+    def promised(self) -> set[str]:
+        """The names of the files that it must have."""
+        if self.schema_sha256 is None:
+            return {zip_name(self.name)}
+        parquet = parquet_name(self.name)
+        query = set() if self.query_sha256 is None else {sql_name(self.name)}
+        return {parquet, sidecar_name(parquet), schema_name(self.name)} | query
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,7 @@ class Release:
 
     Attributes:
         about: toolkit, writer, engine and source: how the release came to be.
+        supplements: what is made from idc_index: further tables, and its zipped CSV.
     """
 
     path: Path
@@ -113,6 +130,7 @@ class Release:
     release_version: str
     about: Mapping[str, Any]
     indices: tuple[IndexEntry, ...]
+    supplements: tuple[IndexEntry, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> Release:
@@ -124,9 +142,11 @@ class Release:
         if not (path / MANIFEST).is_file():
             raise IndexerError(f"{path}: not a release: it has no {MANIFEST}", "Give a folder that `build` made.")
         document = documents.load(path / MANIFEST, "manifest")
-        entries = tuple(IndexEntry.from_document(entry) for entry in document["indices"])
+        indices, supplements = (
+            tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
+        )
         about = {key: document[key] for key in ("toolkit", "writer", "engine", "source")}
-        return cls(path, document["idc_version"], document["release_version"], about, entries)
+        return cls(path, document["idc_version"], document["release_version"], about, indices, supplements)
 
     def manifest(self) -> bytes:
         """The manifest: nothing in it depends on the clock or on where the release lies."""
@@ -136,10 +156,16 @@ class Release:
             "release_version": self.release_version,
             **self.about,
             "indices": [entry.to_document() for entry in self.indices],
+            "supplements": [entry.to_document() for entry in self.supplements],
         }
         return documents.dump(document, "manifest")
 
     @property
+    def entries(self) -> tuple[IndexEntry, ...]:
+        """Indices and supplements."""
+        return self.indices + self.supplements
+
+    @property
     def files(self) -> list[FileEntry]:
         """Every file the manifest lists."""
-        return [file for entry in self.indices for file in entry.files]
+        return [file for entry in self.entries for file in entry.files]

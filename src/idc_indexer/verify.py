@@ -1,12 +1,12 @@
 """Verify: every promise a release makes, checked on what is on disk.
 
 A release describes itself, so no catalog is needed: what its `_schema.json` files promise is checked
-against its Parquet files, and its manifest against everything.
+against its Parquet files, its manifest against everything, and what is made from idc_index against that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer import documents, files
+from idc_indexer import documents, files, supplements
 from idc_indexer.arrow import arrow_schema
 from idc_indexer.catalog import Reference, Schema
 from idc_indexer.engines.duckdb import connect, first_line, parquet
@@ -31,7 +31,9 @@ from idc_indexer.release import (
     sidecar,
     sidecar_name,
     sql_name,
+    zip_name,
 )
+from idc_indexer.supplements import IDC_INDEX
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ def verify(path: Path) -> list[Problem]:
     """Check a release.
 
     Checked are: the manifest against the files, their sizes and digests, files that nobody lists, sidecars,
-    JSON Schemas, the embedded version, Arrow schemas, row counts, keys (unique, without NULL), order, and
-    references between the indices that are in the release.
+    JSON Schemas, the embedded version, Arrow schemas, row counts, keys (unique, without NULL), order,
+    references between the indices that are in the release, and whether its supplements hold the rows of its
+    idc_index. Whether the GDC has the cases of gdc_idc_mapping is not asked.
 
     Returns:
         Every problem found; empty when the release is whole.
@@ -61,8 +64,9 @@ def verify(path: Path) -> list[Problem]:
     release = Release.open(path)
     problems = [*_manifest(release), *_files(release)]
     damaged = {problem.file for problem in problems}
+    tables = [entry for entry in release.entries if entry.schema_sha256 is not None]
     schemas = {}
-    for entry in release.indices:
+    for entry in tables:
         if not damaged & {schema_name(entry.name), parquet_name(entry.name)}:
             try:
                 document = documents.load(path / schema_name(entry.name), "artifact")
@@ -77,7 +81,7 @@ def verify(path: Path) -> list[Problem]:
     problems += _references(schemas)
     with connect() as connection:
         readable = {}
-        for entry in release.indices:
+        for entry in tables:
             if entry.name in schemas:
                 found = list(_parquet(release, entry, schemas[entry.name]))
                 problems += found
@@ -91,6 +95,7 @@ def verify(path: Path) -> list[Problem]:
                 problems += [Problem(parquet_name(name), said) for said in _rows(connection, name, schema, readable)]
             except duckdb.Error as error:
                 problems.append(Problem(parquet_name(name), f"cannot be read: {first_line(error)}"))
+        problems += _supplements(connection, release, readable.keys(), damaged)
     return problems
 
 
@@ -107,7 +112,7 @@ def _references(schemas: dict[str, Schema]) -> Iterator[Problem]:
 
 def _manifest(release: Release) -> Iterator[Problem]:
     """The manifest against itself."""
-    names = [entry.name for entry in release.indices]
+    names = [entry.name for entry in release.entries]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Problem(MANIFEST, f"index {name} is there twice")
     try:
@@ -119,16 +124,14 @@ def _manifest(release: Release) -> Iterator[Problem]:
 def _files(release: Release) -> Iterator[Problem]:
     """The manifest against the folder."""
     listed = {MANIFEST}
-    for entry in release.indices:
-        parquet = parquet_name(entry.name)
-        promised = {parquet, sidecar_name(parquet), schema_name(entry.name), sql_name(entry.name)}
-        if promised != {file.name for file in entry.files}:
-            yield Problem(MANIFEST, f"index {entry.name} lists {sorted(f.name for f in entry.files)}")
-            continue
+    for entry in release.entries:
         digests = {file.name: file.sha256 for file in entry.files}
-        if entry.query_sha256 != digests[sql_name(entry.name)]:
+        if entry.promised != digests.keys():
+            yield Problem(MANIFEST, f"index {entry.name} lists {sorted(digests)}")
+            continue
+        if entry.query_sha256 != digests.get(sql_name(entry.name)):
             yield Problem(MANIFEST, f"the query of {entry.name} has two digests")
-        if entry.schema_sha256 != digests[schema_name(entry.name)]:
+        if entry.schema_sha256 != digests.get(schema_name(entry.name)):
             yield Problem(MANIFEST, f"the schema of {entry.name} has two digests")
     for file in release.files:
         listed.add(file.name)
@@ -220,6 +223,25 @@ def _dangling(name: str, reference: Reference) -> str:
             AND NOT EXISTS (SELECT 1 FROM "{reference.index}" WHERE {joined})
         ORDER BY {columns} LIMIT 1
     """
+
+
+def _supplements(
+    connection: duckdb.DuckDBPyConnection, release: Release, readable: Collection[str], damaged: Collection[str]
+) -> Iterator[Problem]:
+    """What is made from idc_index against it, as far as both can be read."""
+    made_from = IDC_INDEX in {entry.name for entry in release.indices}
+    for entry in release.supplements:
+        table = entry.schema_sha256 is not None
+        file = parquet_name(entry.name) if table else zip_name(entry.name)
+        messages: Iterable[str] = ()
+        if not made_from:
+            messages = [f"is made from {IDC_INDEX}, which the release does not have"]
+        elif IDC_INDEX in readable and entry.name in readable:
+            messages = supplements.table_problems(connection, entry.name)
+        elif IDC_INDEX in readable and not table and file not in damaged:
+            messages = supplements.csv_problems(connection, release.path / file, entry.rows)
+        for message in messages:
+            yield Problem(file, message)
 
 
 def _columns(names: Sequence[str]) -> str:

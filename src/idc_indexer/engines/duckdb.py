@@ -108,6 +108,10 @@ class DuckDBEngine:
         translation = self._translations[index.name]
         tables = {leaf.table for leaf in index.statement.leaves}
         with self._explaining(index.name, tables), self._connection.cursor() as cursor:
+            # The statistics of a Parquet file pass over NaN; DuckDB skips rows by them, and computes MAX from them.
+            blind = "statistics_propagation,filter_pushdown"
+            floats = any(leaf.fields[-1].type == "FLOAT" for leaf in index.statement.leaves)
+            cursor.execute(f"SET disabled_optimizers = '{blind if floats else ''}'")
             past = {reduction.release for reduction in translation.reductions}
             self._view(cursor, [leaf for leaf in index.statement.leaves if leaf.table.release not in past])
             if past:

@@ -1,0 +1,12 @@
+-- One row per series of bulk annotations of slides.
+--
+-- «First» is the smallest non-null value, as in idc_index.
+
+SELECT
+  instance.SeriesInstanceUID,
+  MIN(instance.AnnotationCoordinateType) AS AnnotationCoordinateType,
+  MIN(instance.ReferencedSeriesSequence[SAFE_OFFSET(0)].SeriesInstanceUID) AS referenced_SeriesInstanceUID
+FROM `bigquery-public-data.idc_current.dicom_all` AS instance
+WHERE instance.SOPClassUID = '1.2.840.10008.5.1.4.1.1.91.1'  -- Microscopy Bulk Simple Annotations Storage
+GROUP BY instance.SeriesInstanceUID
+ORDER BY SeriesInstanceUID
