@@ -297,6 +297,29 @@ def verify(release: Path, as_json: bool) -> None:
         raise SystemExit(FOUND_PROBLEMS)
 
 
+@main.command()
+@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
+@click.option("--leave-out", multiple=True, metavar="INDEX", help="Index to leave out; may be repeated.")
+@click.option("--published", metavar="URL", help="Where releases are published, if not by IDC itself.")
+def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str | None) -> None:
+    """Build the data wheel idc-index-data from the release in DIR, which is verified first.
+
+    It carries the Parquet of the indices whose schema says so, and schemas and queries of all. PyPI takes no
+    file over 100 MB, so a larger wheel is refused; the next release may be larger, so near that there is a warning.
+
+    \b
+    Example:
+      idc-indexer wheel release --out dist
+    """
+    from idc_indexer.wheel import LIMIT, NEARLY, PUBLISHED, build_wheel
+
+    made = build_wheel(release, out, leave_out, published or PUBLISHED)
+    if (size := made.stat().st_size) > NEARLY:
+        click.echo(f"{made.name} has {size / 1e6:.1f} MB; PyPI takes {LIMIT / 1e6:.0f} MB", err=True)
+    click.echo(str(made))
+
+
 def _print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 

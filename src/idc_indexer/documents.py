@@ -19,13 +19,13 @@ from idc_indexer.errors import IndexerError
 _PACKAGE = Path(__file__).parent
 
 
-def bundled(folder: str) -> Path:
-    """A folder of files that travel with the toolkit: `queries`, `schemas` or `sample`.
+def bundled(name: str) -> Path:
+    """What travels with the toolkit: the folders `queries`, `schemas` and `sample`, and the file `LICENSE`.
 
-    The wheel carries them inside the package; in a checkout queries and schemas are at its top.
+    The wheel carries them inside the package; in a checkout all but the sample are at its top.
     """
-    inside = _PACKAGE / folder
-    return inside if inside.is_dir() else _PACKAGE.parents[1] / folder
+    inside = _PACKAGE / name
+    return inside if inside.exists() else _PACKAGE.parents[1] / name
 
 
 def _schema(kind: str) -> Resource[Any]:

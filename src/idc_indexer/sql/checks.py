@@ -139,8 +139,9 @@ def _check_equality(node: exp.Expr) -> str:
     value = node.this
     if value is None or not (kind(value) == "FLOAT64" or kind(value).startswith("STRUCT")):
         return ""
-    bounds = {exp.Between: ("low", "high"), exp.Nullif: ("expression",)}.get(type(node), ())
-    if kind(value) == "FLOAT64" and bounds and all(_is_number(node.args[name]) for name in bounds):
+    bounds = ("low", "high") if isinstance(node, exp.Between) else ("expression",)
+    known = isinstance(node, (exp.Between, exp.Nullif)) and all(_is_number(node.args[name]) for name in bounds)
+    if kind(value) == "FLOAT64" and known:
         return ""
     return f"{node.key.upper()} of {kind(value)}"
 

@@ -1,0 +1,4 @@
+"""Which release this is. `wheel` writes the real one."""
+
+version = "0"
+published = "https://example.org/0/release_artifacts"
