@@ -36,8 +36,9 @@ def arrow_type(field: Field) -> pa.DataType:
 
 
 def arrow_field(field: Field) -> pa.Field[Any]:
-    """The Arrow field of a column; only REQUIRED ones are not nullable."""
-    return pa.field(field.name, arrow_type(field), nullable=field.mode != "REQUIRED")
+    """The Arrow field of a column, with its description as metadata; only REQUIRED ones are not nullable."""
+    about = {"description": field.description} if field.description else None
+    return pa.field(field.name, arrow_type(field), nullable=field.mode != "REQUIRED", metadata=about)
 
 
 def arrow_schema(columns: Iterable[Field]) -> pa.Schema:

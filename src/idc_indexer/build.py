@@ -223,7 +223,7 @@ def _write_table(
 
     parquet = parquet_name(name)
     written = write_parquet(
-        counted(batches), schema.columns, plan.incomplete / parquet, version=plan.release_version, where=name
+        counted(batches), schema, plan.incomplete / parquet, version=plan.release_version, where=name
     )
     if not written.rows:
         raise IndexerError(f"{name}: there are no rows", "An empty index is never published.")

@@ -24,6 +24,8 @@ class Field:
         mode: NULLABLE, REQUIRED or REPEATED.
         fields: those of a RECORD, else empty.
         since, until: first and last IDC release that has the field; `until` None when the newest has it.
+        encoding: how Parquet holds a column whose values hardly repeat; None for a dictionary.
+        bloom_filter: for a column by which rows are looked up: distinct values per row, above 0 and at most 1.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Field:
     fields: tuple[Field, ...] = ()
     since: int = 1
     until: int | None = None
+    encoding: str | None = None
+    bloom_filter: float | None = None
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Field:
@@ -41,7 +45,7 @@ class Field:
         return cls(**{**document, "fields": nested})
 
     def to_document(self) -> dict[str, Any]:
-        """The field as published in `_schema.json`: without the releases it belongs to."""
+        """The field as published in `_schema.json`: without the releases it belongs to and its layout."""
         document: dict[str, Any] = {
             "name": self.name,
             "type": self.type,

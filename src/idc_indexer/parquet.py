@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer.arrow import arrow_schema, conform
+from idc_indexer.catalog import Schema
 from idc_indexer.fields import Field
 from idc_indexer.files import atomic
 
 VERSION_KEY = b"idc_index_data_version"
-ROW_GROUP_ROWS = 122_880
-# Measured on the published v25 idc_index (1,044,191 rows, one row group, 74.1 MB), DuckDB, 2 threads, against it:
-#    rows in a group   size    one collection   one patient
-#             32,768   1.05            1.8 x         4.3 x
-#            122,880   1.01            1.6 x         3.5 x
-#            262,144   1.00            1.6 x         2.5 x
-# and zstd 1, 3, 9: 1.01, 1.07, 1.03 of its size, written in 1.3, 1.7, 4.2 s.
-ZSTD_LEVEL = 1
+DESCRIPTION_KEY = b"description"
+# What was chosen here, and in the schemas of the indices, was measured: scripts/layout.py, figures in docs/layout.md.
+ROW_GROUP_ROWS = 65_536
+FALSE_POSITIVES = 0.05
+ZSTD_LEVEL = 9
+ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY = 1
+"""UIDs have little in common that a higher level finds: at 9 they are larger than at 1, and take six times as long."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,14 @@ class Written:
     sha256: str
 
 
-def write_parquet(
-    batches: Iterable[pa.RecordBatch], columns: tuple[Field, ...], path: Path, *, version: str, where: str
-) -> Written:
+def write_parquet(batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, where: str) -> Written:
     """Write one index, atomically.
 
     Memory holds one row group. The digest is taken from what is written, on the way.
 
     Args:
         batches: rows in their final order, in batches of any size.
+        index: what the file promises; its descriptions are kept in the file's metadata.
         path: the file; it appears, whole, at the end.
         version: the release version, kept in the file's metadata.
         where: the index, for messages.
@@ -56,17 +56,47 @@ def write_parquet(
     Raises:
         IndexerError: a row does not fit the schema, or the file cannot be written.
     """
-    schema = arrow_schema(columns).with_metadata({VERSION_KEY: version.encode()})
+    about = {VERSION_KEY: version.encode(), DESCRIPTION_KEY: index.description.encode()}
+    schema = arrow_schema(index.columns).with_metadata(about)
     rows = 0
     with atomic(path) as file:
         sink = _Hashing(file)
-        with pq.ParquetWriter(
-            pa.PythonFile(sink, mode="w"), schema, compression="zstd", compression_level=ZSTD_LEVEL, version="2.6"
-        ) as writer:
-            for group in _groups((conform(batch, columns, where) for batch in batches), schema):
+        with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **_layout(index.columns)) as writer:
+            for group in _groups((conform(batch, index.columns, where) for batch in batches), schema):
                 rows += group.num_rows
                 writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
     return Written(rows, sink.bytes, sink.digest.hexdigest())
+
+
+def _layout(columns: Iterable[Field]) -> dict[str, Any]:
+    """Options of the writer, by column where columns differ."""
+    plain = {column.name: column for column in columns if column.encoding}
+    text = {name for name, column in plain.items() if column.type == "STRING"}
+    paths = [path for column in columns for path in _paths(column)]
+    return {
+        "version": "2.6",
+        "compression": "zstd",
+        "compression_level": {
+            path: ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY if path in text else ZSTD_LEVEL for path in paths
+        },
+        "use_dictionary": [path for path in paths if path not in plain],
+        "column_encoding": {name: column.encoding for name, column in plain.items()} or None,
+        "bloom_filter_options": {
+            column.name: {"ndv": math.ceil(ROW_GROUP_ROWS * column.bloom_filter), "fpp": FALSE_POSITIVES}
+            for column in columns
+            if column.bloom_filter
+        },
+        "write_page_index": True,
+    }
+
+
+def _paths(field: Field) -> Iterator[str]:
+    """The leaves of a column, as Parquet names them."""
+    name = f"{field.name}.list.element" if field.mode == "REPEATED" else field.name
+    if not field.fields:
+        yield name
+    for child in field.fields:
+        yield from (f"{name}.{path}" for path in _paths(child))
 
 
 def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
