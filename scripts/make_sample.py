@@ -20,7 +20,8 @@ from pathlib import Path
 
 import duckdb
 
-from reference_export import export, literal, open_package
+from reference.job import literal, open_package
+from reference_export import export
 
 SAMPLE = Path(__file__).resolve().parents[1] / "src" / "idc_indexer" / "sample"
 LARGEST_SAMPLE = 900_000
