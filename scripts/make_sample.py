@@ -20,14 +20,15 @@ from pathlib import Path
 
 import duckdb
 
-from reference_export import export, literal, open_package
+from reference.job import literal, open_package
+from reference_export import export
 
 SAMPLE = Path(__file__).resolve().parents[1] / "src" / "idc_indexer" / "sample"
-LARGEST_SAMPLE = 900_000
+LARGEST_SAMPLE = 1_000_000
 # Attributes and combinations of them. The sample has every value of each for which there is a series with no
 # more instances than this.
 COVERED = {
-    "Modality": 2000,
+    "Modality": 500,
     "collection_id": 100,
     "SOPClassUID": 100,
     "TransferSyntaxUID": 200,
@@ -38,6 +39,7 @@ COVERED = {
     "license_short_name": 100,
     "(series_init_idc_version, series_revised_idc_version)": 10,
     "(collection_id, Modality)": 10,
+    "(SOPClassUID, Manufacturer)": 20,
 }
 # Rows for every range of releases, bucket and kind of version.
 PRIOR_VERSIONS = 3

@@ -27,6 +27,13 @@ Build = Callable[..., Result]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 INDICES = [
+    *["analysis_results_index", "ann_group_index", "ann_index", "clinical_index", "collections_index"],
+    *["contrast_index", "ct_index", "idc_index", "mr_index", "prior_versions_index", "pt_index", "rtstruct_index"],
+    *["seg_index", "sm_index", "sm_instance_index", "version_metadata_index", "volume_geometry_index"],
+]
+SUPPLEMENTS = ["gdc_idc_mapping", "tcia_idc_subset"]
+# Those that the data wheel carries: the tiny export is for them.
+IN_WHEEL = [
     "analysis_results_index",
     "collections_index",
     "idc_index",
@@ -34,7 +41,7 @@ INDICES = [
     "version_metadata_index",
 ]
 # Quicker by half: no past release is planned or read.
-OF_ONE_RELEASE = [index for index in INDICES if index != "prior_versions_index"]
+OF_ONE_RELEASE = [index for index in IN_WHEEL if index != "prior_versions_index"]
 PUBLISHED = "25.0.5"
 RELEASE = ("--idc-version", "25", "--release-version", "25.0.0")
 
@@ -265,7 +272,10 @@ _SMALL: dict[str, list[dict[str, Any]]] = {
 
 
 class TinyExport:
-    """An export of releases 1 to 25 with three series, for tests to damage. Only dicom_all of 25 has two shards."""
+    """An export of releases 1 to 25 with three series, for tests to damage. Only dicom_all of 25 has two shards.
+
+    It has what the indices of the data wheel read.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import (
+    IN_WHEEL,
     INDICES,
     INSTANCES,
     JPEG,
+    OF_ONE_RELEASE,
+    SUPPLEMENTS,
     Build,
     Run,
     Start,
@@ -52,7 +55,7 @@ def test_golden(sample_release: Path) -> None:
 
 
 def test_rows_worked_out_by_hand(tiny: TinyExport, build: Build, out: Path) -> None:
-    assert build(tiny).exit_code == 0
+    assert build(tiny, *IN_WHEEL).exit_code == 0
     segmentation, scan, unknown = rows(out, "idc_index")
     bare = {
         "collection_id": "lungs",
@@ -133,7 +136,7 @@ def test_same_bytes_in_any_time_zone_and_language(sample_release: Path, start: S
 
 def test_same_bytes_on_any_threads_in_any_folder(sample_release: Path, run: Run, tmp_path: Path) -> None:
     expected = contents(sample_release)
-    assert len(expected) == 4 * len(INDICES) + 1
+    assert len(expected) == 4 * len(INDICES) + 3 + 1  # one supplement, which has no query, and the manifest
     for threads in (1, 2, 8):
         for attempt in range(3):
             folder = tmp_path / f"{threads} threads" / str(attempt)
@@ -175,7 +178,12 @@ HOSTILE_NAMES = ["no_such_index", "../idc_index", "idc_index'; DROP TABLE x", "I
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_unknown_index(name: str, tiny: TinyExport, build: Build, out: Path) -> None:
-    refused(build(tiny, "idc_index", name), 2, f"no index is called {name}", f"There are: {', '.join(INDICES)}.")
+    refused(
+        build(tiny, "idc_index", name),
+        2,
+        f"no index is called {name}",
+        f"There are: {', '.join([*INDICES, *SUPPLEMENTS])}.",
+    )
     assert around(out) == []
 
 
@@ -281,13 +289,13 @@ def test_added_index(name: str, tiny: TinyExport, run: Run, build: Build, out: P
     mine = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
     assert f"{name}: 2 columns, key PatientID, beside the wheel" in run("list", *mine).stdout
     assert "-- reads idc_current.dicom_all:\n--   PatientID\n" in run("explain", name, *mine).stdout
-    result = build(tiny, *mine)
+    result = build(tiny, *OF_ONE_RELEASE, name, *mine)
     assert result.exit_code == 0, result.stderr
     assert rows(out, name) == [{"PatientID": "P0", "instances": 2}, {"PatientID": "P1", "instances": 4}]
     assert "idc_v25.dicom_all" in (out / f"{name}.sql").read_text()
-    assert sorted(path.stem for path in out.glob("*.parquet")) == sorted([*INDICES, name])
+    assert sorted(path.stem for path in out.glob("*.parquet")) == sorted([*OF_ONE_RELEASE, name])
     assert run("verify", out).stdout == f"{out}: whole\n"
-    assert name not in run("list").stdout
+    assert f"\n{name}: " not in run("list").stdout
 
 
 # --- The cache of past releases -----------------------------------------------------------------------------
@@ -303,13 +311,15 @@ def make_unreadable(export: TinyExport) -> None:
 
 
 def test_past_releases_are_read_once(tiny: TinyExport, build: Build, out: Path, tmp_path: Path) -> None:
-    assert build(tiny).exit_code == 0
+    assert build(tiny, *IN_WHEEL).exit_code == 0
     make_unreadable(tiny)
-    result = build(tiny, "--out", tmp_path / "second")
+    result = build(tiny, *IN_WHEEL, "--out", tmp_path / "second")
     assert result.exit_code == 0, result.stderr
     assert contents(tmp_path / "second") == contents(out)
     # Without that cache, they would have been read.
-    refused(build(tiny, "--force", "--cache-dir", tmp_path / "other"), 1, "idc_v1/dicom_all/000000000000.parquet")
+    refused(
+        build(tiny, *IN_WHEEL, "--force", "--cache-dir", tmp_path / "other"), 1, "idc_v1/dicom_all/000000000000.parquet"
+    )
 
 
 def test_only_changed_past_releases_are_read_again(tiny: TinyExport, build: Build) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import idc_indexer
 from idc_indexer.cli import main
-from tests.conftest import INDICES, Build, Run, Start, TinyExport, add_index, refused
+from tests.conftest import INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
 COMMANDS = ["list", "explain", "build", "verify"]
 
@@ -138,10 +138,11 @@ def test_list(run: Run) -> None:
     result = run("list")
     assert (result.exit_code, result.stderr) == (0, "")
     heads = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
-    assert heads[2] == "idc_index: 31 columns, key SeriesInstanceUID, in the wheel"
-    assert [head.split(":")[0] for head in heads] == INDICES
+    assert "idc_index: 31 columns, key SeriesInstanceUID, in the wheel" in heads
+    assert "ct_index: 21 columns, key SeriesInstanceUID, beside the wheel" in heads
+    assert [head.split(":")[0] for head in heads] == [*INDICES, *SUPPLEMENTS]
     documents = json.loads(run("list", "--json").stdout)
-    assert list(documents) == INDICES
+    assert list(documents) == [*INDICES, *SUPPLEMENTS]
     assert documents["idc_index"]["primary_key"] == ["SeriesInstanceUID"]
     assert len(documents["idc_index"]["columns"]) == 31
 
@@ -169,7 +170,7 @@ def test_explain_shows_the_googlesql_that_is_published(index: str, run: Run, sam
     result = run("explain", index, "--engine", "bigquery", "--idc-version", 25, "--json")
     (sql,) = json.loads(result.stdout)["sql"]
     assert sql.encode() == (sample_release / f"{index}.sql").read_bytes()
-    assert "bigquery-public-data.idc_v25." in sql
+    assert "bigquery-public-data.idc_v25" in sql
     assert "idc_current" not in sql
 
 

@@ -19,7 +19,7 @@ import pytest
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports import open_export
 from idc_indexer.sources import Table
-from tests.conftest import INDICES, LICENSE, OF_ONE_RELEASE, SOURCE, Build, Run, TinyExport, contents, refused
+from tests.conftest import IN_WHEEL, LICENSE, OF_ONE_RELEASE, SOURCE, Build, Run, TinyExport, contents, refused
 
 Damage = Callable[[TinyExport], Any]
 HOUR = 3600
@@ -187,7 +187,7 @@ DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
 def test_refuses(name: str, tiny: TinyExport, build: Build, out: Path) -> None:
     damage, fragments = DAMAGES[name]
     damage(tiny)
-    refused(build(tiny, *(INDICES if "past" in name else OF_ONE_RELEASE)), 1, *fragments)
+    refused(build(tiny, *(IN_WHEEL if "past" in name else OF_ONE_RELEASE)), 1, *fragments)
     assert list(out.parent.iterdir()) == []
 
 

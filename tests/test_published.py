@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from idc_indexer.cli import main
 from idc_indexer.documents import bundled
-from reference_export import export, literal
+from reference.job import literal
+from reference_export import export
 from tests.conftest import INDICES, PUBLISHED, Run, contents, once, rows
 
 ONE_IN = 20

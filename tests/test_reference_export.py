@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dicom_types import bigquery_types
 from reference_export import export, main
 
 LICENSE = {"license_url": "https://l", "license_long_name": "Long", "license_short_name": "L"}
@@ -168,7 +170,9 @@ def test_layout(exported: Path) -> None:
     assert {folder.name for folder in (exported / "idc_v5").iterdir()} == tables
     shards = sorted(file.name for file in (exported / "idc_v5" / "dicom_all").iterdir())
     assert shards == [f"{number:012}.parquet" for number in range(3)]
-    assert sorted(folder.name for folder in exported.iterdir()) == [f"idc_v{number}" for number in range(1, 6)]
+    releases = [f"idc_v{number}" for number in range(1, 6)]
+    assert sorted(folder.name for folder in exported.iterdir()) == [*releases, "idc_v5_clinical"]
+    assert [folder.name for folder in (exported / "idc_v5_clinical").iterdir()] == ["column_metadata"]
 
 
 def test_instances_add_up_to_their_series(exported: Path) -> None:
@@ -214,13 +218,62 @@ def test_source_is_harder_than_the_index(exported: Path) -> None:
         )
 
 
-def test_types(exported: Path) -> None:
+BIGQUERY = {
+    pa.string(): "STRING",
+    pa.int64(): "INTEGER",
+    pa.float64(): "FLOAT",
+    pa.date32(): "DATE",
+    pa.time64("us"): "TIME",
+}
+
+
+def types(fields: Iterable[pa.Field[Any]]) -> Iterator[tuple[str, str]]:
+    """Names and BigQuery types of columns and, at any depth, of their fields."""
+    for field in fields:
+        assert field.nullable, field
+        repeated = isinstance(field.type, pa.ListType)
+        kind = field.type.value_type if isinstance(field.type, pa.ListType) else field.type
+        nested = isinstance(kind, pa.StructType)
+        yield field.name, ("RECORD" if nested else BIGQUERY[kind]) + ("[]" if repeated else "")
+        if isinstance(kind, pa.StructType):
+            yield from types(kind)
+
+
+def test_types_are_those_of_the_dicom_dictionary(exported: Path) -> None:
     schema = pq.read_schema(exported / "idc_v5" / "dicom_all" / "000000000001.parquet")
-    assert schema.field("StudyDate").type == schema.field("SeriesDate").type == pa.date32()
-    assert schema.field("PixelRepresentation").type == schema.field("instance_size").type == pa.int64()
-    assert {field.type for field in schema} == {pa.date32(), pa.int64(), pa.string()}
-    assert all(field.nullable for field in schema)
+    found = list(types(schema))
+    dicom = bigquery_types()
+    own = {name: kind for name, kind in found if name not in dicom}
+    assert own.pop("instance_size") == "INTEGER"
+    assert set(own.values()) == {"STRING"}
+    assert {name.split("_")[0] for name in own} == {
+        "analysis",
+        "aws",
+        "collection",
+        "crdc",
+        "gcs",
+        "license",
+        "series",
+        "Source",
+    }
+    assert [(name, kind) for name, kind in found if name in dicom and kind != dicom[name]] == []
+    assert {"TIME", "FLOAT", "DATE", "STRING[]", "RECORD[]"} < {kind for _, kind in found}
     assert all(pq.read_schema(file) == schema for file in (exported / "idc_v5" / "dicom_all").iterdir())
+
+
+def test_times_are_marked_as_bigquery_marks_them(exported: Path) -> None:
+    leaves = pq.ParquetFile(exported / "idc_v5" / "dicom_all" / "000000000000.parquet").schema
+    (time,) = (leaf for leaf in map(leaves.column, range(len(leaves))) if leaf.name == "RadiopharmaceuticalStartTime")
+    assert "isAdjustedToUTC=true" in str(time.logical_type)
+
+
+def test_without_attributes(package: Path, exported: Path, tmp_path: Path) -> None:
+    """The columns of the data wheel's indices are the same, and there are no others."""
+    options = ["--idc-version", "5", "--shards", "3", "--attributes", "none", "--tables", "dicom_all"]
+    main([str(package), str(tmp_path), *options])
+    alone, whole = (pq.read_table(folder / "idc_v5" / "dicom_all") for folder in (tmp_path, exported))
+    assert alone.num_columns == 31
+    assert alone.equals(whole.select(alone.schema.names))
 
 
 def test_past_releases(exported: Path) -> None:
@@ -284,7 +337,7 @@ def test_same_rows_from_a_wheel_and_one_thread(package: Path, exported: Path, tm
 
 
 def test_one_in_and_unread_columns(package: Path, tmp_path: Path) -> None:
-    export(package, tmp_path, one_in=3, unread_columns=123, tables=["dicom_all"], shards=1)
+    export(package, tmp_path, one_in=3, attributes=False, unread_columns=123, tables=["dicom_all"], shards=1)
     shard = pq.ParquetFile(tmp_path / "idc_v25" / "dicom_all" / "000000000000.parquet")
     assert len(shard.schema) == 31 + 123
     kept = by_series(shard.read(columns=["SeriesInstanceUID"]).to_pylist())
