@@ -1,6 +1,6 @@
 """DICOM objects as files: real ones that the package pydicom carries, and ones of kinds that it has none of.
 
-    paths = write_objects(folder)
+    write_objects(folder)
 
 The real ones are copied byte for byte. Where several are one object in different encodings, all but one get a SOP
 Instance UID of their own, as no two instances of IDC share one; they stay in their encoding. The others are made here
@@ -75,8 +75,8 @@ def real_files() -> list[Path]:
     return [Path(str(file)) for file in files]
 
 
-def write_objects(folder: Path) -> list[Path]:
-    """Write all objects to a folder, one file each; those of one series are not next to each other."""
+def write_objects(folder: Path) -> None:
+    """Write all objects to a folder, one file each, in the order of their names."""
     paths: list[Path] = []
     seen: set[str] = set()
     with warnings.catch_warnings():
@@ -96,7 +96,6 @@ def write_objects(folder: Path) -> list[Path]:
         for dataset in written():
             paths.append(folder / f"{len(paths):03}-{dataset.Modality}.dcm")
             dataset.save_as(paths[-1], enforce_file_format=True)
-    return sorted(paths, key=lambda path: path.name[::-1])
 
 
 def read(path: Path) -> Dataset:
