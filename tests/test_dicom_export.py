@@ -6,6 +6,7 @@ queries, nor what the toolkit knows of the source tables, goes into them.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -35,7 +37,7 @@ from tests.peers.dicom_export import (
     read_instances,
     write_export,
 )
-from tests.peers.dicom_objects import sop_instance_uid, write_objects
+from tests.peers.dicom_objects import write_objects
 from tests.strategies import columns_read
 
 CATALOG = Catalog()
@@ -377,8 +379,9 @@ def ann_group_index(instances: list[Instance]) -> Iterable[Row]:
             category = item(group, "AnnotationPropertyCategoryCodeSequence")
             kind = item(group, "AnnotationPropertyTypeCodeSequence")
             algorithm = item(group, "AnnotationGroupAlgorithmIdentificationSequence")
+            place = integer(group, "AnnotationGroupNumber")
             row = {
-                "AnnotationGroupNumber": integer(group, "AnnotationGroupNumber"),
+                "AnnotationGroupNumber": place,
                 "AnnotationGroupUID": text(group, "AnnotationGroupUID"),
                 "AnnotationGroupLabel": text(group, "AnnotationGroupLabel"),
                 "AnnotationGroupGenerationType": text(group, "AnnotationGroupGenerationType"),
@@ -390,7 +393,7 @@ def ann_group_index(instances: list[Instance]) -> Iterable[Row]:
                 "AnnotationPropertyType_CodeMeaning": text(kind, "CodeMeaning"),
                 "AlgorithmName": text(algorithm, "AlgorithmName"),
             }
-            found.setdefault(row["AnnotationGroupNumber"], []).append(series.key | row)
+            found.setdefault(place, []).append(series.key | row)
         for same_number in found.values():
             yield min(same_number, key=lambda row: row["AnnotationGroupUID"])
 
@@ -647,16 +650,35 @@ def test_types_follow_from_the_dictionary(instances: list[Instance]) -> None:
             assert arrow_type(attribute) == kind, keyword
 
 
-def test_files_hold_what_is_hard(instances: list[Instance], release: Path) -> None:
-    """That the tests above have something to say: real series and made ones, in every index."""
-    per_index = {name: {row["SeriesInstanceUID"] for row in rows(release, name)} for name in EXPECTED}
-    assert len(per_index["idc_index"]) == len({i.dataset.SeriesInstanceUID for i in instances})
-    by_uid = {i.dataset.SOPInstanceUID: i.dataset for i in instances}
-    assert by_uid[sop_instance_uid("rt", 1)].SeriesInstanceUID in per_index["rtstruct_index"]
-    assert any(element.tag.is_private for i in instances for element in i.dataset)
-    alphabets = {str(i.dataset.get("SpecificCharacterSet")) for i in instances}
-    assert len(alphabets) > 10
-    assert len({i.transfer_syntax for i in instances}) > 8
-    # Sequences without items, at the top and inside others.
-    empty = {e.keyword for i in instances for e in i.dataset.iterall() if e.VR == "SQ" and not e.value}
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_column_is_put_to_the_test(name: str, release: Path) -> None:
+    """Each has values, and not the same one in every row."""
+    built = rows(release, name)
+    for column in built[0]:
+        assert any(row[column] not in (None, []) for row in built), column
+        assert len({repr(row[column]) for row in built}) > 1 or column == "license_short_name", column
+
+
+def test_files_hold_what_is_hard(instances: list[Instance], dicom_export: Path) -> None:
+    files = [instance.dataset for instance in instances]
+    assert any(element.tag.is_private for file in files for element in file)
+    assert len({str(file.get("SpecificCharacterSet")) for file in files}) > 10
+    assert len({instance.transfer_syntax for instance in instances}) > 8
+    # Sequences without items, at the top and inside others; numbers with padding.
+    empty = {e.keyword for file in files for e in file.iterall() if e.VR == "SQ" and not e.value}
     assert {"SpecimenDescriptionSequence", "AnatomicRegionSequence", "RadionuclideCodeSequence"} <= empty
+    shards = sorted((dicom_export / "idc_v25" / "dicom_all").iterdir())
+    tables = [pq.read_table(shard) for shard in shards]
+    assert len(shards) > 1
+    assert sum(table.num_rows for table in tables) == len(files)
+    # An array without elements: one shard says so, another has NULL.
+    lengths = [set(pc.list_value_length(table["SegmentSequence"]).to_pylist()) for table in tables]
+    assert [(0 in found, None in found) for found in lengths] == [(True, False), (False, True), (False, True)]
+    # There are series in every shard.
+    series = [set(table["SeriesInstanceUID"].to_pylist()) for table in tables]
+    assert set.intersection(*series)
+    # Times are adjusted to UTC, as BigQuery writes them.
+    schema = pq.ParquetFile(shards[0]).schema
+    times = [schema.column(leaf).logical_type for leaf in range(len(schema)) if "StartTime" in schema.column(leaf).path]
+    assert times
+    assert all(json.loads(kind.to_json())["isAdjustedToUTC"] for kind in times)

@@ -16,6 +16,7 @@ others NULL. Text has no padding, and is NULL where nothing else is left: so it 
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
@@ -96,7 +97,7 @@ class Instance:
 
 def read_instances(files: Path) -> list[Instance]:
     """The objects in a folder, in an order that tears series apart."""
-    paths = sorted(files.glob("*.dcm"), key=lambda path: path.name[2::-1])
+    paths = sorted(files.glob("*.dcm"), key=lambda path: zlib.crc32(path.name.encode()))
     return [Instance(path, number, read(path)) for number, path in enumerate(paths)]
 
 

@@ -323,7 +323,12 @@ def _mr() -> Datasets:
         "mr-contrast",
         SpecificCharacterSet=["", "ISO 2022 IR 87"],
         ContrastBolusAgent="ガドリニウム Gd",
-        ContrastBolusRoute="IV",
+        ContrastBolusIngredient="GADOLINIUM",
+        ContrastBolusRoute="INTRAVENOUS",
+        EchoTrainLength=b" 7",
+        InversionTime="2.5e3",
+        ReceiveCoilName="BODY",
+        DiffusionBValue=0.5,
         PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう",
         **_pixels(),
     )
@@ -372,17 +377,32 @@ def _pet() -> Datasets:
             **_place([0, 0, 2 * number]),
             **_pixels(),
         )
-    late = _item(RadiopharmaceuticalStartTime="235959.999999", RadionuclideCodeSequence=gallium)
+    late = _item(
+        Radiopharmaceutical="DOTATATE",
+        RadiopharmaceuticalStartTime="235959.999999",
+        RadionuclideTotalDose="185",
+        RadionuclideCodeSequence=gallium,
+    )
     yield _object(
         uid.PositronEmissionTomographyImageStorage,
         "PT",
         "pt-static",
         SeriesType=["STATIC", "IMAGE"],
         Units="CNTS",
+        DecayCorrection="NONE",
+        CorrectedImage="NORM",
+        RandomsCorrectionMethod="NONE",
+        ReconstructionMethod="FBP",
+        ActualFrameDuration="60000",
+        ScatterCorrectionMethod=b"Model-based ",
+        AttenuationCorrectionMethod="NONE",
         RadiopharmaceuticalInformationSequence=[late],
+        NumberOfSlices=1,
+        NumberOfTimeSlices=0,
+        SliceThickness="3.27",
         ContrastBolusAgent="Oral",
-        **_place([0, 0, 0]),
-        **_pixels(),
+        **_place([0, 0, 0], spacing=(4, 4.07)),
+        **_pixels(5, 6),
     )
     yield _object(
         uid.PositronEmissionTomographyImageStorage,
@@ -507,9 +527,10 @@ def _slides() -> Datasets:
         photograph.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
         photograph["PixelData"].VR, photograph["PixelData"].is_undefined_length = "OB", True
         yield photograph
-    # A field of view as a photograph: no matrix, its own pixel spacing, a lens power that is no integer, SNOMED's
-    # older codes, which name other concepts. Two layers with different stains.
-    older = _code("SRT", "G-C350", "Using substance")
+    # A field of view as a photograph: no matrix, its own pixel spacing, a lens power that is no integer, a
+    # concept of another coding scheme. Two layers with different stains.
+    older = _code("SRT", "424361007", "Using substance")
+    fluorescence = _code("DCM", "111743", "Epifluorescence illumination")
     for number, stain in ((1, EOSIN), (2, _code("SCT", "12710003", "Hematoxylin"))):
         steps = [
             _step(_coded(SUBSTANCE, stain), _coded(older, FORMALIN), process=STAINED),
@@ -526,7 +547,8 @@ def _slides() -> Datasets:
             ImageType=["ORIGINAL", "PRIMARY"],
             ContainerIdentifier=f"SLIDE-{9 - number}",
             PixelSpacing=[f"0.{number}2499", "0.3"],
-            OpticalPathSequence=[_item(ObjectiveLensPower=b"20.0")],
+            OpticalPathSequence=[_item(ObjectiveLensPower=b"20.0", IlluminationTypeCodeSequence=fluorescence)],
+            AdmittingDiagnosesCodeSequence=_code("I10", "D05", ""),
             SpecimenDescriptionSequence=[
                 _specimen(*steps, PrimaryAnatomicStructureSequence=_code("SCT", f"{number}", f"Part {3 - number}"))
             ],
@@ -609,7 +631,7 @@ def _annotations() -> Datasets:
             _annotation_group(1, "", "ELLIPSE", [], NumberOfAnnotations=0),
         ],
     )
-    # Another instance of that series, which counts from 1 again: of two groups, the one with the smaller UID stays.
+    # Another instance of that series, which uses a number again: of two groups, the one with the smaller UID stays.
     yield _object(
         kind,
         "ANN",
@@ -619,8 +641,18 @@ def _annotations() -> Datasets:
         ReferencedSeriesSequence=[],
         AnnotationGroupSequence=[
             _annotation_group(1, "one", "POINT", mitosis),
-            _annotation_group(2, "two", "RECTANGLE", nucleus),
+            _annotation_group(3, "three", "RECTANGLE", nucleus, AnnotationPropertyCategoryCodeSequence=[]),
         ],
+    )
+    elsewhere = [_item(SeriesInstanceUID=_uid("not in IDC"))]
+    group = _annotation_group(1, "by hand", "POLYLINE", nucleus, AnnotationGroupGenerationType="SEMIAUTOMATIC")
+    yield _object(
+        kind,
+        "ANN",
+        "ann-elsewhere",
+        AnnotationCoordinateType="3D",
+        ReferencedSeriesSequence=elsewhere,
+        AnnotationGroupSequence=[group],
     )
     yield _object(kind, "ANN", "ann-empty", AnnotationCoordinateType="3D", AnnotationGroupSequence=[])
 
