@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from idc_indexer import parquet
 from idc_indexer.arrow import arrow_schema
+from idc_indexer.catalog import Catalog, Schema
 from idc_indexer.errors import IndexerError
 from idc_indexer.fields import Field
 from idc_indexer.parquet import VERSION_KEY, Written, write_parquet
@@ -22,8 +23,8 @@ from tests.strategies import record, stored, table_of
 
 COLUMNS = (
     Field("id", "INTEGER", "REQUIRED"),
-    Field("text", "STRING"),
-    Field("share", "FLOAT"),
+    Field("text", "STRING", description="what it says", encoding="DELTA_LENGTH_BYTE_ARRAY", bloom_filter=0.5),
+    Field("share", "FLOAT", encoding="PLAIN"),
     Field("words", "STRING", "REPEATED"),
     Field(
         "places",
@@ -32,6 +33,7 @@ COLUMNS = (
         fields=(Field("city", "STRING", "REQUIRED"), Field("codes", "INTEGER", "REPEATED"), Field("flag", "BOOLEAN")),
     ),
 )
+INDEX = Schema("One row for each it.", COLUMNS, ("id",), ("id",), (), False)
 GROUP = 7
 ROWS = st.lists(record(COLUMNS, {"id": st.integers(0, 9), "city": st.sampled_from(["a", "b"])}), max_size=30)
 
@@ -42,7 +44,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(path: Path, batches: Iterator[pa.RecordBatch] | list[pa.RecordBatch], version: str = "25.0.0") -> Written:
-    return write_parquet(batches, COLUMNS, path, version=version, where="it")
+    return write_parquet(batches, INDEX, path, version=version, where="it")
 
 
 def rows_from(first: int, number: int) -> pa.RecordBatch:
@@ -103,6 +105,39 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     group = file.metadata.row_group(0)
     assert {group.column(number).compression for number in range(group.num_columns)} == {"ZSTD"}
     assert first.sha256 != write(tmp_path / "b.parquet", [rows_from(0, 5)], version="25.0.1").sha256
+
+
+def test_the_layout_is_what_the_columns_say(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [rows_from(0, 100)])
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    group = file.metadata.row_group(0)
+    columns = {(column := group.column(number)).path_in_schema: column for number in range(group.num_columns)}
+    held = {name: set(column.encodings) & {"PLAIN", "RLE_DICTIONARY", "DELTA_LENGTH_BYTE_ARRAY"} for name, column in
+            columns.items()}  # fmt: skip
+    dictionary = {"PLAIN", "RLE_DICTIONARY"}  # a dictionary is itself held plainly
+    assert held == {
+        "id": dictionary,
+        "text": {"DELTA_LENGTH_BYTE_ARRAY"},
+        "share": {"PLAIN"},
+        "words.list.element": dictionary,
+        **dict.fromkeys(columns.keys() - {"id", "text", "share", "words.list.element"}, dictionary),
+        "places.list.element.flag": {"PLAIN"},  # bits need no dictionary
+    }
+    assert {name for name, column in columns.items() if column.to_dict().get("bloom_filter_offset")} == {"text"}
+    assert all(column.has_column_index and column.has_offset_index for column in columns.values())
+    assert (file.schema_arrow.field("text").metadata or {})[b"description"] == b"what it says"
+    assert (file.metadata.metadata or {})[b"description"] == b"One row for each it."
+
+
+@pytest.mark.parametrize("name", Catalog().indices)
+def test_every_index_can_be_laid_out(name: str, tmp_path: Path) -> None:
+    """Names of leaves that no column has would be passed over without a word."""
+    index = Catalog().indices[name].schema
+    rows = table_of(index.columns, [{}, {}]).to_batches()
+    write_parquet(rows, index, tmp_path / "a.parquet", version="25.0.0", where=name)
+    schema = pq.read_metadata(tmp_path / "a.parquet").schema
+    leaves = [schema.column(number).path for number in range(len(schema))]
+    assert leaves == [path for column in index.columns for path in parquet.leaves(column)]
 
 
 def test_bytes_do_not_depend_on_batches_threads_or_place(tmp_path: Path) -> None:

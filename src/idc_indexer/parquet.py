@@ -72,7 +72,7 @@ def _layout(columns: Iterable[Field]) -> dict[str, Any]:
     """Options of the writer, by column where columns differ."""
     plain = {column.name: column for column in columns if column.encoding}
     text = {name for name, column in plain.items() if column.type == "STRING"}
-    paths = [path for column in columns for path in _paths(column)]
+    paths = [path for column in columns for path in leaves(column)]
     return {
         "version": "2.6",
         "compression": "zstd",
@@ -90,13 +90,13 @@ def _layout(columns: Iterable[Field]) -> dict[str, Any]:
     }
 
 
-def _paths(field: Field) -> Iterator[str]:
+def leaves(field: Field) -> Iterator[str]:
     """The leaves of a column, as Parquet names them."""
     name = f"{field.name}.list.element" if field.mode == "REPEATED" else field.name
     if not field.fields:
         yield name
     for child in field.fields:
-        yield from (f"{name}.{path}" for path in _paths(child))
+        yield from (f"{name}.{path}" for path in leaves(child))
 
 
 def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
