@@ -1,0 +1,128 @@
+"""Whoever reads what is published can read it: every file of a release, every cell.
+
+Each reader has an environment of its own, made once by pip or npm and kept in the cache of the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import once
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent / "readers"
+AS_JSON = """
+import json, os, sys
+def plain(value):
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(type(value))
+print(json.dumps({rows}, default=plain), flush=True)
+os._exit(0)  # older releases of pyarrow may crash while the interpreter ends, their work done
+"""
+PANDAS = "__import__('pandas').read_parquet(sys.argv[1]).to_dict('records')"
+PYARROW = "__import__('pyarrow.parquet').parquet.read_table(sys.argv[1]).to_pylist()"
+POLARS = "__import__('polars').read_parquet(sys.argv[1]).to_dicts()"
+DUCKDB = "(r := __import__('duckdb').read_parquet(sys.argv[1])) and [dict(zip(r.columns, row)) for row in r.fetchall()]"
+# The newest, and what was the newest two years ago.
+READERS = {
+    "pandas": ("pandas pyarrow", PANDAS),
+    "pandas of 2024": ("pandas==2.2.3 pyarrow==18.0.0", PANDAS),
+    "pyarrow of 2024": ("pyarrow==18.0.0", PYARROW),
+    "polars": ("polars", POLARS),
+    "polars of 2024": ("polars==1.13.1", POLARS),
+    "duckdb": ("duckdb", DUCKDB),
+    "duckdb 1.0": ("duckdb==1.0.0", DUCKDB),
+}
+
+
+def environment(name: str) -> Path:
+    cache = Path(os.environ.get("IDC_INDEXER_TEST_CACHE") or platformdirs.user_cache_path("idc-indexer") / "tests")
+    return cache / "readers" / name.replace(" ", "-")
+
+
+def run(*command: object) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def python(name: str) -> Path:
+    """The interpreter of a reader's environment."""
+
+    def make(folder: Path) -> None:
+        # Packages are found beside the script, so that the environment can be moved into place.
+        run(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, *READERS[name][0].split())
+
+    return once(environment(name), make)
+
+
+def node() -> Path:
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+
+    def make(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in HERE.iterdir():
+            shutil.copy(path, folder)
+        run("npm", "install", "--silent", "--prefix", folder)
+
+    return once(environment("node"), make)
+
+
+def same(read: Any, expected: Any) -> bool:
+    """Equal, but for how a reader tells NULL, a number's type, and an array."""
+    if isinstance(read, float) and math.isnan(read):
+        read = None
+    if isinstance(expected, dict):
+        return isinstance(read, dict) and all(same(read.get(name), value) for name, value in expected.items())
+    if isinstance(expected, list):
+        return len(read or []) == len(expected) and all(map(same, read or [], expected))
+    return bool(read == expected)
+
+
+def check(release: Path, read: Any) -> None:
+    files = sorted(release.glob("*.parquet"))
+    assert len(files) > 17
+    for file in files:
+        rows, expected = read(file), pq.read_table(file).to_pylist()
+        assert len(rows) == len(expected), file.name
+        different = [(one, other) for one, other in zip(rows, expected, strict=True) if not same(one, other)]
+        assert not different, (file.name, different[0])
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_python(name: str, sample_release: Path) -> None:
+    folder = python(name)
+    script = AS_JSON.format(rows=READERS[name][1])
+
+    def read(file: Path) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", script, file],
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (file.name, done.stderr[-2000:])
+        return json.loads(done.stdout)
+
+    check(sample_release, read)
+
+
+@pytest.mark.parametrize("script", ["read_hyparquet.mjs", "read_duckdb_wasm.mjs"])
+def test_javascript(script: str, sample_release: Path) -> None:
+    folder = node()
+    check(sample_release, lambda file: json.loads(run("node", folder / script, file)))
