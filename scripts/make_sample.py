@@ -3,7 +3,7 @@
 The sample is a reference export (see ``reference_export``) of real series: for every value of the attributes
 in ``COVERED`` the series with the fewest instances. Its past releases have real rows of
 ``prior_versions_index`` of every range of releases and bucket. Collections, analysis results and versions are
-all there.
+all there. Every index has rows, and every column of it a value in some row.
 
 What is guaranteed: the same package gives the same bytes, with the same versions of DuckDB and pyarrow, and
 the sample has no more than ``LARGEST_SAMPLE`` bytes.

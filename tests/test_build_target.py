@@ -90,7 +90,7 @@ def test_stopped_build_goes_on_where_it_was(
     process = start("sample", first=FOREGROUND)
     assert process.stderr is not None
     for line in process.stderr:
-        if line == "done idc_index: 442 rows\n":
+        if line.startswith("done idc_index: "):
             process.send_signal(signal.Signals[how])
             break
     _, errors = process.communicate()
@@ -347,7 +347,7 @@ def test_full_disk(start: Start, out: Path, undisturbed: tuple[dict[str, bytes],
     again = start("sample")
     _, errors = again.communicate()
     assert again.returncode == 0
-    assert reported("kept", errors) == ["analysis_results_index"]
+    assert reported("kept", errors) == INDICES[: INDICES.index("collections_index")]
     assert contents(out) == undisturbed[0]
 
 

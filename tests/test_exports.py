@@ -293,13 +293,13 @@ def test_other_files_do_not_matter(tiny: TinyExport, build: Build) -> None:
 
 
 def test_spelling_of_columns_does_not_matter(tiny: TinyExport, build: Build, out: Path) -> None:
-    assert build(tiny).exit_code == 0
+    assert build(tiny, *IN_WHEEL).exit_code == 0
     before = contents(out)
     shutil.rmtree(out)
     tiny.change("dicom_all", renamed(Source_DOI="source_DOI", PatientID="patientid", Modality="MODALITY"))
     tiny.change("auxiliary_metadata", renamed(SeriesInstanceUID="seriesInstanceUID"))
     tiny.change("dicom_all", renamed(crdc_series_uuid="CRDC_Series_UUID"), release=5)
-    result = build(tiny)
+    result = build(tiny, *IN_WHEEL)
     assert result.exit_code == 0, result.stderr
     after = contents(out)
     assert {name: after[name] for name in after if name != "manifest.json"} == {

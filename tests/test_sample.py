@@ -26,8 +26,8 @@ def test_size() -> None:
     assert all(size < LARGEST_SAMPLE / 2 for size in sizes)
 
 
-def leaves(values: pa.ChunkedArray[Any], path: str) -> Iterator[tuple[str, list[Any]]]:
-    """The values of a column, or of all fields of a record, without the arrays they are in."""
+def leaves(values: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
+    """The values of an Arrow column, or of all fields of a record, without the arrays they are in."""
     kind = values.type
     if isinstance(kind, pa.ListType):
         yield from leaves(pc.list_flatten(values), path)

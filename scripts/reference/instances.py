@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from reference.attributes import DISTANCE, ORIENTATION, attributes
 from reference.job import Export, literal, uid, write_shards
-from reference.sequences import CODE, TARGETS, sequences
-from reference.values import HASHES, K, dealt, sometimes, sometimes_empty
+from reference.sequences import TARGETS, sequences
+from reference.values import CODE, HASHES, K, dealt, sometimes, sometimes_empty
 
 # The columns of idc_index that are read.
 IDC_INDEX = """

@@ -15,6 +15,10 @@ from reference.job import literal
 # The hash of a series is less than this prime.
 HASHES = 1_000_003
 
+Item = dict[str, Any]
+
+CODE = "STRUCT(CodeValue VARCHAR, CodingSchemeDesignator VARCHAR, CodeMeaning VARCHAR)"
+
 K = "CASE WHEN h % 10 = 7 THEN h + i ELSE h END"
 
 
@@ -56,3 +60,8 @@ def sometimes_empty(column: str, salt: int) -> str:
 def dealt(values: str) -> str:
     """SQL for one value of a list; instances beyond the length of the list can go without."""
     return f"CASE WHEN i < len({values}) OR (h + i) % 11 > 0 THEN {values}[1 + i % len({values})] END"
+
+
+def code(value: str | None, meaning: str | None, scheme: str | None = "SCT") -> Item:
+    """A coded concept."""
+    return {"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}
