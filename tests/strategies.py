@@ -157,7 +157,17 @@ def expressions(depth: int) -> dict[str, Texts]:
     """GoogleSQL expressions, by type, over the columns of the table `t` in test_oracle."""
     atoms: dict[str, Texts] = {
         "INT64": st.sampled_from(["id", "n", "rec.c", "ns[SAFE_OFFSET(0)]", "(SELECT MAX(v) FROM UNNEST(ns) AS v)"]),
-        "FLOAT64": st.sampled_from(["f", "2.5e-1", "(n / 8)", "(n * 0.1)", "ROUND(n / 1000, 2)"]),
+        "FLOAT64": st.sampled_from(
+            [
+                "f",
+                "rec.x",
+                "2.5e-1",
+                "(n / 8)",
+                "(n * 0.1)",
+                "ROUND(n / 1000, 2)",
+                "(SELECT MAX(v.x) FROM UNNEST(recs) AS v)",
+            ]
+        ),
         "STRING": st.sampled_from(
             [
                 "s",
@@ -176,6 +186,7 @@ def expressions(depth: int) -> dict[str, Texts]:
                 "(s IS NULL)",
                 "(s IN UNNEST(xs))",
                 "EXISTS(SELECT 1 FROM UNNEST(recs) AS v WHERE v.c = n)",
+                "EXISTS(SELECT 1 FROM UNNEST(recs) AS v WHERE v.x <= 1)",
             ]
         ),
     }
@@ -190,14 +201,24 @@ def expressions(depth: int) -> dict[str, Texts]:
         "FLOAT64": form("({} - {} / 0.3)", f, f)
         | form("ROUND({} * 1.5, 1)", f)
         | form("({} + {})", i, f)
-        | form("SAFE_CAST({} AS FLOAT64)", s),
+        | form("SAFE_CAST({} AS FLOAT64)", s)
+        | form("({} / NULLIF({}, 0))", i, i)
+        | form("SQRT(GREATEST({}, 0))", f)
+        | form("ROUND(ACOS(IF({0} BETWEEN -1 AND 1, {0}, NULL)) * 57.3, 6)", f),
         "STRING": form("CONCAT({}, 'it\\'s', {})", s, s)
         | form("REPLACE({}, {}, 'a')", s, s)
         | form("SPLIT({}, ',')[SAFE_OFFSET(0)]", s),
-        "BOOL": form("({} AND {})", b, b) | form("({} OR NOT {})", b, b) | form("({} IS NOT FALSE)", b),
+        "BOOL": form("({} AND {})", b, b)
+        | form("({} OR NOT {})", b, b)
+        | form("({} IS NOT FALSE)", b)
+        | form("({} LIKE {})", s, st.sampled_from(["'%'", "'_'", "'%b%'", "'_:%'", "''", "'it\\'s'"]))
+        | form("IS_NAN({})", f)
+        | form("({} {} {})", f, st.sampled_from(["<", "<=", "=", "!=", ">"]), st.sampled_from(["0", "-0.5", "1e15"]))
+        | form("({} NOT BETWEEN -0.5 AND 2.675)", f),
     }
     for kind, one in inner.items():
         deeper[kind] |= form("IF({}, {}, {})", b, one, one) | form("COALESCE({}, NULLIF({}, {}))", one, one, one)
+        deeper[kind] |= form("GREATEST({}, {})", one, one)
         deeper[kind] |= form("CASE {} WHEN {} THEN {} WHEN {} THEN {} END", s, s, one, s, one)
         deeper["BOOL"] |= form("({} < {})", one, one) | form("({} >= {})", one, one) | form("({} != {})", one, one)
         deeper["BOOL"] |= form("({} BETWEEN {} AND {})", one, one, one) | form("({} IN ({}, NULL))", one, one)

@@ -172,7 +172,7 @@ def largest(table: pa.Table, name: str) -> list[float]:
     """What the statistics of a Parquet file say is the largest number, in leaf columns with that end of a name."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    group: Any = pq.ParquetFile(sink.getvalue()).metadata.row_group(0)
+    group: Any = pq.ParquetFile(pa.BufferReader(sink.getvalue())).metadata.row_group(0)
     leaves = map(group.column, range(group.num_columns))
     return [leaf.statistics.max for leaf in leaves if leaf.path_in_schema.endswith(name)]
 

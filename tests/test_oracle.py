@@ -197,13 +197,18 @@ def test_what_stops_one_engine_stops_the_other(
 def projections_and_groupings() -> Texts:
     """Statements over `t` in a total order, since its `id` is unique."""
     projections = [form("SELECT id, {} AS k FROM `t` ORDER BY id", one) for one in expressions(2).values()]
-    i, _, s, b = expressions(1).values()
+    i, f, s, b = expressions(1).values()
     plain = expressions(0)["STRING"]
     template = (
         "SELECT {1} AS k, COUNT(*) AS n, COUNT(DISTINCT {0}) AS m, SUM({0}) AS total, MIN({1}) AS low, "
         "MAX({0}) AS high, STRING_AGG(DISTINCT {3}, ';' ORDER BY {3}) AS l FROM `t` WHERE {2} GROUP BY 1 ORDER BY k"
     )
-    return st.one_of(form(template, i, s, b, plain), *projections)
+    # in sum, for which of two equal rows comes first is open
+    window = (
+        "SELECT b, COUNT(k) AS n, COUNT(DISTINCT k) AS m, MIN(k) AS low, MAX(k) AS high, MAX(x - k) AS gap FROM ("
+        "SELECT b, {0} AS x, LAG({0}) OVER (PARTITION BY b ORDER BY {0}) AS k FROM `t`) GROUP BY b ORDER BY b"
+    )
+    return st.one_of(form(template, i, s, b, plain), form(window, f), *projections)
 
 
 @settings(max_examples=60, deadline=None)

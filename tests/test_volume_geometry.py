@@ -70,7 +70,8 @@ def stack(
 ) -> list[Row]:
     """Slices at equal distances in mm: along their normal, or along `step` of length 1."""
     along = np.cross(orientation[:3], orientation[3:]) if step is None else np.array(step)
-    return [instance(np.array(origin) + n * spacing * along, orientation, **columns) for n in range(slices)]
+    places = np.array(origin) + spacing * np.outer(np.arange(slices), along)
+    return [instance(place, orientation, **columns) for place in places.tolist()]
 
 
 def with_slice(rows: list[Row], number: int, **columns: Any) -> list[Row]:
