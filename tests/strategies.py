@@ -10,11 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from sqlglot import exp
 
 from idc_indexer.arrow import arrow_schema
 from idc_indexer.fields import Field
 from idc_indexer.sources import Table
-from idc_indexer.sql import Leaf
+from idc_indexer.sql import Leaf, Statement
 
 Values = st.SearchStrategy[Any]
 Texts = st.SearchStrategy[str]
@@ -23,8 +25,9 @@ TEXT = ["", "a", "b", "B", "ä", "a,b", "b:c", "it's", '"', "\\n", "%", " a", "\
 SCALARS: dict[str, Values] = {
     "STRING": st.sampled_from(TEXT) | st.text(max_size=3),
     "INTEGER": st.integers(-3, 12),
-    # not -0.0: DuckDB 1.x makes it 0.0 where it sorts
-    "FLOAT": st.sampled_from([0.0, -0.5, 0.125, 0.375, 1.005, 2.675, 1e15, -1e-7, float("nan"), float("inf")]),
+    "FLOAT": st.sampled_from(
+        [0.0, -0.0, -0.5, 0.125, 0.375, 1.005, 2.675, 1e15, -1e-7, float("nan"), float("inf"), float("-inf")]
+    ),
     "BOOLEAN": st.booleans(),
     "DATE": st.sampled_from([date(1, 1, 1), date(1969, 12, 31), date(2020, 2, 29), date(9999, 12, 31)]),
     "TIME": st.sampled_from([time(0), time(10, 11, 12, 100_000), time(23, 59, 59, 999_999)]),
@@ -32,6 +35,41 @@ SCALARS: dict[str, Values] = {
     "TIMESTAMP": st.sampled_from([datetime(2020, 2, 29, 1, 2, 3, 4, tzinfo=timezone.utc)]),
     "NUMERIC": st.sampled_from([Decimal("0.000000001"), Decimal(-12)]),
 }
+
+NUMBERS = [
+    *("0", "1", "2", "-0", "2.5", "-0.5", "0.1", "0.30000000000000004", "1.", ".5", "+3", "007", " 5 ", "1e3", "12.0"),
+    *("5.e-2", "1E+2", "120", "9223372036854775807", "-9223372036854775808", "123456789012345678901234567890"),
+]
+NO_NUMBERS = [
+    *("", " ", "abc", "nan", "NaN", "inf", "-inf", "1_000", "0x10", "+-1", "-+1", "1e+-5", "1,5", ".", "1e", "e5", "-"),
+    *("- 5", "1 2", "1.2.3", "1e400", "-1e400", "1e-400", "9223372036854775808", "1\n", "\t1", "\u0663", "1\u00a0"),
+    *("12.0", "1e3", "'1'", "1\\2"),
+]
+
+
+def mostly(usual: Values, other: Values = st.none(), odds: int = 5) -> Values:  # noqa: B008  # a strategy is a value
+    """The usual `odds` times for each time of the other, which is what hypothesis simplifies to."""
+    return st.integers(0, odds).flatmap(lambda drawn: usual if drawn else other)
+
+
+NUMERIC = mostly(st.sampled_from(NUMBERS), st.sampled_from(NO_NUMBERS))
+"""Text of a DICOM number, for both value representations, DS and IS: a DS is no IS and gets into one all the same."""
+
+
+def is_numeric(name: str) -> bool:
+    """Whether it is a DICOM attribute whose text is a number."""
+    tag = tag_for_keyword(name)
+    return tag is not None and dictionary_VR(tag) in ("DS", "IS")
+
+
+def compared(statement: Statement) -> dict[str, Values]:
+    """Values for the columns and fields by which a statement chooses its rows: nearly all are chosen."""
+    texts: dict[str, list[str]] = {}
+    for node in statement.tree.find_all(exp.EQ, exp.In):
+        literals = [one.name for one in (*node.expressions, node.expression) if isinstance(one, exp.Literal)]
+        if literals and isinstance(node.this, (exp.Column, exp.Dot)):
+            texts.setdefault(node.this.name, []).extend(literals)
+    return {name: mostly(st.sampled_from(found), st.none() | SCALARS["STRING"]) for name, found in texts.items()}
 
 
 def columns_read(leaves: Iterable[Leaf]) -> dict[Table, tuple[Field, ...]]:
@@ -58,7 +96,11 @@ def values(field: Field, named: Mapping[str, Values]) -> Values:
     if field.name in named:
         return named[field.name]
     one = record(field.fields, named) if field.type == "RECORD" else SCALARS[field.type]
-    return st.none() | (st.lists(one, max_size=3) if field.mode == "REPEATED" else one)
+    if field.type == "STRING" and is_numeric(field.name):
+        one = NUMERIC
+    if field.mode == "REPEATED":
+        return mostly(st.lists(one, min_size=1, max_size=3), st.just([]) | st.none())
+    return mostly(one)
 
 
 def record(fields: Iterable[Field], named: Mapping[str, Values]) -> st.SearchStrategy[dict[str, Any]]:
@@ -67,23 +109,25 @@ def record(fields: Iterable[Field], named: Mapping[str, Values]) -> st.SearchStr
 
 
 def rows_of(
-    columns: Iterable[Field], named: Mapping[str, Values], key: str | None = None, most: int = 8
+    columns: Iterable[Field], named: Mapping[str, Values], key: Collection[str] = (), most: int = 8
 ) -> st.SearchStrategy[pa.Table]:
-    """A source table of one row or more, that holds each value of `key` once."""
+    """A source table of one row or more, that holds each combination of values of `key` once."""
     columns = tuple(columns)
-    unique = (lambda row: row[key]) if key else None
+    unique = (lambda row: tuple(row[name] for name in key)) if key else None
     rows = st.lists(record(columns, named), min_size=1, max_size=most, unique_by=unique)
     return rows.map(lambda drawn: table_of(columns, drawn))
 
 
 def stored(columns: Iterable[Field], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Those rows as BigQuery stores them: [] in place of every array that is NULL."""
+    """Those rows as an index holds them: [] in place of every array that is NULL, 0.0 in place of -0.0."""
     return [{column.name: _stored(column, row[column.name]) for column in columns} for row in rows]
 
 
 def _stored(field: Field, value: Any) -> Any:
     if field.mode == "REPEATED":
         return [_stored(replace(field, mode="NULLABLE"), item) for item in value or ()]
+    if isinstance(value, float):
+        return value + 0.0
     return stored(field.fields, [value])[0] if field.type == "RECORD" and value is not None else value
 
 
@@ -94,11 +138,11 @@ def source_tables(
 
     Args:
         named: what to draw for columns and fields of these names, instead of anything of their type.
-        keys: what the key of a table may be called, by the name of the table.
+        keys: what the columns of the key of a table may be called, by the name of the table.
     """
 
     def rows(table: Table, columns: tuple[Field, ...]) -> st.SearchStrategy[pa.Table]:
-        key = next((column.name for column in columns if column.name in keys.get(table.name, ())), None)
+        key = [column.name for column in columns if column.name in keys.get(table.name, ())]
         return rows_of(columns, named, key)
 
     return st.fixed_dictionaries({table: rows(table, columns) for table, columns in columns_read(leaves).items()})
@@ -113,7 +157,17 @@ def expressions(depth: int) -> dict[str, Texts]:
     """GoogleSQL expressions, by type, over the columns of the table `t` in test_oracle."""
     atoms: dict[str, Texts] = {
         "INT64": st.sampled_from(["id", "n", "rec.c", "ns[SAFE_OFFSET(0)]", "(SELECT MAX(v) FROM UNNEST(ns) AS v)"]),
-        "FLOAT64": st.sampled_from(["f", "2.5e-1", "(n / 8)", "(n * 0.1)", "ROUND(n / 1000, 2)"]),
+        "FLOAT64": st.sampled_from(
+            [
+                "f",
+                "rec.x",
+                "2.5e-1",
+                "(n / 8)",
+                "(n * 0.1)",
+                "ROUND(n / 1000, 2)",
+                "(SELECT MAX(v.x) FROM UNNEST(recs) AS v)",
+            ]
+        ),
         "STRING": st.sampled_from(
             [
                 "s",
@@ -132,6 +186,7 @@ def expressions(depth: int) -> dict[str, Texts]:
                 "(s IS NULL)",
                 "(s IN UNNEST(xs))",
                 "EXISTS(SELECT 1 FROM UNNEST(recs) AS v WHERE v.c = n)",
+                "EXISTS(SELECT 1 FROM UNNEST(recs) AS v WHERE v.x <= 1)",
             ]
         ),
     }
@@ -146,14 +201,24 @@ def expressions(depth: int) -> dict[str, Texts]:
         "FLOAT64": form("({} - {} / 0.3)", f, f)
         | form("ROUND({} * 1.5, 1)", f)
         | form("({} + {})", i, f)
-        | form("SAFE_CAST({} AS FLOAT64)", s),
+        | form("SAFE_CAST({} AS FLOAT64)", s)
+        | form("({} / NULLIF({}, 0))", i, i)
+        | form("SQRT(GREATEST({}, 0))", f)
+        | form("ROUND(ACOS(IF({0} BETWEEN -1 AND 1, {0}, NULL)) * 57.3, 6)", f),
         "STRING": form("CONCAT({}, 'it\\'s', {})", s, s)
         | form("REPLACE({}, {}, 'a')", s, s)
         | form("SPLIT({}, ',')[SAFE_OFFSET(0)]", s),
-        "BOOL": form("({} AND {})", b, b) | form("({} OR NOT {})", b, b) | form("({} IS NOT FALSE)", b),
+        "BOOL": form("({} AND {})", b, b)
+        | form("({} OR NOT {})", b, b)
+        | form("({} IS NOT FALSE)", b)
+        | form("({} LIKE {})", s, st.sampled_from(["'%'", "'_'", "'%b%'", "'_:%'", "''", "'it\\'s'"]))
+        | form("IS_NAN({})", f)
+        | form("({} {} {})", f, st.sampled_from(["<", "<=", "=", "!=", ">"]), st.sampled_from(["0", "-0.5", "1e15"]))
+        | form("({} NOT BETWEEN -0.5 AND 2.675)", f),
     }
     for kind, one in inner.items():
         deeper[kind] |= form("IF({}, {}, {})", b, one, one) | form("COALESCE({}, NULLIF({}, {}))", one, one, one)
+        deeper[kind] |= form("GREATEST({}, {})", one, one)
         deeper[kind] |= form("CASE {} WHEN {} THEN {} WHEN {} THEN {} END", s, s, one, s, one)
         deeper["BOOL"] |= form("({} < {})", one, one) | form("({} >= {})", one, one) | form("({} != {})", one, one)
         deeper["BOOL"] |= form("({} BETWEEN {} AND {})", one, one, one) | form("({} IN ({}, NULL))", one, one)

@@ -2,7 +2,7 @@ SELECT COUNT(*) AS k, COUNT(n) AS m, COUNT(DISTINCT s) AS p, SUM(n) AS q, SUM(DI
 SELECT SUM(IF(b, 1, 0)) AS k, MAX(IF(b, 1, 0)) AS m, MIN(3000000000) AS p FROM `t`;
 SELECT MIN(r) AS k, MAX(r) AS m, MIN(d) AS p, MAX(b) AS q, MAX(rec.c) AS v FROM `t`;
 SELECT id, 1 AS k, TRUE AS m, 'x' AS p, [1, 2] AS v FROM `t` ORDER BY id;
-SELECT id, n - 1 AS k, -n AS m, n * n AS p, -9223372036854775808 AS q FROM `t` ORDER BY id;
+SELECT id, n - 1 AS k, -n AS m, n * id AS p, -9223372036854775808 AS q FROM `t` ORDER BY id;
 SELECT id, 0.1 + 0.2 AS k, n * 0.1 AS m, 1e-3 AS p, .5 AS q, 5. AS v, [0.1] AS w, 12345678901234567.9 AS x FROM `t`
   ORDER BY id;
 SELECT id, IF(b, 1, 0.5) AS k, COALESCE(n, 0.5) AS m, ns[SAFE_OFFSET(0)] + 0.5 AS p FROM `t` ORDER BY id;
@@ -86,4 +86,35 @@ SELECT id AS `order`, s AS `column`, r AS `values`, b AS `end`, n AS `desc`, d A
   `order`;
 WITH `group` AS (SELECT id AS `limit` FROM `t`) SELECT `group`.`limit` FROM `group` ORDER BY `limit`;
 SELECT id, CASE WHEN id > 9 THEN ERROR('never') ELSE 'x' END AS k, COALESCE(r, ERROR(s)) AS m FROM `t` ORDER BY id;
-SELECT f, id FROM `t` ORDER BY f DESC, id
+SELECT f, id FROM `t` ORDER BY f DESC, id;
+SELECT id, SQRT(id) AS k, SQRT(IF(f < 0, NULL, f)) AS m, SQRT(IF(g < 0, 0, g)) AS p FROM `t` ORDER BY id;
+SELECT id, SQRT(IF(IS_NAN(g), g, NULL)) AS k, SQRT(NULL) AS m FROM `t` ORDER BY id;
+SELECT id, ROUND(ACOS(IF(f <= 1, f, NULL)), 6) AS k, ROUND(ACOS(-1), 6) AS m FROM `t` ORDER BY id;
+SELECT id, ROUND(CASE WHEN f < 1 THEN ACOS(f) END * 57.29577951308232, 6) AS k FROM `t` ORDER BY id;
+SELECT id, ROUND(ACOS(IF(IS_NAN(f), f, NULL)), 6) AS k FROM `t` ORDER BY id;
+SELECT id, GREATEST(n, id) AS k, GREATEST(f, g) AS m, GREATEST(s, r) AS p, GREATEST(d) AS q FROM `t` ORDER BY id;
+SELECT id, GREATEST(n, 0.5) AS k, GREATEST(f, NULL) AS m, GREATEST(f, -f, g, -g) AS p FROM `t` ORDER BY id;
+SELECT id, GREATEST(b, id = 2) AS k, GREATEST(CAST(tm AS STRING), s) AS m FROM `t` ORDER BY id;
+SELECT id, s LIKE 'b%' AS k, s LIKE '_' AS m, r LIKE '%,%' AS p, s NOT LIKE '%b' AS q FROM `t` ORDER BY id;
+SELECT id, s LIKE '' AS k, s LIKE '%' AS m, r LIKE '_b' AS p, s LIKE 'ab_c' AS q FROM `t` ORDER BY id;
+SELECT id, ARRAY_TO_STRING(xs, '/') LIKE '%q%' AS k, s LIKE 'it\'s' AS m FROM `t` ORDER BY id;
+SELECT n, LAG(n) OVER (ORDER BY n) AS k FROM `t` ORDER BY n, k;
+SELECT s, LAG(s) OVER (PARTITION BY b ORDER BY s) AS k FROM `t` ORDER BY s, k;
+SELECT b, f, f - LAG(f) OVER (PARTITION BY b ORDER BY f) AS k FROM `t` WHERE id < 4 ORDER BY b, f;
+SELECT id, IS_NAN(f - f) AS k, NOT IS_NAN(g) AS m, IS_NAN(n) AS p, IS_NAN(NULL) AS q, IS_NAN(f) IS NULL AS v FROM `t`
+  ORDER BY id;
+SELECT id, f = 0 AS k, f < 0 AS m, f = -0.0 AS p, f = 9007199254740993 AS q, n = 9007199254740992.0 AS v FROM `t`
+  ORDER BY id;
+SELECT id, n <= 0.5 AS k, n IN (3.0, 7) AS m, n IN (f, g) AS p, CASE n WHEN f THEN 'f' WHEN g THEN 'g' END AS q FROM
+  `t` ORDER BY id;
+SELECT id, NULLIF(g, -1e308) AS k, NULLIF(rec.x, 0.5) AS m, n / NULLIF(f, 0) AS p, (n - 1) / NULLIF(id - 1, 0) AS q
+  FROM `t` ORDER BY id;
+SELECT id, v.a, v.x, IS_NAN(v.x) AS k FROM `t`, UNNEST(recs) AS v WHERE NOT v.x <= 1 ORDER BY id, a;
+SELECT id, EXISTS(SELECT 1 FROM UNNEST(recs) AS v WHERE 'z' IN UNNEST(v.ws)) AS k, r IN UNNEST(SPLIT(r, ',')) AS m
+  FROM `t` ORDER BY id;
+SELECT b, ARRAY_AGG(DISTINCT g IGNORE NULLS ORDER BY g) AS k, ARRAY_AGG(DISTINCT n / 8 IGNORE NULLS ORDER BY n / 8) AS
+  m FROM `t` GROUP BY b ORDER BY b;
+SELECT b, MAX(rec.x) AS k, MAX(IF(f <= 1, f, NULL)) AS m, MAX(n / 8) AS p, MAX(g) - MIN(g) AS q FROM `t` WHERE id != 4
+  GROUP BY b ORDER BY b;
+SELECT f, LAG(f) OVER (ORDER BY f) AS k FROM `t` ORDER BY f;
+SELECT d, LAG(d) OVER (ORDER BY d) AS k FROM `t` ORDER BY d, k

@@ -6,6 +6,7 @@ same rows, with the repairs in `repairs` where sqlglot's own translation or Duck
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from sqlglot import exp
@@ -34,6 +35,9 @@ NUMBER = {"FLOAT64": "^[-+.0-9eE ]+$", "INT64": "^ *[-+]?[0-9]+ *$"}
 # Below 2^bound a double has steps of at most 10^-digits, by the number of digits.
 ROUND_BOUND = (52, 49, 46, 43, 39, 36, 33, 29, 26)
 
+ACOS_FACTOR = 100
+"""By how much an angle may be multiplied before it is rounded: enough for degrees."""
+
 
 def refusals(tree: exp.Expr) -> Iterator[str]:
     """Everything in a typed statement that is not proven, with its line."""
@@ -58,11 +62,17 @@ def _refusal(node: exp.Expr) -> str:
     """What is wrong with one node, "" when it is proven."""
     name = node.sql_name() if isinstance(node, exp.Func) else type(node).__name__.upper()
     if isinstance(node, exp.Anonymous):
-        return "" if node.name.upper() in FUNCTIONS else f"function {node.name}"
+        return _check_error(node) if node.name.upper() in FUNCTIONS else f"function {node.name}"
     if type(node) not in PROVEN:
         return name
     check = _CHECKS.get(type(node))
     return check(node) if check else ""
+
+
+def _check_error(node: exp.Expr) -> str:
+    """DuckDB leaves out what AND and OR need not know, GoogleSQL may compute it: whether that is an error is open."""
+    chooser = node.find_ancestor(exp.And, exp.Or, exp.If, exp.Case, exp.Coalesce, exp.Query)
+    return f"ERROR inside {chooser.key.upper()}" if isinstance(chooser, (exp.And, exp.Or)) else ""
 
 
 def _check_sum(node: exp.Expr) -> str:
@@ -70,8 +80,14 @@ def _check_sum(node: exp.Expr) -> str:
     return "" if kind(node.this) == "INT64" else f"SUM of {kind(node.this)}"
 
 
+def _casts(node: exp.Expr) -> tuple[str, str]:
+    """From which type to which. INT and its like are names of INT64 for BigQuery, narrower types for DuckDB."""
+    to = node.args["to"].sql("duckdb")
+    return kind(node.this), {"BIGINT": "INT64", "DOUBLE": "FLOAT64", "TEXT": "STRING"}.get(to, to)
+
+
 def _check_cast(node: exp.Expr) -> str:
-    pair = (kind(node.this), node.args["to"].sql("bigquery"))
+    pair = _casts(node)
     if node.args.get("format"):
         return "CAST with FORMAT"
     if pair == ("STRING", "INT64") and node.find(exp.Column) is None:
@@ -82,7 +98,7 @@ def _check_cast(node: exp.Expr) -> str:
 
 
 def _check_try_cast(node: exp.Expr) -> str:
-    pair = (kind(node.this), node.args["to"].sql("bigquery"))
+    pair = _casts(node)
     if pair == ("STRING", "FLOAT64"):
         return ""
     if pair == ("STRING", "INT64"):
@@ -136,14 +152,18 @@ def _is_number(node: exp.Expr) -> bool:
 
 def _check_equality(node: exp.Expr) -> str:
     """Comparisons that are written otherwise: BETWEEN, IN, NULLIF, CASE x WHEN, of what `_check_comparison` refuses."""
-    value = node.this
-    if value is None or not (kind(value) == "FLOAT64" or kind(value).startswith("STRUCT")):
+    if node.this is None:
         return ""
-    bounds = ("low", "high") if isinstance(node, exp.Between) else ("expression",)
-    known = isinstance(node, (exp.Between, exp.Nullif)) and all(_is_number(node.args[name]) for name in bounds)
-    if kind(value) == "FLOAT64" and known:
-        return ""
-    return f"{node.key.upper()} of {kind(value)}"
+    others = [node.args[name] for name in _COMPARED_WITH.get(type(node), ())]
+    kinds = [kind(operand) for operand in (node.this, *others)]
+    if "FLOAT64" in kinds:
+        numbers = kinds[0] == "FLOAT64" and others and all(map(_is_number, others))
+        return "" if numbers else f"{node.key.upper()} of FLOAT64"
+    return f"{node.key.upper()} of records" if kinds[0].startswith("STRUCT") else ""
+
+
+# An integer that is tested for equality only, as by IN and CASE, does not meet NaN.
+_COMPARED_WITH: dict[type[exp.Expr], tuple[str, ...]] = {exp.Between: ("low", "high"), exp.Nullif: ("expression",)}
 
 
 def _check_extreme(node: exp.Expr) -> str:
@@ -223,8 +243,13 @@ def _check_group_concat(node: exp.Expr) -> str:
 
 
 def _check_acos(node: exp.Expr) -> str:
-    # The last bit differs in 8 % of all values.
-    return "" if node.find_ancestor(exp.Round) else "ACOS outside of ROUND"
+    # The last bit differs in 8 % of all values: ROUND hides it, unless it is multiplied by much before.
+    factor = 1.0
+    while isinstance(node.parent, (exp.Paren, exp.If, exp.Case, exp.Coalesce, exp.Mul)):
+        node = node.parent
+        if isinstance(node, exp.Mul):
+            factor *= float(node.expression.name) if _is_number(node.expression) else math.inf
+    return "" if isinstance(node.parent, exp.Round) and factor <= ACOS_FACTOR else "ACOS outside of ROUND"
 
 
 def _check_like(node: exp.Expr) -> str:
@@ -245,6 +270,8 @@ def _check_ignore_nulls(node: exp.Expr) -> str:
 def _check_window(node: exp.Expr) -> str:
     order = node.args.get("order")
     terms = order.expressions if order is not None else []
+    if "FLOAT64" in [kind(term) for term in node.args.get("partition_by") or ()]:
+        return "a window partitioned by FLOAT64"  # nor is it GoogleSQL
     if isinstance(node.this, exp.RowNumber) and terms:
         return "a window ordered by FLOAT64" if "FLOAT64" in [kind(term.this) for term in terms] else ""
     if isinstance(node.this, exp.Lag) and len(terms) == 1:
