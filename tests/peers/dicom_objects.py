@@ -13,9 +13,10 @@ Nothing comes from the network. The same version of pydicom makes the same files
 
 from __future__ import annotations
 
+import copy
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,14 @@ def _object(kind: uid.UID, modality: str, series: str, number: int = 1, **attrib
         "PatientID": f"made-{modality}",
         "PatientName": "Test^Jürgen",
         "PatientAge": "",
+        "PatientSex": "O",
         "StudyDate": "20260102",
         "StudyTime": "101112.5",
+        "StudyDescription": "Objects to test on",
+        "SeriesDate": "20260103",
         "Modality": modality,
         "Manufacturer": "Nobody",
+        "ManufacturerModelName": "None ",
         "SeriesNumber": "7",
         "InstanceNumber": str(number),
         "AccessionNumber": "",
@@ -178,6 +183,44 @@ def _pixels(rows: int = 4, columns: int = 4) -> dict[str, Any]:
         "PixelRepresentation": 0,
         "PixelData": bytes(rows * columns),
     }
+
+
+KEPT = {
+    *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality"),
+    *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
+}
+
+
+def _contradicting(dataset: Dataset, series: str) -> Datasets:
+    """Two instances that make a series of their own, of which the second has more or larger of everything."""
+    for number in (1, 2):
+        made = copy.deepcopy(dataset)
+        made.SeriesInstanceUID = _uid(series)
+        made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid(series, number)
+        if number == 2:
+            _enlarge(made)
+            made.PixelData = bytes(made.Rows * made.Columns)
+        yield made
+
+
+def _enlarge(dataset: Dataset) -> None:
+    for element in dataset:
+        if element.tag.is_private or element.keyword in KEPT or element.is_empty:
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                _enlarge(item)
+            continue
+        values = element.value if element.VM > 1 else [element.value]
+        if element.VR in ("DS", "IS", "FD", "US", "UL"):
+            larger = [value + 1 for value in values]
+        elif element.VR in ("CS", "LO", "SH"):
+            larger = [f"{value}X" for value in values]
+        elif element.VR == "UI":
+            larger = [f"{value}.1" for value in values]
+        else:
+            larger = {"AS": ["099Y"], "DA": ["20991231"]}.get(element.VR, values)
+        element.value = larger if element.VM > 1 else larger[0]
 
 
 AXIAL = [1, 0, 0, 0, 1, 0]
@@ -210,7 +253,13 @@ def _ct() -> Datasets:
     kind = uid.CTImageStorage
     # A regular volume, whose images differ in nearly everything else.
     for number, (current, agent, tilt, pitch) in enumerate(
-        [("120", b"Omnipaque ", b"-0.0", 0.9), (b" 95.5 ", b"NONE", b"0", float("nan")), ("2e2", b"", b"", None)], 1
+        [
+            ("120", b"Omnipaque ", b"-0.0", 0.9),
+            (b" 95.5 ", b"NONE", b"0", float("nan")),
+            ("2e2", b"", b"", None),
+            ("120", b"Omnipaque", b"0", 1.2),
+        ],
+        1,
     ):
         scan = _object(
             kind,
@@ -234,13 +283,15 @@ def _ct() -> Datasets:
             DataCollectionDiameter="500.",
             ReconstructionDiameter=".35e3",
             ContrastBolusAgent=agent,
-            ContrastBolusIngredient="IODINE" if number == 1 else "",
+            ContrastBolusIngredient="IODINE" if number < 3 else "",
             ContrastBolusRoute="IV" if number < 3 else "",
             **_place([-10, f"{20.25:.3f}", 2.5 * number]),
             **_pixels(),
         )
         if pitch is not None:
             scan.SpiralPitchFactor = pitch
+        if number == 1:
+            yield from _contradicting(scan, "ct-contradicting")
         yield scan
     # Oblique by 10 degrees, and as regular as the digits of a DS allow.
     oblique = [1, 0, 0, 0, "0.984807753", "0.173648178"]
@@ -254,13 +305,32 @@ def _ct() -> Datasets:
             **_place([0, f"{-0.173648178 * 3 * number:.9f}", f"{0.984807753 * 3 * number:.9f}"], oblique),
             **_pixels(),
         )
-    # Irregular in one way each: a gap, two at one place, a step aside, another spacing, another size, two directions.
+    # Regular within what is allowed.
+    yield from (_slice("ct-nudged", n, _place([0.04 * n, -0.04 * n, z])) for n, z in enumerate([0, 1, 2.01]))
+    # Oblique in all three directions.
+    row, column, normal = [2, -2, 1], [1, 2, 2], [-2, -1, 2]  # thirds
+    thirds = [f"{third / 3:.13f}" for third in (*row, *column)]
+    yield from (
+        _slice("ct-thirds", n, _place([f"{9 + 2 * n * third / 3:.12f}" for third in normal], thirds)) for n in range(4)
+    )
+    # Irregular in one way each: a gap, two at one place, a step aside, another spacing, another size, two directions,
+    # cosines that are too short, too long or at an angle.
     yield from (_slice("ct-gap", n, _place([0, 0, z])) for n, z in enumerate([0, 1, 3]))
     yield from (_slice("ct-twice", n, _place([0, 0, z])) for n, z in enumerate([0, 1, 1]))
-    yield from (_slice("ct-aside", n, _place([n / 4, 0, n])) for n in range(3))
-    yield from (_slice("ct-spacing", n, _place([0, 0, n], spacing=f"0.50\\0.5{n}".encode())) for n in range(3))
-    yield from (_slice("ct-size", n, _place([0, 0, n]), rows=4 + n) for n in range(2))
-    yield from (_slice("ct-turned", n, _place([0, 0, n], [1, 0, 0, 0, 1 - n, n])) for n in range(2))
+    yield from (_slice("ct-aside", n, _place([n * 0.08, 0, n])) for n in range(3))
+    yield from (_slice("ct-below", n, _place([0, n * 0.08, n])) for n in range(3))
+    yield from (_slice("ct-spacing-r", n, _place([0, 0, n], spacing=f"0.5{n}\\0.50".encode())) for n in range(2))
+    yield from (_slice("ct-spacing-c", n, _place([0, 0, n], spacing=f"0.50\\0.5{n}".encode())) for n in range(2))
+    yield from (_slice("ct-rows", n, _place([0, 0, n]), size=(4 + n, 4)) for n in range(2))
+    yield from (_slice("ct-columns", n, _place([0, 0, n]), size=(4, 4 + n)) for n in range(2))
+    for component in range(6):
+        turned = list(AXIAL)
+        turned[component] += 0.001
+        places = (_place([0, 0, n], [AXIAL, turned][n]) for n in range(2))
+        yield from (_slice(f"ct-turned-{component}", n, place) for n, place in enumerate(places))
+    for length in (0.98, 1.02):
+        places = (_place([0, 0, n], [1, 0, 0, 0, [1, length][n], 0]) for n in range(2))
+        yield from (_slice(f"ct-length-{length}", n, place) for n, place in enumerate(places))
     yield from (_slice("ct-skewed", n, _place([0, 0, n], [1, 0, 0, "0.6", "0.8", 0])) for n in range(2))
     # One text for a number or another: the same number.
     yield from (_slice("ct-written", n, _place([0, 0, n], spacing=[b"0.5\\.70", b"0.50\\0.7"][n])) for n in range(2))
@@ -276,9 +346,14 @@ def _ct() -> Datasets:
     yield _object(kind, "CT", "ct-empty", ReferencedImageSequence=[], **dict.fromkeys(nothing.split(), b""))
 
 
-def _slice(series: str, number: int, place: dict[str, Any], rows: int = 4, kind: list[str] | None = None) -> Dataset:
-    image_type = kind or ["ORIGINAL", "PRIMARY", "AXIAL"]
-    return _object(uid.CTImageStorage, "CT", series, number, ImageType=image_type, **place, **_pixels(rows))
+def _slice(
+    series: str,
+    number: int,
+    place: dict[str, Any],
+    size: tuple[int, int] = (4, 4),
+    kind: Sequence[str] = ("ORIGINAL", "PRIMARY", "AXIAL"),
+) -> Dataset:
+    return _object(uid.CTImageStorage, "CT", series, number, ImageType=list(kind), **place, **_pixels(*size))
 
 
 def _mr() -> Datasets:
@@ -304,17 +379,19 @@ def _mr() -> Datasets:
             PixelBandwidth="1502",
             ImagingFrequency="123.25",
             ImagedNucleus="1H",
-            InversionTime="",
+            InversionTime="" if number else "100",
             ReceiveCoilName="Kopfspüle".encode("latin-1") + b"   ",
-            SequenceName=b"*ep_b0 " if number else b"",
+            SequenceName=b"" if number else b"*ep_b0 ",
             NumberOfTemporalPositions=b"-03 ",
             SliceThickness="5",
             # Without a second value there is one for rows only.
-            **_place([0, 0, 5 * number], spacing=b"1.50\\2" if number else b"1.5 "),
+            **_place([0, 0, 5 * number], spacing=b"1.75\\2" if number else b"1.5 "),
             **_pixels(),
         )
         if b_value is not None:
             image.DiffusionBValue = b_value
+        if number == 0:
+            yield from _contradicting(image, "mr-contradicting")
         yield image
     # An agent in Japanese, switching alphabets in the middle (PS3.5, section 6.1.2.5).
     yield _object(
@@ -383,7 +460,7 @@ def _pet() -> Datasets:
         RadionuclideTotalDose="185",
         RadionuclideCodeSequence=gallium,
     )
-    yield _object(
+    static = _object(
         uid.PositronEmissionTomographyImageStorage,
         "PT",
         "pt-static",
@@ -404,6 +481,8 @@ def _pet() -> Datasets:
         **_place([0, 0, 0], spacing=(4, 4.07)),
         **_pixels(5, 6),
     )
+    yield from _contradicting(static, "pt-contradicting")
+    yield static
     yield _object(
         uid.PositronEmissionTomographyImageStorage,
         "PT",
@@ -434,7 +513,9 @@ PARAFFIN = _code("SCT", "311731000", "Paraffin wax")
 HEMATOXYLIN = _code("SCT", "12710003", "hematoxylin stain")
 EOSIN = _code("SCT", "36879007", "water soluble eosin stain")
 # A value of more than 16 characters has an attribute of its own (PS3.3, section 8.1).
-LONG = [_item(LongCodeValue="a-value-of-some-length", CodingSchemeDesignator="99NOBODY", CodeMeaning="CD3: T cells")]
+LONG = [
+    _item(LongCodeValue="a-value-of-some-length", CodingSchemeDesignator="99NOBODY", CodeMeaning="immunostain: CD3")
+]
 
 
 def _coded(concept: list[Dataset], values: list[Dataset]) -> Dataset:
@@ -471,7 +552,7 @@ COLLECTED, PROCESSED, STAINED = (
 
 def _layer(series: str, number: int, flavor: str, size: tuple[int, int], mm: str, **attributes: Any) -> Dataset:
     """One image of a pyramid (PS3.3, section A.32.8)."""
-    measures = _item(SliceThickness="0.001", PixelSpacing=[mm, mm])
+    measures = _item(SliceThickness="0.001", PixelSpacing=[mm, "0.5"])
     pixels = _pixels() | {"NumberOfFrames": "1", "SamplesPerPixel": 1}
     matrix = {"TotalPixelMatrixColumns": size[0], "TotalPixelMatrixRows": size[1], "TotalPixelMatrixFocalPlanes": 1}
     shared = [_item(PixelMeasuresSequence=[measures])]
@@ -483,6 +564,16 @@ def _layer(series: str, number: int, flavor: str, size: tuple[int, int], mm: str
         **pixels,
     }
     return _object(uid.VLWholeSlideMicroscopyImageStorage, "SM", series, number, **given | attributes)
+
+
+def _without(keyword: str, dataset: Dataset) -> Dataset:
+    """The same without that half of all codes, those of concept names apart."""
+    for element in dataset:
+        for item in element.value if element.VR == "SQ" and element.keyword != "ConceptNameCodeSequence" else ():
+            if keyword in item:
+                del item[keyword]
+            _without(keyword, item)
+    return dataset
 
 
 def _slides() -> Datasets:
@@ -515,7 +606,9 @@ def _slides() -> Datasets:
         "OpticalPathSequence": [path, _item(OpticalPathIdentifier="2", ObjectiveLensPower="20")],
         "AdmittingDiagnosesCodeSequence": _code("I10", "C50.4", "Malignant neoplasm: upper-outer quadrant"),
     }
-    yield _layer("sm-pyramid", 1, "VOLUME", (4096, 3072), "0.00025199", **about)
+    volume = _layer("sm-pyramid", 1, "VOLUME", (4096, 3072), "0.00025199", **about)
+    yield from _contradicting(volume, "sm-contradicting")
+    yield volume
     yield _layer("sm-pyramid", 2, "VOLUME", (1024, 768), "0.00100796", **about)
     yield _layer("sm-pyramid", 3, "VOLUME", (256, 192), "0.004", **about)
     yield _layer("sm-pyramid", 4, "THUMBNAIL", (64, 48), "1.6e-2", **about)
@@ -523,7 +616,8 @@ def _slides() -> Datasets:
     for number, flavor in ((5, "LABEL"), (6, "OVERVIEW")):
         photograph = _layer("sm-pyramid", number, flavor, (600, 500), "0.04", SpecimenDescriptionSequence=[])
         photograph.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
-        photograph.PhotometricInterpretation, photograph.SamplesPerPixel = "YBR_FULL_422", 3
+        photograph.PhotometricInterpretation = "RGB" if flavor == "LABEL" else "YBR_FULL_422"
+        photograph.SamplesPerPixel = 3
         photograph.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
         photograph["PixelData"].VR, photograph["PixelData"].is_undefined_length = "OB", True
         yield photograph
@@ -554,6 +648,10 @@ def _slides() -> Datasets:
             ],
             **_pixels(),
         )
+    # Of these, a code or a meaning is missing everywhere.
+    for missing in ("CodeValue", "CodeMeaning"):
+        whole = _layer(f"sm-no-{missing}", 1, "VOLUME", (8, 8), "0.00049", **copy.deepcopy(about))
+        yield _without(missing, whole)
     # Of this one, little more than the modality is known.
     yield _object(
         uid.VLWholeSlideMicroscopyImageStorage,
@@ -697,7 +795,10 @@ def _segmentations() -> Datasets:
             _segment(1, *lung, **chest, SegmentAlgorithmName=["TotalSegmentator", "v2"]),
             _segment(2, *lesion, **by_hand, AnatomicRegionSequence=_code("SCT", "39607008", "Lung, linke")),
             _segment(
-                3, *lesion, SegmentedPropertyCategoryCodeSequence=_code("SCT", "49755003", "Morphologic Abnormality")
+                3,
+                *lesion,
+                SegmentedPropertyCategoryCodeSequence=_code("SCT", "49755003", "Morphologic Abnormality"),
+                AnatomicRegionSequence=[],
             ),
         ],
         ReferencedSeriesSequence=_series_reference("ct-regular", 2),
@@ -711,7 +812,7 @@ def _segmentations() -> Datasets:
         "seg-of-ct",
         2,
         SegmentationType="FRACTIONAL",
-        SegmentSequence=[_segment(1, *lesion, SegmentAlgorithmName="nnU-Net", AnatomicRegionSequence=[])],
+        SegmentSequence=[_segment(1, *lesion, SegmentAlgorithmName="nnU-Net", **chest)],
         ReferencedSeriesSequence=[],
         ReferencedImageSequence=_image_reference("ct-gap", 2),
         **_pixels(),
