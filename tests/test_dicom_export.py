@@ -650,6 +650,25 @@ def test_types_follow_from_the_dictionary(instances: list[Instance]) -> None:
             assert arrow_type(attribute) == kind, keyword
 
 
+def test_text_arrives_as_it_was_meant(release: Path) -> None:
+    """In Latin-1, in UTF-8 and in Japanese with escapes; with a colon, which also separates a code's scheme."""
+
+    def values(name: str, column: str) -> set[str]:
+        cells = [row[column] for row in rows(release, name)]
+        return {value for cell in cells for value in (cell if isinstance(cell, list) else [cell])}
+
+    assert {"Rückenmark", "肝臓"} <= values("rtstruct_index", "ROINames")
+    assert "ガドリニウム Gd" in values("contrast_index", "ContrastBolusAgent")
+    assert "Kopfspüle" in values("mr_index", "ReceiveCoilName")
+    assert "Schädel, Hals & Thorax" in values("idc_index", "StudyDescription")
+    assert "Malignant neoplasm: upper-outer quadrant" in values("sm_index", "admittingDiagnosis_CodeMeaning")
+
+
+def test_release_is_whole(release: Path) -> None:
+    result = CliRunner().invoke(main, ["verify", str(release)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_column_is_put_to_the_test(name: str, release: Path) -> None:
     """Each has values, and not the same one in every row."""

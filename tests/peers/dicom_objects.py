@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,7 @@ def _enlarge(dataset: Dataset) -> None:
             continue
         values = element.value if element.VM > 1 else [element.value]
         if element.VR in ("DS", "IS", "FD", "US", "UL"):
-            larger = [value + 1 for value in values]
+            larger = [(int(value) if value == round(value) else value) + 1 for value in values]
         elif element.VR in ("CS", "LO", "SH"):
             larger = [f"{value}X" for value in values]
         elif element.VR == "UI":
@@ -267,7 +267,7 @@ def _ct() -> Datasets:
             "ct-regular",
             number,
             ImageType=["ORIGINAL", "PRIMARY", "AXIAL", f"CT_SOM{number}"],
-            PatientAge="061Y" if number == 2 else "",
+            PatientAge="061Y" if number < 3 else "",
             StudyDescription="Schädel, Hals & Thorax",
             SeriesDescription="胸部 造影" if number > 1 else "",
             BodyPartExamined="Chest",
@@ -736,7 +736,7 @@ def _annotations() -> Datasets:
         "ann",
         2,
         AnnotationCoordinateType="3D",
-        ReferencedSeriesSequence=[],
+        ReferencedSeriesSequence=[_item(SeriesInstanceUID=_uid("sm-field"))],
         AnnotationGroupSequence=[
             _annotation_group(1, "one", "POINT", mitosis),
             _annotation_group(3, "three", "RECTANGLE", nucleus, AnnotationPropertyCategoryCodeSequence=[]),
@@ -752,7 +752,8 @@ def _annotations() -> Datasets:
         ReferencedSeriesSequence=elsewhere,
         AnnotationGroupSequence=[group],
     )
-    yield _object(kind, "ANN", "ann-empty", AnnotationCoordinateType="3D", AnnotationGroupSequence=[])
+    nothing: dict[str, Any] = {"ReferencedSeriesSequence": [], "AnnotationGroupSequence": []}
+    yield _object(kind, "ANN", "ann-empty", AnnotationCoordinateType="3D", **nothing)
 
 
 def _segment(number: int, *kind: str, **attributes: Any) -> Dataset:
