@@ -1,7 +1,7 @@
 """An export of IDC's tables made from DICOM files, as an exporter that knows DICOM and BigQuery would make it.
 
     instances = read_instances(files)
-    write_export(folder, instances, {"dicom_all": [("SegmentSequence", "SegmentNumber"), ...]})
+    write_export(folder, instances, read_too=[("SegmentSequence", "SegmentNumber"), ...])
 
 The type of every column comes from VR and VM of the attribute in pydicom's dictionary, by the rule that IDC's tables
 follow; the value comes from the file, as pydicom reads it. So a test that compares an index with the files passes
@@ -40,13 +40,18 @@ SHARDS = 3
 DERIVED = {"SEG": "pydicom-segmentations", "ANN": "pydicom-annotations", "RTSTRUCT": "pydicom-contours"}
 """The analysis result that objects of a modality belong to."""
 BLANK = ("PatientAge", "SeriesDescription")
+"""The columns that may hold empty strings."""
 
 # --- Instances ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A file of IDC's."""
+    """A file of IDC's, and what IDC's tables say of it besides its attributes.
+
+    Attributes:
+        number: its place among all, from 0.
+    """
 
     path: Path
     number: int

@@ -157,7 +157,7 @@ def _object(kind: uid.UID, modality: str, series: str, number: int = 1, **attrib
         "SeriesDate": "20260103",
         "Modality": modality,
         "Manufacturer": "Nobody",
-        "ManufacturerModelName": "None ",
+        "ManufacturerModelName": "Model 1",
         "SeriesNumber": "7",
         "InstanceNumber": str(number),
         "AccessionNumber": "",
@@ -212,8 +212,10 @@ def _enlarge(dataset: Dataset) -> None:
                 _enlarge(item)
             continue
         values = element.value if element.VM > 1 else [element.value]
-        if element.VR in ("DS", "IS", "FD", "US", "UL"):
-            larger = [(int(value) if value == round(value) else value) + 1 for value in values]
+        if element.VR in ("DS", "IS"):
+            larger = [f"{float(value) + 1:g}" for value in values]  # what was an integer stays one
+        elif element.VR in ("FD", "US", "UL"):
+            larger = [value + 1 for value in values]
         elif element.VR in ("CS", "LO", "SH"):
             larger = [f"{value}X" for value in values]
         elif element.VR == "UI":
