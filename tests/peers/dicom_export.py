@@ -1,7 +1,7 @@
 """An export of IDC's tables made from DICOM files, as an exporter that knows DICOM and BigQuery would make it.
 
     instances = read_instances(files)
-    write_export(folder, instances, {"dicom_all": [("SegmentSequence", "SegmentNumber"), ...]})
+    write_export(folder, instances, read_too=[("SegmentSequence", "SegmentNumber"), ...])
 
 The type of every column comes from VR and VM of the attribute in pydicom's dictionary, by the rule that IDC's tables
 follow; the value comes from the file, as pydicom reads it. So a test that compares an index with the files passes
@@ -9,8 +9,9 @@ through encodings and nested sequences as they are, and through no declaration o
 
 What IDC adds to the files (its identifiers, addresses, versions) is invented here, for each instance on its own.
 
-Where it is open what an export holds, the shards differ: in the first, an array without elements is `[]`, in the
-others NULL. Text has no padding, and is NULL where nothing else is left: so it is in every published index.
+Where it is open what an export holds, the shards differ: in the first, an array without elements is `[]`, and of two
+columns that are said to hold empty strings, text that is missing is one; in the others both are NULL. Other text is
+NULL where the file has but padding, and no text has padding: so it is in the published index.
 """
 
 from __future__ import annotations
@@ -38,13 +39,19 @@ RELEASE = 25
 SHARDS = 3
 DERIVED = {"SEG": "pydicom-segmentations", "ANN": "pydicom-annotations", "RTSTRUCT": "pydicom-contours"}
 """The analysis result that objects of a modality belong to."""
+BLANK = ("PatientAge", "SeriesDescription")
+"""The columns that may hold empty strings."""
 
 # --- Instances ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A file of IDC's."""
+    """A file of IDC's, and what IDC's tables say of it besides its attributes.
+
+    Attributes:
+        number: its place among all, from 0.
+    """
 
     path: Path
     number: int
@@ -64,8 +71,8 @@ class Instance:
         return {
             "collection_id": f"pydicom_{modality or 'unknown'}".lower(),
             "analysis_result_id": DERIVED.get(modality),
-            "Source_DOI": f"10.0/{modality.lower()}",
-            "license_short_name": "CC BY 4.0",
+            "Source_DOI": f"10.{self.number % 2}/{modality.lower()}",
+            "license_short_name": "CC BY 4.0" if self.number % 3 else "CC BY-NC 4.0",
             "gcs_url": f"gs://{bucket}/{series}/{uuid}.dcm",
             "gcs_bucket": bucket,
             "aws_url": f"s3://{bucket}/{series}/{uuid}.dcm",
@@ -258,6 +265,9 @@ def dicom_all(instances: Sequence[Instance], read_too: Iterable[Sequence[str]] =
             }
             for instance in instances[number::SHARDS]
         ]
+        if number == 0:
+            for row in rows:
+                row |= {name: row[name] or "" for name in BLANK if name in schema.names}
         shards.append(pa.Table.from_pylist(rows, schema))
     return shards
 
