@@ -29,7 +29,10 @@ NAME = "idc_index_data-25.0.0-py3-none-any.whl"
 
 @pytest.fixture(scope="session")
 def wheel(sample_release: Path, shared: Path) -> Path:
-    return once(shared / "wheel", lambda folder: room.build_wheel(sample_release, folder)) / NAME
+    def make(folder: Path) -> None:
+        room.build_wheel(sample_release, folder)
+
+    return once(shared / "wheel", make) / NAME
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ class Instance:
     @property
     def in_side_tables(self) -> bool:
         """Whether the side tables have the instance: they lack reports, for instance."""
-        return self.dataset.get("Modality") != "SR"
+        return bool(self.dataset.get("Modality") != "SR")
 
     @property
     def versions(self) -> tuple[int, int]:
@@ -111,7 +111,7 @@ def read_instances(files: Path) -> list[Instance]:
 # --- Types --------------------------------------------------------------------------------------------------
 
 TEXT = pa.string()
-_BY_VR = {
+_BY_VR: dict[str, pa.DataType] = {
     **dict.fromkeys(["AE", "AS", "CS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT", "DS", "IS"], TEXT),
     **dict.fromkeys(["US", "UL", "SS", "SL", "AT"], pa.int64()),
     **dict.fromkeys(["FL", "FD"], pa.float64()),
@@ -175,10 +175,15 @@ def _record(dataset: Dataset, fields: Iterable[pa.Field[Any]], none: list[Any] |
     """Args:
     none: what stands for an array without elements.
     """
-    return {field.name: _cell(dataset.get(tag_for_keyword(field.name)), field.type, none) for field in fields}
+    return {field.name: _cell(_element(dataset, field.name), field.type, none) for field in fields}
 
 
-def _cell(element: DataElement | None, kind: pa.DataType, none: list[Any] | None) -> Any:
+def _element(dataset: Dataset, keyword: str) -> DataElement | None:
+    tag = tag_for_keyword(keyword)
+    return None if tag is None else dataset.get(tag)
+
+
+def _cell(element: DataElement | None, kind: Any, none: list[Any] | None) -> Any:
     repeated = pa.types.is_list(kind)
     if element is None or element.is_empty:
         return none if repeated else None

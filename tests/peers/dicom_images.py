@@ -85,7 +85,7 @@ def ct() -> Datasets:
     yield from (_slice("ct-rows", n, place([0, 0, n]), size=(4 + n, 4)) for n in range(2))
     yield from (_slice("ct-columns", n, place([0, 0, n]), size=(4, 4 + n)) for n in range(2))
     for component in range(6):
-        turned = list(AXIAL)
+        turned: list[Any] = list(AXIAL)
         turned[component] += 0.001
         places = (place([0, 0, n], [AXIAL, turned][n]) for n in range(2))
         yield from (_slice(f"ct-turned-{component}", n, place) for n, place in enumerate(places))
@@ -104,7 +104,8 @@ def ct() -> Datasets:
     # All that may be empty is.
     nothing = "ImageType PixelSpacing KVP ScanOptions ConvolutionKernel SliceThickness FilterType Exposure StudyDate"
     nothing += " ImagePositionPatient ImageOrientationPatient SeriesDescription Manufacturer SeriesNumber StudyTime"
-    yield made_object(kind, "CT", "ct-empty", ReferencedImageSequence=[], **dict.fromkeys(nothing.split(), b""))
+    empty: dict[str, Any] = dict.fromkeys(nothing.split(), b"")
+    yield made_object(kind, "CT", "ct-empty", ReferencedImageSequence=[], **empty)
 
 
 def _slice(
