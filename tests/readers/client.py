@@ -1,0 +1,54 @@
+"""Prints, as JSON, what the idc-index client answers from the data package that is installed. Without network."""
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from idc_index import IDCClient
+
+logging.disable(logging.CRITICAL)
+client = IDCClient()
+NUMBERED = "(SELECT *, row_number() OVER () AS row FROM {})"
+TABLES = ["index", "prior_versions_index"]
+
+
+def rows(query: str) -> list[list[object]]:
+    return json.loads(client.sql_query(query).to_json(orient="values", date_format="iso"))
+
+
+study = rows("SELECT StudyInstanceUID, PatientID FROM index WHERE collection_id = 'tcga_luad' ORDER BY ALL LIMIT 1")[0]
+series = [uid for (uid,) in rows("SELECT SeriesInstanceUID FROM index ORDER BY md5(SeriesInstanceUID) LIMIT 20")]
+urls = [url for (url,) in rows("SELECT series_aws_url FROM index ORDER BY md5(SeriesInstanceUID) LIMIT 20")]
+urls += [url for (url,) in rows("SELECT series_aws_url FROM prior_versions_index ORDER BY ALL LIMIT 5")]
+with tempfile.TemporaryDirectory() as folder:
+    manifest = Path(folder, "manifest.s5cmd")
+    manifest.write_text("".join(f"cp {url} .\n" for url in urls))
+    size, endpoint, _, folders, checked = client._validate_update_manifest_and_get_download_size(
+        str(manifest), folder, False, False, client.DOWNLOAD_HIERARCHY_DEFAULT
+    )
+    client.download_from_selection(folder, dry_run=True, collection_id="tcga_luad", patientId=study[1])
+    chosen = client._safe_filter_by_selection(client.index, "rider_pilot", None, None, None, None, None)
+    by_manifest = [round(size, 6), endpoint, sorted(str(f).replace(folder, "") for f in folders or []), checked is None]
+schema = client.get_index_schema("index")
+answers = {
+    "version": client.get_idc_version(),
+    "collections": client.get_collections(),
+    "patients": client.get_patients("tcga_luad", "list"),
+    "studies": client.get_dicom_studies(study[1], "dict"),
+    "series": client.get_dicom_series(study[0], "dict"),
+    "series sizes": [client.get_series_size(uid) for uid in series],
+    "viewer": [client.get_viewer_URL(seriesInstanceUID=uid) for uid in series],
+    "manifest": by_manifest,
+    "selection": chosen["SeriesInstanceUID"].tolist(),
+    "columns": [[c["name"], c["type"], c["mode"]] for c in schema["columns"]],
+    "indices": {
+        name: [about["installed"], about["url"], sorted(c["name"] for c in about["schema"]["columns"])]
+        for name, about in sorted(client.indices_overview.items())
+    },
+    "rows": {t: rows(f"SELECT count(*), sum(hash(t)::HUGEINT)::VARCHAR FROM {t} AS t") for t in TABLES},
+    "order": {t: rows(f"SELECT sum(hash(t)::HUGEINT)::VARCHAR FROM {NUMBERED.format(t)} AS t") for t in TABLES},
+    "modalities": rows("SELECT collection_id, Modality, sum(instanceCount) FROM index GROUP BY ALL ORDER BY ALL"),
+    "summary": json.loads(client.collection_summary["series_size_MB"].round(3).to_json()),
+}
+print(json.dumps(answers, default=str))
