@@ -148,6 +148,8 @@ REFUSED = {
     "SELECT id, LAG(id) OVER (ORDER BY id, n) AS k FROM `t` ORDER BY id": "a window other than",
     "SELECT id, LEAD(id) OVER (ORDER BY id) AS k FROM `t` ORDER BY id": "a window other than|LEAD",
     "SELECT id, MAX(f) OVER (ORDER BY id) AS k FROM `t` ORDER BY id": "a window other than",
+    "SELECT id, ROW_NUMBER() OVER (ORDER BY COALESCE(s, r), id) AS k FROM `t`": "a window over expressions",
+    "SELECT id, ROW_NUMBER() OVER (PARTITION BY IF(b, s, ERROR(r)) ORDER BY id) AS k FROM `t`": "a window over expr",
     "SELECT id, COUNT(*) OVER () AS k FROM `t`": "a window",
 }
 

@@ -206,7 +206,8 @@ def projections_and_groupings() -> Texts:
     # in sum, for which of two equal rows comes first is open
     window = (
         "SELECT b, COUNT(k) AS n, COUNT(DISTINCT k) AS m, MIN(k) AS low, MAX(k) AS high, MAX(x - k) AS gap FROM ("
-        "SELECT b, {0} AS x, LAG({0}) OVER (PARTITION BY b ORDER BY {0}) AS k FROM `t`) GROUP BY b ORDER BY b"
+        "SELECT b, x, LAG(x) OVER (PARTITION BY b ORDER BY x) AS k FROM (SELECT b, {} AS x FROM `t`)) "
+        "GROUP BY b ORDER BY b"
     )
     return st.one_of(form(template, i, s, b, plain), form(window, f), *projections)
 
