@@ -25,7 +25,7 @@ from idc_indexer.files import atomic
 VERSION_KEY = b"idc_index_data_version"
 DESCRIPTION_KEY = b"description"
 # What was chosen here, and in the schemas of the indices, was measured: scripts/layout.py, figures in docs/layout.md.
-ROW_GROUP_ROWS = 65_536
+ROW_GROUP_ROWS = 32_768
 FALSE_POSITIVES = 0.05
 ZSTD_LEVEL = 9
 ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY = 1
