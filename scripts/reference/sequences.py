@@ -213,10 +213,14 @@ TARGETS = """
         FROM referring JOIN images ON images.StudyInstanceUID = referring.StudyInstanceUID AND (sm OR NOT ann)
         GROUP BY referring.SeriesInstanceUID
     ),
-    anywhere AS (
-        SELECT referring.SeriesInstanceUID, images.SeriesInstanceUID AS target
+    -- Materialized, for DuckDB would join images by sm alone, which is every one with every other.
+    wanted AS MATERIALIZED (
+        SELECT referring.SeriesInstanceUID, ann, h % places AS place
         FROM referring JOIN (SELECT sm, max(places) AS places FROM images GROUP BY sm) AS sizes ON sizes.sm = ann
-        JOIN images ON images.sm = ann AND images.place = h % sizes.places
+    ),
+    anywhere AS (
+        SELECT wanted.SeriesInstanceUID, images.SeriesInstanceUID AS target
+        FROM wanted JOIN images ON images.sm = wanted.ann AND images.place = wanted.place
     ),
     targets AS (
         SELECT referring.SeriesInstanceUID, images.SeriesInstanceUID AS target,

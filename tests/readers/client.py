@@ -14,7 +14,8 @@ TABLES = ["index", "prior_versions_index"]
 
 
 def rows(query: str) -> list[list[object]]:
-    return json.loads(client.sql_query(query).to_json(orient="values", date_format="iso"))
+    found: list[list[object]] = json.loads(client.sql_query(query).to_json(orient="values", date_format="iso"))
+    return found
 
 
 study = rows("SELECT StudyInstanceUID, PatientID FROM index WHERE collection_id = 'tcga_luad' ORDER BY ALL LIMIT 1")[0]
