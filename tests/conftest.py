@@ -368,16 +368,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+def _of_sample(folder: Path, *indices: str) -> Path:
+    def make(folder: Path) -> None:
+        where = ["--source", "sample", "--out", str(folder), "--cache-dir", f"{folder}.cache"]
+        result = CliRunner().invoke(main, ["build", *indices, *where, *RELEASE], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+
+    return once(folder, make)
+
+
 @pytest.fixture(scope="session")
 def sample_release(shared: Path) -> Path:
     """A good release, built from the bundled sample. Copy it to damage it."""
+    return _of_sample(shared / "sample_release")
 
-    def make(folder: Path) -> None:
-        arguments = ["build", "--source", "sample", *RELEASE, "--out", str(folder), "--cache-dir", f"{folder}.cache"]
-        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-        assert result.exit_code == 0, result.stderr
 
-    return once(shared / "sample_release", make)
+@pytest.fixture(scope="session")
+def wheel_release(shared: Path) -> Path:
+    """The same with the indices of the data wheel alone, where one damage breaks one promise. Copy it to damage it."""
+    return _of_sample(shared / "wheel_release", *IN_WHEEL)
 
 
 @pytest.fixture(scope="session")

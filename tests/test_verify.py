@@ -28,9 +28,9 @@ from tests.damage import (
 
 
 @pytest.fixture
-def release(sample_release: Path, tmp_path: Path) -> Path:
+def release(wheel_release: Path, tmp_path: Path) -> Path:
     """A good release, for the test alone."""
-    return shutil.copytree(sample_release, tmp_path / "release")
+    return shutil.copytree(wheel_release, tmp_path / "release")
 
 
 VERSIONS = "version_metadata_index"
@@ -199,6 +199,10 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     for kind, cases in (("files", FILES), ("schemas", SCHEMAS), ("rows", ROWS))
     for name, damage, file, message in cases
 }
+
+
+def test_release_of_everything_is_whole(sample_release: Path, run: Run) -> None:
+    assert run("verify", sample_release).stdout == f"{sample_release}: whole\n"
 
 
 def test_good_release_is_whole(release: Path, run: Run) -> None:
