@@ -184,7 +184,7 @@ def build(rows: list[Row]) -> list[Row]:
         if degrees is not None:
             # half a step, and what six decimals before that and the ten digits of a cosine may add
             assert degrees == pytest.approx(exact, abs=0.005 + 2e-6)
-            assert f"{degrees:.2f}" == f"{degrees:.10g}" or float(f"{degrees:.2f}") == degrees
+            assert degrees == round(degrees, 2)
         assert {name: one[name] for name in other} == {
             name: pytest.approx(value, rel=1e-12, abs=1e-9) if isinstance(value, (float, list)) else value
             for name, value in other.items()
