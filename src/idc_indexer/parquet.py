@@ -61,15 +61,15 @@ def write_parquet(batches: Iterable[pa.RecordBatch], index: Schema, path: Path, 
     rows = 0
     with atomic(path) as file:
         sink = _Hashing(file)
-        with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **_layout(index.columns)) as writer:
+        with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **layout(index.columns)) as writer:
             for group in _groups((conform(batch, index.columns, where) for batch in batches), schema):
                 rows += group.num_rows
                 writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
     return Written(rows, sink.bytes, sink.digest.hexdigest())
 
 
-def _layout(columns: Iterable[Field]) -> dict[str, Any]:
-    """Options of the writer, by column where columns differ."""
+def layout(columns: Iterable[Field]) -> dict[str, Any]:
+    """Options of pyarrow's writer, by column where columns differ."""
     plain = {column.name: column for column in columns if column.encoding}
     text = {name for name, column in plain.items() if column.type == "STRING"}
     paths = [path for column in columns for path in leaves(column)]
