@@ -223,9 +223,7 @@ class Catalog:
             have, lack = ("a query", "schema") if name in query_files else ("a schema", "query")
             raise IndexerError(f"index {name} has {have} and no {lack}", "Give both --queries and --schemas.")
         paths = _files(documents.bundled("schemas") / "supplements", "*.json")
-        self.supplements = {
-            p.stem: Supplement(p.stem, Schema.from_document(documents.load(p, "index"))) for p in paths
-        }
+        self.supplements = {p.stem: Supplement(p.stem, Schema.from_document(documents.load(p, "index"))) for p in paths}
         if taken := sorted(query_files.keys() & self.supplements.keys()):
             raise IndexerError(f"index {taken[0]} has the name of a table that is made from idc_index", "Rename it.")
         self.indices = {name: _index(name, schema_files[name], query_files[name]) for name in sorted(schema_files)}
