@@ -9,8 +9,8 @@ Of two promoters one wins, and the other says which. The record says whose turn 
 precondition; but whoever has lost it may have a last write under way. That write must not hit:
 
 - Writes over, and removals of, an object need the generation that was listed. Who takes over from an unfinished
-  promotion of another version writes every object again, even one that stays the same, so that no listed generation
-  is left.
+  promotion of another version, or finds no record, writes every object again, even one that stays the same, so that
+  no listed generation is left.
 - A name that `current` does not have is copied to `current/staged/<id>/` first, and from there once the record was
   looked at again. Who takes over removes what others staged before listing, so that the last copy finds no source.
 """
@@ -87,13 +87,16 @@ def promote(
                 return first
             if held and begun and held.id != own:
                 raise IndexerError(
-                    f"{store.uri}: the promotion of {held.release_version} won over this one of {version}, and began later",
+                    f"{store.uri}: the promotion of {held.release_version} won: it began after this one of {version}",
                     f"Promote {version} again if it is to be current.",
                 )
             if held is None or held.done or held.id != own:
                 own, begun = _new_id(), True
-                renew = {} if held and held.done else _artifacts(listing)
-                record = Promotion(own, version, renew=renew)
+                record = Promotion(own, version, renew={} if held and held.done else None)
+                put_record(store, PROMOTION, record.dump(), _generation(listing, PROMOTION))
+            elif held.renew is None:
+                # What others listed before they saw our record, they listed before this listing.
+                record = Promotion(own, version, renew=_artifacts(listing))
                 put_record(store, PROMOTION, record.dump(), _generation(listing, PROMOTION))
             elif work:
                 _go_on(store, publication, source, listing, own, work, workers)
@@ -106,7 +109,11 @@ def promote(
 
 def plan_promotion(publication: Publication, held: Promotion | None, listing: Mapping[str, Object]) -> tuple[Step, ...]:
     """What makes the listed `current` equal to a version, in order: the files of the version, then what goes."""
-    renew = {} if held is None or held.done else held.renew
+    renew = _artifacts(listing)
+    if held and held.done:
+        renew = {}
+    elif held and held.release_version == publication.release_version and held.renew is not None:
+        renew = dict(held.renew)
     steps = []
     for file in publication.files:
         name = folder(CURRENT) + file.name

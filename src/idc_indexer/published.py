@@ -24,6 +24,8 @@ ARTIFACTS = "release_artifacts"
 CURRENT = "current"
 IMMUTABLE = "public, max-age=31536000, immutable"
 NO_CACHE = "no-cache"
+EXPOSED = ("Content-Range", "Content-Length", "Content-Type", "Accept-Ranges", "Range")
+"""Response headers that a reader in a browser has to see, or it cannot read a part of a file."""
 WORKERS = 8
 """Requests at a time: enough to hide the latency of small objects, few enough for a home's uplink."""
 ROUNDS = 20
@@ -144,12 +146,18 @@ class Publication:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Which version `current` is (`done`), or is becoming."""
+    """Which version `current` is (`done`), or is becoming.
+
+    Attributes:
+        id: of this promotion; whoever completes it keeps it.
+        renew: generations of objects that someone else may still replace or remove: they are written again, even if
+            the bytes stay the same. None when they are yet to be listed.
+    """
 
     id: str
     release_version: str
     done: bool = False
-    renew: Mapping[str, int] = field(default_factory=dict)
+    renew: Mapping[str, int] | None = field(default_factory=dict)
 
     def dump(self) -> bytes:
         """The record."""

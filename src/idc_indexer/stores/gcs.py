@@ -59,8 +59,8 @@ class GcsStore:
         """
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"gs://{bucket}/{self._prefix}".rstrip("/")
-        self._retry = DEFAULT_RETRY.with_delay(initial=first_wait).with_timeout(patience)
-        with self._asking("credentials"):
+        self.retry = DEFAULT_RETRY.with_delay(initial=first_wait).with_timeout(patience)
+        with self.asking("credentials"):
             # No project: none of what is asked for belongs to one.
             self._client = storage.Client(project=None)
         self.bucket: Any = self._client.bucket(bucket)
@@ -78,56 +78,56 @@ class GcsStore:
 
     def list(self, prefix: str) -> dict[str, Object]:
         """All objects whose names begin with `prefix`, by name."""
-        with self._asking(prefix or "the listing"):
+        with self.asking(prefix or "the listing"):
             blobs = self._client.list_blobs(
                 self.bucket,
                 prefix=self._prefix + prefix,
                 fields=f"items({_FIELDS}),nextPageToken",
-                retry=self._retry,
+                retry=self.retry,
             )
             return {made.name: made for made in map(self._object, blobs)}
 
     def read(self, source: Object) -> bytes:
         """The bytes of that generation of an object."""
-        with self._asking(source.name):
+        with self.asking(source.name):
             data: bytes = self._blob(source.name).download_as_bytes(
-                if_generation_match=source.generation, checksum="crc32c", retry=self._retry
+                if_generation_match=source.generation, checksum="crc32c", retry=self.retry
             )
             return data
 
     def put(self, name: str, data: Path | bytes, headers: Headers, generation: int) -> Object:
         """Upload an object: a small one in one request, a large one in a session that survives broken connections."""
         blob = self._blob(name, headers)
-        with self._asking(name), io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as stream:
+        with self.asking(name), io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as stream:
             blob.upload_from_file(
                 stream,
                 size=len(data) if isinstance(data, bytes) else data.stat().st_size,
                 content_type=headers.content_type,
                 if_generation_match=generation,
                 checksum="crc32c",
-                retry=self._retry,
+                retry=self.retry,
             )
             return self._object(blob)
 
     def copy(self, source: Object, name: str, headers: Headers, generation: int) -> Object:
         """Copy within the bucket; large objects take several requests, of which the last makes the object appear."""
         blob, token = self._blob(name, headers), None
-        with self._asking(name):
+        with self.asking(name):
             while True:
                 token, _, _ = blob.rewrite(
                     self._blob(source.name),
                     token=token,
                     if_generation_match=generation,
                     if_source_generation_match=source.generation,
-                    retry=self._retry,
+                    retry=self.retry,
                 )
                 if token is None:
                     return self._object(blob)
 
     def delete(self, target: Object) -> None:
         """Remove that generation of an object."""
-        with self._asking(target.name):
-            self._blob(target.name).delete(if_generation_match=target.generation, retry=self._retry)
+        with self.asking(target.name):
+            self._blob(target.name).delete(if_generation_match=target.generation, retry=self.retry)
 
     def _blob(self, name: str, headers: Headers | None = None) -> Any:
         blob = self.bucket.blob(self._prefix + name, chunk_size=_CHUNK if headers else None)
@@ -148,7 +148,7 @@ class GcsStore:
         )
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
+    def asking(self, what: str) -> Iterator[None]:
         """Turn what the client raises into the library's errors, which name the object and hold nothing secret."""
         where = f"{self.uri}/{what}"
         try:
