@@ -471,7 +471,7 @@ def bucket_setup(to: str, apply_it: bool, as_json: bool) -> None:
     Example:
       idc-indexer bucket setup --to gs://idc-index-data-artifacts --apply
     """
-    from idc_indexer.stores.bucket import setup
+    from idc_indexer.bucket import setup
 
     settings = setup(to, apply_it)
     if as_json:

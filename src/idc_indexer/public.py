@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message
 from hashlib import sha256
+from http import HTTPStatus
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
@@ -171,7 +172,7 @@ class _Folder:
                 return
             if expected not in (None, whole):
                 yield "does not hold the digest that the manifest has of its file"
-        if file.bytes < 2:  # nothing to ask a part of
+        if not file.bytes:  # it has no part to ask for
             return
         first, last = file.bytes // 3, 2 * file.bytes // 3
         answer, wrong = self._part(file, f"{first}-{last}", first, last)
@@ -203,7 +204,7 @@ class _Folder:
     def _part(self, file: FileEntry, asked: str, first: int, last: int) -> tuple[_Answer, str]:
         """The answer to a range request, and what is wrong with it."""
         answer = self.ask(file.name, headers={"Range": f"bytes={asked}"})
-        if answer.status != 206:
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
             return answer, f"is not served in parts: HTTP {answer.status} to Range: bytes={asked}"
         said, right = answer.headers.get("Content-Range"), f"bytes {first}-{last}/{file.bytes}"
         if said != right or len(answer.body) != last - first + 1:
@@ -213,9 +214,9 @@ class _Folder:
 
 def _refused(answer: _Answer) -> str:
     """Why a file cannot be read at all; empty when it can."""
-    if answer.status in (200, 206):
+    if answer.status == HTTPStatus.OK:
         return ""
-    if answer.status in (401, 403) or 300 <= answer.status < 400:
+    if answer.status in (401, 403) or answer.status // 100 == 3:  # noqa: PLR2004 -- redirects, to sign in
         return f"is not public: HTTP {answer.status}"
     return f"is missing: HTTP {answer.status}" if answer.status in (404, 410) else f"HTTP {answer.status}"
 

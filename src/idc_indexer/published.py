@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError
 from idc_indexer.release import MANIFEST, FileEntry, Release
-from idc_indexer.stores import ABSENT, Headers, Object, Store
+from idc_indexer.stores import ABSENT, ConflictError, Headers, Object, Store
 
 ARTIFACTS = "release_artifacts"
 CURRENT = "current"
@@ -28,7 +28,7 @@ EXPOSED = ("Content-Range", "Content-Length", "Content-Type", "Accept-Ranges", "
 """Response headers that a reader in a browser has to see, or it cannot read a part of a file."""
 WORKERS = 8
 """Requests at a time: enough to hide the latency of small objects, few enough for a home's uplink."""
-ROUNDS = 20
+ROUNDS = 50
 """How often one command looks again when others write at the same time, before it gives up."""
 
 _FORMAT_VERSION = 1
@@ -113,12 +113,13 @@ class Publication:
         return publication_name(self.release_version)
 
     def headers(self, file: Artifact, cache_control: str) -> Headers:
-        """What readers are told of a file."""
-        about = {
-            "sha256": file.sha256,
-            "release_version": self.release_version,
-            "idc_version": str(self.idc_version),
-        }
+        """What readers are told of a file.
+
+        In `current` it does not say the version: a file that stays the same from one to the next is not written again.
+        """
+        about = {"sha256": file.sha256}
+        if cache_control == IMMUTABLE:
+            about |= {"release_version": self.release_version, "idc_version": str(self.idc_version)}
         return Headers(media_type(file.name), cache_control, about)
 
     def problem(self, file: Artifact, found: Object | None, cache_control: str | None) -> str:
@@ -231,18 +232,21 @@ def holds(found: Object | None, file: Artifact) -> bool:
 def in_stages(items: Sequence[Item], of: Callable[[Item], int], act: Callable[[Item], object], workers: int) -> None:
     """Do something with all items: those of an earlier stage first, those of one stage side by side.
 
-    The first failure is raised, after what was going on has ended; nothing else is begun.
+    A conflict over one item does not keep the others of its stage from being done; it is raised after them. Any other
+    failure is raised when what was going on has ended, and nothing else is begun.
     """
     for number in sorted(set(map(of, items))):
         group = [item for item in items if of(item) == number]
-        if workers == 1 or len(group) == 1:
-            for item in group:
-                act(item)
-            continue
         with ThreadPoolExecutor(min(workers, len(group))) as pool:
             futures = [pool.submit(act, item) for item in group]
+            conflict = None
             try:
                 for future in futures:
-                    future.result()
+                    try:
+                        future.result()
+                    except ConflictError as error:
+                        conflict = error
             finally:
                 pool.shutdown(cancel_futures=True)
+        if conflict:
+            raise conflict

@@ -1,6 +1,6 @@
 """The settings of a bucket that readers need: public read, cross-origin requests, uniform access; nothing else.
 
-Public read is the role of object viewers for everyone. It includes the listing of the bucket, which readers fall back on.
+Public read is the role of object viewers for everyone. It includes listing, which readers fall back on.
 """
 
 from __future__ import annotations
