@@ -5,6 +5,8 @@ A request is one call of the store for a folder, one of HTTP for a bucket.
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,9 @@ class Place(Protocol):
 
     def look(self) -> dict[str, Seen]:
         """All objects, by name."""
+
+    def save(self) -> Callable[[], None]:
+        """What makes all objects as they are now, generations included, and lets nothing interfere any more."""
 
     def write(self, name: str, content: bytes) -> None:
         """Someone writes an object who obeys no rules."""
@@ -104,6 +109,21 @@ class FolderPlace:
     def look(self) -> dict[str, Seen]:
         listing = self._plain.list("")
         return {name: Seen(found.generation, self._plain.read(found)) for name, found in listing.items()}
+
+    def save(self) -> Callable[[], None]:
+        saved = self.look()
+
+        def restore() -> None:
+            now = self.look()
+            for name in now.keys() - saved.keys():
+                self.remove(name)
+            for name, seen in saved.items():
+                if now.get(name) != seen:
+                    self.write(name, seen.content)
+                    os.utime(self._folder / name, ns=(seen.generation, seen.generation))
+            self.calm()
+
+        return restore
 
     def write(self, name: str, content: bytes) -> None:
         path = self._folder / name
@@ -188,6 +208,21 @@ class BucketPlace:
             name.removeprefix(f"{PREFIX}/"): Seen(int(found["generation"]), self.gcs.content(name))
             for name, found in self.gcs.objects().items()
         }
+
+    def save(self) -> Callable[[], None]:
+        resources = copy.deepcopy(self.gcs.objects())
+        contents = {name: self.gcs.content(name) for name in resources}
+
+        def restore() -> None:
+            now = self.gcs.objects()
+            for name in now.keys() - resources.keys():
+                self.gcs.delete(name)
+            for name, resource in resources.items():
+                if now.get(name) != resource:
+                    self.gcs.storage.create_file(BUCKET, name, contents[name], copy.deepcopy(resource))
+            self.calm()
+
+        return restore
 
     def write(self, name: str, content: bytes) -> None:
         self.gcs.put(f"{PREFIX}/{name}", content)
