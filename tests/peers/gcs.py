@@ -107,7 +107,11 @@ def serve() -> Iterator[Gcs]:
         def __init__(self, *arguments: Any) -> None:
             super().__init__(gcs.storage, *arguments)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        # Fewer than there are workers, and a connection waits for a second.
+        request_queue_size = 64
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         gcs.url = f"http://127.0.0.1:{server.server_port}"
         gcs.renew()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
