@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from idc_indexer import public
+from idc_indexer import check as room
+from idc_indexer.check import check
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.public import check
 from tests.conftest import Run, refused
 from tests.peers.gcs import BUCKET, Gcs
 from tests.peers.places import PREFIX, BucketPlace
@@ -65,7 +65,7 @@ def test_nothing_there(published: Published) -> None:
     assert found(f"{url}/24.0.0/release_artifacts") == {"manifest.json": "is missing: HTTP 404"}
 
 
-RULE: dict[str, Any] = {"origin": ["*"], "method": ["GET", "HEAD"], "responseHeader": list(public.EXPOSED)}
+RULE: dict[str, Any] = {"origin": ["*"], "method": ["GET", "HEAD"], "responseHeader": list(room.EXPOSED)}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_corrupted_object(published: Published, file: str) -> None:
 
 def test_a_corrupted_large_object_is_found_by_deep(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     gcs, url = published
-    monkeypatch.setattr(public, "SMALL", 1000)
+    monkeypatch.setattr(room, "SMALL", 1000)
     assert found(f"{url}/{CURRENT}") == {}
     spoil(gcs, DATA, flip)
     assert found(f"{url}/{CURRENT}") == {}
@@ -167,7 +167,7 @@ def test_a_large_object_is_read_as_parquet(
     published: Published, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytearray], object], message: str
 ) -> None:
     gcs, url = published
-    monkeypatch.setattr(public, "SMALL", 1000)
+    monkeypatch.setattr(room, "SMALL", 1000)
     spoil(gcs, DATA, change)
     problems = check(f"{url}/{CURRENT}", sleep=lambda _: None)
     assert {problem.file for problem in problems} == {DATA}
@@ -222,11 +222,12 @@ def test_a_page_to_sign_in_is_not_the_file(published: Published) -> None:
 
 def test_a_busy_server_is_asked_again(published: Published) -> None:
     gcs, url = published
-    asked: list[str] = []
+    asked: set[str] = set()
 
     def busy_at_first(name: str, *rest: Any) -> Any:
-        asked.append(name)
-        return rest if len(asked) % 2 else (503, {}, b"")
+        answer = rest if name in asked else (503, {}, b"")
+        asked.add(name)
+        return answer
 
     gcs.answer = busy_at_first
     assert found(f"{url}/{CURRENT}") == {}

@@ -439,7 +439,7 @@ def check(url: str, deep: bool, as_json: bool) -> None:
     Example:
       idc-indexer check https://storage.googleapis.com/idc-index-data-artifacts/current/release_artifacts/
     """
-    from idc_indexer.public import check as run
+    from idc_indexer.check import check as run
 
     problems = run(url, deep)
     if as_json:

@@ -196,7 +196,7 @@ class _Folder:
         footer, wrong = self._part(file, f"{start}-{file.bytes - 9}", start, file.bytes - 9)
         try:
             rows = None if wrong else pq.read_metadata(io.BytesIO(b"PAR1" + footer.body + tail.body)).num_rows
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:  # which of them depends on where it is damaged
             wrong = f"has a footer that cannot be read: {error}"
         if wrong or rows != file.rows:
             yield wrong or f"has {rows} rows, in the manifest {file.rows}"
