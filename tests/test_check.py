@@ -12,6 +12,7 @@ import pytest
 from idc_indexer import check as room
 from idc_indexer.check import check
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.published import EXPOSED
 from tests.conftest import Run, refused
 from tests.peers.gcs import BUCKET, Gcs
 from tests.peers.places import PREFIX, BucketPlace
@@ -65,7 +66,7 @@ def test_nothing_there(published: Published) -> None:
     assert found(f"{url}/24.0.0/release_artifacts") == {"manifest.json": "is missing: HTTP 404"}
 
 
-RULE: dict[str, Any] = {"origin": ["*"], "method": ["GET", "HEAD"], "responseHeader": list(room.EXPOSED)}
+RULE: dict[str, Any] = {"origin": ["*"], "method": ["GET", "HEAD"], "responseHeader": list(EXPOSED)}
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,8 @@ def serve() -> Iterator[Gcs]:
 
 class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no types
     service: Gcs
+    rfile: Any
+    wfile: Any
 
     def _any(self) -> None:
         self._serve(self.command)

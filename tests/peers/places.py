@@ -35,8 +35,10 @@ class Place(Protocol):
     """What a test does with a place besides publishing there."""
 
     uri: str
-    count: int
-    """Requests since the last `calm`."""
+
+    @property
+    def count(self) -> int:
+        """Requests since the last `calm`."""
 
     def store(self) -> Store:
         """A store that is used by one process."""
@@ -74,8 +76,12 @@ class FolderPlace:
         self._plain = LocalStore(folder)
         self.calm()
 
+    @property
+    def count(self) -> int:
+        return self._count
+
     def calm(self) -> None:
-        self.count = 0
+        self._count = 0
         self._cut: tuple[int, bool] | None = None
         self._act: tuple[int, Callable[[], object]] | None = None
         self._dead = False
@@ -91,8 +97,8 @@ class FolderPlace:
 
     def request(self, method: str, *arguments: Any) -> Any:
         """A call of the store."""
-        number = self.count
-        self.count += 1
+        number = self._count
+        self._count += 1
         if self._act and self._act[0] == number:
             act, self._act = self._act[1], None
             act()
