@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import platformdirs
@@ -21,6 +21,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from idc_indexer.cli import main
+
+if TYPE_CHECKING:
+    from tests.peers.gcs import Gcs
+    from tests.peers.places import Place
 
 Run = Callable[..., Result]
 Build = Callable[..., Result]
@@ -387,6 +391,53 @@ def sample_release(shared: Path) -> Path:
 def wheel_release(shared: Path) -> Path:
     """The same with the indices of the data wheel alone, where one damage breaks one promise. Copy it to damage it."""
     return _of_sample(shared / "wheel_release", *IN_WHEEL)
+
+
+@pytest.fixture(scope="session")
+def small_releases(shared: Path) -> dict[str, Path]:
+    """Releases of two or three small indices: files that change, stay, come and go from one to the next.
+
+    `other` calls itself 25.0.1 too, and is another one.
+    """
+    indices = {
+        "25.0.0": ("version_metadata_index", "collections_index"),
+        "25.0.1": ("version_metadata_index", "analysis_results_index"),
+        "25.1.0": ("version_metadata_index", "collections_index", "analysis_results_index"),
+        "other": ("version_metadata_index", "collections_index"),
+    }
+
+    def make(folder: Path) -> None:
+        for name, chosen in indices.items():
+            version = "25.0.1" if name == "other" else name
+            arguments = ["build", *chosen, "--source", "sample", "--idc-version", "25", "--release-version", version]
+            arguments += ["--out", str(folder / name), "--cache-dir", f"{folder}.cache"]
+            result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+            assert result.exit_code == 0, result.stderr
+
+    folder = once(shared / "small_releases", make)
+    return {name: folder / name for name in indices}
+
+
+@pytest.fixture(scope="session")
+def gcs_service() -> Iterator[Gcs]:
+    """Google Cloud Storage, on loopback."""
+    # Only the tests of publishing need Google's client.
+    from tests.peers.gcs import serve
+
+    with serve() as service:
+        yield service
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty place to publish to."""
+    from tests.peers.places import BucketPlace, FolderPlace
+
+    if request.param == "folder":
+        # No test takes the power away, and waiting for the disk would be most of the time.
+        monkeypatch.setattr("os.fsync", lambda _: None)
+        return FolderPlace(tmp_path / "published")
+    return BucketPlace(request.getfixturevalue("gcs_service"), monkeypatch)
 
 
 @pytest.fixture(scope="session")

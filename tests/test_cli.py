@@ -17,7 +17,18 @@ import idc_indexer
 from idc_indexer.cli import main
 from tests.conftest import INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
-COMMANDS = ["list", "explain", "build", "verify"]
+COMMANDS = ["list", "explain", "build", "verify", "wheel", "publish", "promote", "status", "check"]
+GROUPS = {"bucket": ["setup"]}
+ALL = [[command] for command in COMMANDS] + [[group, command] for group, of in GROUPS.items() for command in of]
+
+
+def command_at(path: list[str]) -> click.Command:
+    """The command of that name, which may be in a group."""
+    found: click.Command = main
+    for name in path:
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    return found
 
 
 def python(code: str) -> str:
@@ -29,30 +40,32 @@ def test_help_names_every_command(run: Run) -> None:
     for option in ("--help", "-h"):
         result = run(option)
         assert (result.exit_code, result.stderr) == (0, "")
-        assert re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE) == sorted(COMMANDS)
-    assert set(main.commands) == set(COMMANDS)
+        assert re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE) == sorted([*COMMANDS, *GROUPS])
+    assert set(main.commands) == {*COMMANDS, *GROUPS}
+    for group, commands in GROUPS.items():
+        assert re.findall(r"^  (\w+)  ", run(group, "--help").stdout, re.MULTILINE) == sorted(commands)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
 def test_help_has_an_example_that_parses(
-    command: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("release").mkdir()
-    result = run(command, "--help")
+    result = run(*command, "--help")
     assert (result.exit_code, result.stderr) == (0, "")
     (example,) = re.findall(r"^  Example:\n    idc-indexer (.+)$", result.stdout, re.MULTILINE)
-    name, *arguments = example.split()
-    assert name == command
-    main.commands[command].make_context(command, arguments)
+    words = example.split()
+    assert words[: len(command)] == command
+    command_at(command).make_context(command[-1], words[len(command) :])
 
 
 def test_every_option_has_help(run: Run) -> None:
-    for name, command in main.commands.items():
-        for parameter in command.params:
+    for path in ALL:
+        for parameter in command_at(path).params:
             if isinstance(parameter, click.Option):
-                assert parameter.help, f"{name} {parameter.opts}"
-                assert parameter.opts[0] in run(name, "--help").stdout
+                assert parameter.help, f"{path} {parameter.opts}"
+                assert parameter.opts[0] in run(*path, "--help").stdout
 
 
 def test_version() -> None:
@@ -68,7 +81,7 @@ def test_version() -> None:
 HEAVY = ("duckdb", "google", "pyarrow", "sqlglot", "jsonschema", "rich")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], *([*command, "--help"] for command in ALL)])
 def test_help_is_quick(arguments: list[str]) -> None:
     """None of the large libraries is loaded before a command has something to do."""
     invoke = f"from idc_indexer.cli import main; main({arguments}, standalone_mode=False)" if arguments else ""
@@ -93,6 +106,14 @@ MISTAKES = [
     (["build", "--out", "x", "--idc-version", "25"], "Missing option '--release-version'"),
     (["verify"], "Missing argument 'DIR'"),
     (["verify", "/no/such/folder"], "/no/such/folder"),
+    (["publish"], "Missing argument 'DIR'"),
+    (["publish", "/no/such/folder", "--to", "x"], "/no/such/folder"),
+    (["promote", "25.0.0"], "Missing option '--to'"),
+    (["promote", "--to", "x"], "Missing argument 'VERSION'"),
+    (["status"], "Missing option '--to'"),
+    (["status", "--to", "s3://x"], "no place to publish to"),
+    (["check", "x"], "not an address of published files"),
+    (["bucket", "setup", "--to", "x"], "not a bucket"),
     (["list", "--queries", "/no/such/folder"], "/no/such/folder"),
     (["list", "--schemas", "/no/such/folder"], "/no/such/folder"),
 ]

@@ -50,7 +50,8 @@ def test_ci_runs_the_tests_with_the_command_of_the_readme() -> None:
 def test_every_further_command_runs(tmp_path: Path) -> None:
     output = run(COMMANDS, tmp_path, f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert "collections: whole\n" in output
-    assert output.endswith("dist/idc_index_data-25.0.0-py3-none-any.whl\n")
+    assert "dist/idc_index_data-25.0.0-py3-none-any.whl\n" in output
+    assert output.endswith("25.0.0: whole\ncurrent: 25.0.0, whole\n")
 
 
 def test_the_table_of_indices_is_the_catalog() -> None:

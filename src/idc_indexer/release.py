@@ -141,7 +141,11 @@ class Release:
         """
         if not (path / MANIFEST).is_file():
             raise IndexerError(f"{path}: not a release: it has no {MANIFEST}", "Give a folder that `build` made.")
-        document = documents.load(path / MANIFEST, "manifest")
+        return cls.parse(documents.load(path / MANIFEST, "manifest"), path)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], path: Path = Path()) -> Release:
+        """The release of a (valid) manifest, whose files lie, or are to lie, at `path`."""
         indices, supplements = (
             tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
         )

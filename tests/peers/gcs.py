@@ -1,0 +1,339 @@
+"""Google Cloud Storage on loopback: gcp-storage-emulator, and what it lacks.
+
+The emulator keeps objects, and computes CRC32C and MD5, but ignores every precondition and the headers of a rewrite.
+In front of it, here: preconditions on generations and metagenerations (412), rewrites that take several requests,
+public reading as the service does it (IAM, CORS, Cache-Control, ranges, HEAD), and faults on demand.
+
+https://cloud.google.com/storage/docs/json_api/v1, https://cloud.google.com/storage/docs/request-preconditions
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.handlers import buckets, objects
+from gcp_storage_emulator.server import RequestHandler, Router
+from gcp_storage_emulator.storage import Storage
+
+BUCKET = "artifacts"
+# How a request ends when it is not simply answered. `refused`, `busy`, `reset` and `truncated` are not done, `lost` is.
+FAULTS = ("busy", "throttled", "reset", "truncated", "lost")
+
+_OBJECT = re.compile(r"(?:/download)?(?:/storage/v1)?/b/[^/]+/o/([^/]+)")
+_REWRITE = re.compile(r"/storage/v1/b/[^/]+/o/([^/]+)/rewriteTo/b/[^/]+/o/([^/]+)")
+_UPLOAD = re.compile(r"/upload/storage/v1/b/[^/]+/o")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+@dataclass
+class Gcs:
+    """The service as a test sees it.
+
+    Attributes:
+        requests: method and path of every request of the JSON API so far.
+        fault: asked before a request is answered, with its number from 0; says how it ends, or "".
+        answer: may change an answer to a public request: status, headers, body.
+        rewrite_bytes: objects above it are rewritten in two requests.
+    """
+
+    url: str = ""
+    storage: Any = None
+    requests: list[str] = field(default_factory=list)
+    fault: Callable[[int], str] = lambda _: ""
+    answer: Callable[[str, int, dict[str, str], bytes], tuple[int, dict[str, str], bytes]] = (
+        lambda _, status, headers, body: (status, headers, body)
+    )
+    rewrite_bytes: int = 1 << 40
+    sessions: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    finished: dict[str, bytes] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def objects(self) -> dict[str, dict[str, Any]]:
+        """The resources of all objects, by name."""
+        found: dict[str, dict[str, Any]] = dict(self.storage.objects.get(BUCKET, {}))
+        return found
+
+    def content(self, name: str) -> bytes:
+        content: bytes = self.storage.get_file(BUCKET, name)
+        return content
+
+    def put(self, name: str, content: bytes, **resource: Any) -> None:
+        """Write an object as someone else, who obeys no rules."""
+        with self.lock:
+            made = objects._make_object_resource(self.url, BUCKET, name, "text/plain", str(len(content)), resource)
+            self.storage.create_file(BUCKET, name, content, objects._checksums(content, made))
+
+    def delete(self, name: str) -> None:
+        with self.lock:
+            self.storage.delete_file(BUCKET, name)
+
+    def renew(self) -> None:
+        """An empty bucket, and nothing wrong."""
+        with self.lock:
+            self.storage.wipe()
+            buckets.create_bucket(BUCKET, self.storage)
+        self.requests.clear()
+        self.sessions.clear()
+        self.finished.clear()
+        self.fault = lambda _: ""
+        self.rewrite_bytes = 1 << 40
+
+
+@contextmanager
+def serve() -> Iterator[Gcs]:
+    """Serve a bucket until the end of the block."""
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
+    logging.getLogger("api").setLevel(logging.CRITICAL)
+    gcs = Gcs(storage=Storage(use_memory_fs=True))
+
+    class Handler(_Handler):
+        service = gcs
+        storage = gcs.storage
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(gcs.storage, *arguments)
+
+    class Server(ThreadingHTTPServer):
+        # Fewer than there are workers, and a connection waits for a second.
+        request_queue_size = 64
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        gcs.url = f"http://127.0.0.1:{server.server_port}"
+        gcs.renew()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield gcs
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no types
+    service: Gcs
+    rfile: Any
+    wfile: Any
+
+    def _any(self) -> None:
+        self._serve(self.command)
+
+    do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815 -- http.server's names
+
+    def _serve(self, method: str) -> None:
+        path = urlsplit(self.path).path
+        if path.startswith(f"/{BUCKET}/"):
+            self._public(method, unquote(path.removeprefix(f"/{BUCKET}/")))
+            return
+        with self.service.lock:
+            number = len(self.service.requests)
+            self.service.requests.append(f"{method} {path}")
+        fault = self.service.fault(number)
+        length = int(self.headers.get("Content-Length", 0))
+        if fault == "truncated":
+            self.rfile.read(length // 2)
+            self._reset()
+            return
+        body = self.rfile.read(length)
+        if fault == "reset":
+            self._reset()
+        elif fault in _REFUSALS:
+            self._json(_REFUSALS[fault], {"error": {"message": f"made to be {fault}"}})
+        else:
+            with self.service.lock:
+                answer = self._answer(method, body)
+            if fault == "lost":
+                self._reset()
+            else:
+                self.wfile.write(answer)
+
+    def _reset(self) -> None:
+        """Close the connection as a machine that went down does."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.wfile = io.BytesIO()
+
+    def _json(self, status: int, document: Any) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _answer(self, method: str, body: bytes) -> bytes:
+        """What the service answers."""
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        path = urlsplit(self.path).path
+        wires = self.rfile, self.wfile
+        if "upload_id" in query and query["upload_id"] in self.service.finished:
+            return self.service.finished[query["upload_id"]]
+        self.rfile, self.wfile = io.BytesIO(self._unsent(query, body)), io.BytesIO()
+        try:
+            if not self._met(method, path, query, body):
+                self._json(
+                    412, {"error": {"message": "At least one of the pre-conditions you specified did not hold."}}
+                )
+            elif rewrite := _REWRITE.fullmatch(path):
+                self._rewrite(unquote(rewrite[1]), unquote(rewrite[2]), query, json.loads(body))
+            else:
+                Router(self).handle(method)
+                self._remember_session(query, body)
+            return self.wfile.getvalue()
+        finally:
+            self.rfile, self.wfile = wires
+
+    def _met(self, method: str, path: str, query: dict[str, str], body: bytes) -> bool:
+        """Whether the preconditions hold; of an upload session, those that it was begun with."""
+        source, target = "", ""
+        if rewrite := _REWRITE.fullmatch(path):
+            source, target = unquote(rewrite[1]), unquote(rewrite[2])
+        elif _UPLOAD.fullmatch(path):
+            if "upload_id" in query:
+                target, query = self.service.sessions[query["upload_id"]]
+            else:
+                target = _upload_name(query, body)
+        elif (named := _OBJECT.fullmatch(path)) is not None:
+            target = unquote(named[1])
+        elif method == "PATCH" and "ifMetagenerationMatch" in query:
+            return bool(self.storage.buckets[BUCKET]["metageneration"] == query["ifMetagenerationMatch"])
+        checks = [
+            ("ifGenerationMatch", target, "generation"),
+            ("ifMetagenerationMatch", target, "metageneration"),
+            ("ifSourceGenerationMatch", source, "generation"),
+            ("ifSourceMetagenerationMatch", source, "metageneration"),
+        ]
+        present = self.service.objects()
+        for parameter, name, which in checks:
+            if parameter in query and (name in present or query[parameter] == "0"):
+                there = str(present[name][which]) if name in present else "0"
+                if there != query[parameter]:
+                    return False
+            elif parameter in query and method not in ("GET", "DELETE") and not parameter.startswith("ifSource"):
+                return False
+        return True
+
+    def _remember_session(self, query: dict[str, str], body: bytes) -> None:
+        location = re.search(r"\r\nLocation: (\S+)", self.wfile.getvalue().decode(errors="replace"))
+        if query.get("uploadType") == "resumable" and location:
+            (session,) = parse_qs(urlsplit(location[1]).query)["upload_id"]
+            self.service.sessions[session] = (_upload_name(query, body), query)
+        if "upload_id" in query and b" 200 " in self.wfile.getvalue().split(b"\r\n")[0]:
+            self.service.finished[query["upload_id"]] = self.wfile.getvalue()
+
+    def _unsent(self, query: dict[str, str], body: bytes) -> bytes:
+        """What of a part of an upload is new: the service ignores what it has already."""
+        part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", self.headers.get("Content-Range", ""))
+        if "upload_id" not in query or not part:
+            return body
+        kept = self.storage.get_resumable_byte_count(query["upload_id"])
+        skipped = kept - int(part[1])
+        if skipped <= 0:
+            return body
+        del self.headers["Content-Range"], self.headers["Content-Length"]
+        rest = body[skipped:]
+        # Without a rest, it is asked how much is there.
+        self.headers["Content-Range"] = f"bytes {kept}-{part[2]}/{part[3]}" if rest else f"bytes */{part[3]}"
+        self.headers["Content-Length"] = str(len(rest))
+        return rest
+
+    def _rewrite(self, source: str, target: str, query: dict[str, str], resource: dict[str, Any]) -> None:
+        try:
+            original, content = self.storage.get_file_obj(BUCKET, source), self.storage.get_file(BUCKET, source)
+        except NotFound:
+            self._json(404, {"error": {"message": f"No such object: {BUCKET}/{source}"}})
+            return
+        size = str(len(content))
+        if len(content) > self.service.rewrite_bytes and "rewriteToken" not in query:
+            unfinished = {"totalBytesRewritten": "1", "objectSize": size, "done": False, "rewriteToken": "half"}
+            self._json(200, unfinished)
+            return
+        about = {key: value for key, value in resource.items() if key != "name"} or original
+        made = objects._make_object_resource(self.service.url, BUCKET, target, original["contentType"], size, about)
+        made = objects._checksums(content, made)
+        if original["md5Hash"] is None:
+            made["md5Hash"] = None
+        self.storage.create_file(BUCKET, target, content, made)
+        self._json(200, {"totalBytesRewritten": size, "objectSize": size, "done": True, "resource": made})
+
+    # --- Public reading: https://cloud.google.com/storage/docs/xml-api ---------------------------------------
+
+    def _public(self, method: str, name: str) -> None:
+        with self.service.lock:
+            status, headers, body = self._read(method, name)
+        status, headers, body = self.service.answer(name, status, headers, body)
+        self.send_response(status)
+        for header, value in headers.items():
+            self.send_header(header, value)
+        self.send_header("Content-Length", headers.get("X-Length") or str(len(body)))
+        self.end_headers()
+        if method != "HEAD":
+            self.wfile.write(body)
+
+    def _read(self, method: str, name: str) -> tuple[int, dict[str, str], bytes]:
+        bindings = (self.storage.get_bucket_iam_policy(BUCKET) or {}).get("bindings", [])
+        if method == "OPTIONS":
+            return 200, self._cors(preflight=True), b""
+        viewers = [b["members"] for b in bindings if b["role"] == "roles/storage.objectViewer"]
+        if not any("allUsers" in members for members in viewers):
+            return 403, {}, b"Anonymous caller does not have storage.objects.get access."
+        found = self.service.objects().get(name)
+        if found is None:
+            return 404, {}, b"NoSuchKey"
+        content = self.service.content(name)
+        headers = {
+            "Content-Type": found["contentType"],
+            "Cache-Control": found.get("cacheControl") or "public, max-age=3600",
+            "Accept-Ranges": "bytes",
+            "ETag": f'"{base64.b64decode(found["md5Hash"]).hex()}"' if found["md5Hash"] else '"composite"',
+            **self._cors(preflight=False),
+        }
+        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if not asked:
+            return 200, headers | ({"X-Length": str(len(content))} if method == "HEAD" else {}), content
+        if asked[1]:
+            first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+        else:
+            first, last = max(0, len(content) - int(asked[2])), len(content) - 1
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return 206, headers, content[first : last + 1]
+
+    def _cors(self, preflight: bool) -> dict[str, str]:
+        """The headers of the first rule that fits."""
+        method = self.headers.get("Access-Control-Request-Method") if preflight else self.command
+        for rule in self.storage.buckets[BUCKET].get("cors") or []:
+            if {"*", self.headers.get("Origin")} & set(rule["origin"]) and method in rule["method"]:
+                exposed = ", ".join(rule.get("responseHeader", []))
+                headers = {"Access-Control-Allow-Origin": "*"}
+                if preflight:
+                    return headers | {
+                        "Access-Control-Allow-Methods": ", ".join(rule["method"]),
+                        "Access-Control-Allow-Headers": exposed,
+                    }
+                return headers | {"Access-Control-Expose-Headers": exposed}
+        return {}
+
+
+_REFUSALS = {"busy": 503, "throttled": 429, "dead": 418}
+
+
+def _upload_name(query: dict[str, str], body: bytes) -> str:
+    """The name of an object to be uploaded: in the address, or in the description that comes with it."""
+    if "name" in query:
+        return query["name"]
+    description = body if query["uploadType"] == "resumable" else body.split(b"\r\n\r\n", 1)[1].split(b"\r\n--")[0]
+    name: str = json.loads(description)["name"]
+    return name
