@@ -24,9 +24,9 @@ from idc_indexer.published import (
     read_publication,
     stage,
 )
-from idc_indexer.release import MANIFEST, Release
+from idc_indexer.release import MANIFEST
 from idc_indexer.stores import ABSENT, ConflictError, Object, Store
-from idc_indexer.verify import verify
+from idc_indexer.verify import whole
 
 
 def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = WORKERS) -> tuple[Step, ...]:
@@ -44,12 +44,7 @@ def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = W
         IndexerError: the release is not whole; or the version is, or is being, published with other content, in which
             case nothing was written; or the store failed, in which case the same command goes on from there.
     """
-    if problems := verify(path):
-        raise IndexerError(
-            f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
-            f"`idc-indexer verify {path}` shows all; only whole releases are published.",
-        )
-    release = Release.open(path)
+    release = whole(path)
     publication = Publication.of(release, store)
     data = {folder(publication.release_version) + file.name: path / file.name for file in publication.files}
     files = {folder(publication.release_version) + file.name: file for file in publication.files}
@@ -99,13 +94,13 @@ def _refuse_others(store: Store, publication: Publication, listing: Mapping[str,
     if won not in (None, publication):
         theirs, ours = ({file.name: file for file in which.files} for which in (won, publication) if which)
         different = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        whole = folder(version) + MANIFEST in listing
+        finished = folder(version) + MANIFEST in listing
         raise IndexerError(
-            f"{store.uri}: another release {'is' if whole else 'is being'} published as {version}: the one whose "
+            f"{store.uri}: another release {'is' if finished else 'is being'} published as {version}: the one whose "
             f"manifest has SHA-256 {theirs[MANIFEST].sha256} won, this one's has {ours[MANIFEST].sha256}; "
             f"they differ in {', '.join(different)}",
             "A published version never changes: give the release another version."
-            + ("" if whole else " If the other one will never be completed, remove its folder first."),
+            + ("" if finished else " If the other one will never be completed, remove its folder first."),
         )
     wrong = {name: said for name, said in publication.problems(listing, version, None).items() if name in listing}
     if wrong:

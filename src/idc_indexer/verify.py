@@ -99,6 +99,20 @@ def verify(path: Path) -> list[Problem]:
     return problems
 
 
+def whole(path: Path) -> Release:
+    """The release at a path, verified.
+
+    Raises:
+        IndexerError: when there is no release, or a problem with it.
+    """
+    if problems := verify(path):
+        raise IndexerError(
+            f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
+            f"`idc-indexer verify {path}` shows all; only whole releases leave this machine.",
+        )
+    return Release.open(path)
+
+
 def _references(schemas: dict[str, Schema]) -> Iterator[Problem]:
     """References to columns that the other index does not have; they are taken out, because nothing can obey them."""
     for name, schema in schemas.items():

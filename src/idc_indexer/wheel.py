@@ -19,7 +19,7 @@ from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.release import MANIFEST, IndexEntry, Release, parquet_name, schema_name, sql_name, zip_name
 from idc_indexer.supplements import CSV
-from idc_indexer.verify import verify
+from idc_indexer.verify import whole
 
 PACKAGE = "idc_index_data"
 PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
@@ -42,18 +42,13 @@ def build_wheel(release: Path, out: Path, leave_out: Collection[str] = (), publi
         UsageError: `leave_out` has an index that the wheel would not carry anyway.
         IndexerError: the release is not whole, or the wheel larger than PyPI takes.
     """
-    if problems := verify(release):
-        raise IndexerError(
-            f"{release}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
-            f"`idc-indexer verify {release}` shows all; a wheel is built of whole releases only.",
-        )
-    whole = Release.open(release)
-    carried = _carried(whole, leave_out)
+    verified = whole(release)
+    carried = _carried(verified, leave_out)
     with files.naming(out):
         out.mkdir(parents=True, exist_ok=True)
     with files.naming(out), tempfile.TemporaryDirectory(prefix=".wheel-", dir=out) as scratch:
         project, made = Path(scratch, "project"), Path(scratch, "made")
-        _write_project(project, whole, carried, f"{published}/{whole.release_version}/release_artifacts")
+        _write_project(project, verified, carried, f"{published}/{verified.release_version}/release_artifacts")
         # Its timestamps are SOURCE_DATE_EPOCH, or always the same.
         (wheel,) = map(Path, WheelBuilder(str(project)).build(directory=str(made)))
         if wheel.stat().st_size > LIMIT:
