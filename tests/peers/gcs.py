@@ -192,7 +192,8 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no typ
             else:
                 Router(self).handle(method)
                 self._remember_session(query, body)
-            return self.wfile.getvalue()
+            answer: bytes = self.wfile.getvalue()
+            return answer
         finally:
             self.rfile, self.wfile = wires
 
