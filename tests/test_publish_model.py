@@ -24,6 +24,7 @@ from idc_indexer import promote as promote_room
 from idc_indexer import publish as publish_room
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.published import PROMOTION
+from idc_indexer.release import Release
 from idc_indexer.status import status
 from tests.conftest import contents
 from tests.peers.gcs import FAULTS, Gcs
@@ -243,7 +244,7 @@ def run(place: Place, releases: dict[str, Path], examples: int) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The releases are verified by other tests, and no test takes the power away."""
-    monkeypatch.setattr(publish_room, "verify", lambda _: [])
+    monkeypatch.setattr(publish_room, "whole", Release.open)
     monkeypatch.setattr("os.fsync", lambda _: None)
     return iter(())
 

@@ -105,6 +105,15 @@ FILES: list[tuple[str, Damage, str, str]] = [
     ("version of another IDC release", lambda release: manifest(release, idc_version=24), "manifest.json", "25.0.0"),
     ("index twice", list_twice, "manifest.json", "analysis_results_index"),
 ]
+
+
+def overwritten_footer(release: Path) -> None:
+    """Bytes that cannot be read as a footer, where the digests fit."""
+    content = (release / VERSIONS_PARQUET).read_bytes()
+    length = int.from_bytes(content[-8:-4], "little")
+    put(release, VERSIONS_PARQUET, content[: -8 - length] + b"\xff" * 32 + content[-8 - length + 32 :])
+
+
 SCHEMAS: list[tuple[str, Damage, str, str]] = [
     ("not JSON", lambda release: put(release, VERSIONS_SCHEMA, b'{"columns": ['), VERSIONS_SCHEMA, "not JSON"),
     ("too little", lambda release: put(release, VERSIONS_SCHEMA, b"{}"), VERSIONS_SCHEMA, "is a required property"),
@@ -145,6 +154,7 @@ SCHEMAS: list[tuple[str, Damage, str, str]] = [
     ("too few", rewrite(VERSIONS, lambda t: t.select([0])), VERSIONS_PARQUET, "1 columns instead of 2"),
     ("order of columns", rewrite(VERSIONS, lambda t: t.select([1, 0])), VERSIONS_PARQUET, "version_timestamp: string"),
     ("not Parquet", lambda release: put(release, VERSIONS_PARQUET, b"PAR1..."), VERSIONS_PARQUET, "is not Parquet"),
+    ("footer overwritten", overwritten_footer, VERSIONS_PARQUET, "is not Parquet"),
 ]
 ROWS: list[tuple[str, Damage, str, str]] = [
     ("unreadable", change_pages("idc_index"), "idc_index.parquet", "cannot be read"),
@@ -194,6 +204,8 @@ ROWS: list[tuple[str, Damage, str, str]] = [
         "collection_id of 2 rows is not in collections_index, such as 4d_lung",
     ),
 ]
+
+
 DAMAGES: dict[str, tuple[Damage, str, str]] = {
     f"{kind}: {name}": (damage, file, message)
     for kind, cases in (("files", FILES), ("schemas", SCHEMAS), ("rows", ROWS))

@@ -170,8 +170,8 @@ def _parquet(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[Pr
     name = parquet_name(entry.name)
     try:
         footer = pq.read_metadata(release.path / name)
-    except pa.ArrowException as error:
-        yield Problem(name, f"is not Parquet: {error}")
+    except (pa.ArrowException, OSError) as error:
+        yield Problem(name, f"is not Parquet: {first_line(error)}")
         return
     version = (footer.metadata or {}).get(VERSION_KEY, b"").decode(errors="replace")
     if version != release.release_version:
