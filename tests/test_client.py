@@ -45,7 +45,7 @@ def ours(published: Path, run: Run, tmp_path: Path) -> Path:
         source = str(tmp_path / "export")
         export(published, Path(source), attributes=False)
     names = [name for name, index in Catalog().indices.items() if index.schema.in_wheel]
-    arguments = f"--idc-version 25 --release-version {PUBLISHED} --memory-limit 4GB".split()
+    arguments = f"--idc-version 25 --release-version {PUBLISHED} --memory-limit 6GB".split()
     built = run("build", *names, "--source", source, *arguments, "--out", tmp_path / "release")
     assert built.exit_code == 0, built.stderr
     with zipfile.ZipFile(build_wheel(tmp_path / "release", tmp_path / "dist")) as wheel:
