@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from google.api_core.exceptions import Conflict, Forbidden, GoogleAPICallError, NotFound
+from google.api_core.exceptions import Conflict, Forbidden, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.table import RowIterator
 
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.engines.bigquery.errors import FAILURES, reason
+from idc_indexer.engines.bigquery.errors import FAILURES
 from idc_indexer.errors import IndexerError
 
 MEGABYTE, TEBIBYTE = 1 << 20, 1 << 40
@@ -31,6 +31,8 @@ PATIENCE = 600.0
 """Seconds for which a request that fails in passing is repeated; what Google's client recommends."""
 ATTEMPTS = 3
 """How often one build starts a query that BigQuery itself fails at."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between questions whether a job is done."""
 _MOST_ATTEMPTS = 100
 _PASSING = {
     *("backendError", "internalError", "rateLimitExceeded"),
@@ -153,35 +155,38 @@ class Jobs:
         Returns:
             The job, and its rows over REST, which are not fetched before they are asked for.
         """
-        for again in range(1, ATTEMPTS + 1):
+        for tries in range(ATTEMPTS, 0, -1):
             job_id, attempt, job = self._begun[index.name]
             if job is None:
                 job = self._begin(index, inputs, most, attempt)
+                job_id, attempt, _ = self._begun[index.name]
             try:
-                rows = job.result(retry=self.options["retry"])
-            except GoogleAPICallError as error:
-                failure = self._failure(job) or reason(error)
-                if again == ATTEMPTS:
-                    raise
-                if isinstance(error, NotFound) and "job" in error.message.lower() and job.error_result is None:
-                    self._begun[index.name] = (job_id, attempt, None)  # lost: ask for it again, under the same id
-                elif failure in _PASSING:
-                    self._notify(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
-                    self._begun[index.name] = (job_id, attempt + 1, None)
-                else:
-                    raise
+                self._wait(job)
+            except NotFound:
+                if tries > 1:
+                    # Lost: ask for it again under the same id, of which there is never more than one.
+                    self._begun[index.name] = (job_id, attempt, None)
+                    continue
+                raise
+            failure = (job.error_result or {}).get("reason")
+            if failure in _PASSING and tries > 1:
+                self._notify(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
+                self._begun[index.name] = (job_id, attempt + 1, None)
                 continue
-            del self._begun[index.name]
-            return job, rows
-        raise AssertionError("the last attempt returns or raises")
+            break
+        del self._begun[index.name]
+        return job, job.result(retry=self.options["retry"])
 
-    def _failure(self, job: bigquery.QueryJob) -> str:
-        """Why a job failed, "" when it did not, or cannot be asked."""
-        try:
-            job.reload(**self.options)
-        except GoogleAPICallError:
-            return ""
-        return str((job.error_result or {}).get("reason", ""))
+    def _wait(self, job: bigquery.QueryJob) -> None:
+        """Wait until a job is done, well or not.
+
+        `job.result()` asks for rows while it waits, and takes a job that failed for a request that did: for some
+        failures it would go on for ten minutes. https://github.com/googleapis/python-bigquery/issues/1903
+        """
+        pause = FIRST_PAUSE
+        while not job.done(**self.options):
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def cancel(self) -> None:
         """Cancel what is running; nothing is raised."""
