@@ -2,8 +2,8 @@
 
     PYTHONPATH=src:. python scripts/benchmark_bigquery.py FOLDER
 
-FOLDER holds idc_index.parquet of the package idc-index-data. The server for tests gives its rows for whatever query, in a
-process of its own; what it takes to make messages and pages of them is in the seconds, not in the memory.
+FOLDER holds idc_index.parquet of the package idc-index-data. The server for tests gives its rows for whatever query,
+in a process of its own; what it takes to make messages and pages of them is in the seconds, not in the memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow.parquet as pq
-
 from tests.peers.bigquery import BigQueryServer, Table
 
 TABLES = ("dicom_all", "dicom_metadata_curated", "auxiliary_metadata")

@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from idc_indexer.documents import bundled
 from idc_indexer.engines.bigquery import AT_ONCE, errors, jobs
@@ -226,7 +230,12 @@ def test_dry_run_says_what_it_will_cost(server: BigQueryServer, bill: Bill, run:
     assert document["total"]["bytes_billed"] == (3 << 40) + 10 * MEGABYTE
     explained = run("explain", "collections_index", *PAY, "--idc-version", 25)
     assert f"-- costs: {3 << 40:,} bytes billed, $18.7500" in explained.stdout
-    assert json.loads(run("explain", "collections_index", *PAY, "--json").stdout)["costs"]["price_usd"] == 18.75
+    assert (
+        json.loads(run("explain", "collections_index", *PAY, "--idc-version", 25, "--json").stdout)["costs"][
+            "price_usd"
+        ]
+        == 18.75
+    )
     assert server.jobs == {}
     assert around(out) == []
 
@@ -290,7 +299,7 @@ def test_a_killed_build_finds_its_jobs_again(server: BigQueryServer, start: Star
     """Those that finished, and those that were running."""
     server.fates = ["", "slow", "", "slow"]
     process = start("sample", *PAY, *FIVE)
-    until(lambda: len(server.jobs) == AT_ONCE and len(server.runs) == 2, process)
+    until(lambda: len(server.runs) == 3, process)
     process.kill()
     process.communicate()
     assert around(out) == ["release.incomplete", "release.lock"]
@@ -298,10 +307,10 @@ def test_a_killed_build_finds_its_jobs_again(server: BigQueryServer, start: Star
     result = bill(*FIVE)
     assert result.exit_code == 0, result.stderr
     assert ran(server) == FIVE
-    assert server.billed == sum(job.billed for job in server.jobs.values()) > 0
+    assert server.billed == json.loads(bill(*FIVE, "--dry-run", "--force", "--json").stdout)["total"]["bytes_billed"]
     found = re.findall(r"^(\w+): job \S+ is (?:finished|running) already, and not paid for again$", result.stderr, re.M)
     kept = re.findall(r"^kept (\w+)", result.stderr, re.M)
-    assert sorted(found + kept) == FIVE[:AT_ONCE]
+    assert (sorted(found + kept), kept) == (FIVE, FIVE[:1])
 
 
 def test_a_result_is_used_again(server: BigQueryServer, bill: Bill, out: Path) -> None:
@@ -323,7 +332,6 @@ def test_a_result_is_used_again(server: BigQueryServer, bill: Bill, out: Path) -
 
 def test_unchanged_indices_are_kept(server: BigQueryServer, bill: Bill, out: Path) -> None:
     """After a failure, what was written stays, unless its source table has changed."""
-    server.faults["session"] = ["", "cut"]
     server.faults["read"] = ["", "cut short"]
     refused(bill(*QUICK), 1, "version_metadata_index: the result ended after 7 of 25 rows")
     assert around(out) == ["release.incomplete"]
@@ -502,19 +510,43 @@ def test_no_credentials(tmp_path: Path, out: Path) -> None:
     )
 
 
+def key_file(path: Path, token_uri: str) -> dict[str, str]:
+    """The environment of somebody with a key of a service account, whose tokens come from there."""
+    private = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    about = {"type": "service_account", "client_email": "me@example.com", "private_key": private.decode()}
+    path.write_text(json.dumps(about | {"token_uri": token_uri}))
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
+
+
 def test_credentials_that_are_refused_are_not_shown(tmp_path: Path, out: Path) -> None:
-    secret = "1//0gSECRETsecretSECRETsecret"
-    key = {"type": "authorized_user", "client_id": "me", "client_secret": "GOCSPX-hidden", "refresh_token": secret}
-    path = tmp_path / "credentials.json"
-    path.write_text(json.dumps(key))
-    where = {"GOOGLE_APPLICATION_CREDENTIALS": str(path), "HTTPS_PROXY": "http://127.0.0.1:9"}
-    patience = "from idc_indexer.engines.bigquery import jobs; jobs.PATIENCE = 1.0\n"
-    build = command("--verbose", "build", *PAY, *RELEASE, "--out", out, "collections_index")
-    done = python(patience + build, where)
-    assert done.returncode == 1, done.stdout
-    for hidden in (secret, "GOCSPX-hidden"):
-        assert hidden not in done.stdout + done.stderr
-    assert done.stderr.splitlines()[-2].startswith("Error: table idc_v25.original_collections_metadata: ")
+    """Not even when the answer repeats what was sent, and the traceback is asked for."""
+    sent = []
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(
+                self.rfile.read(int(self.headers["Content-Length"])).decode().split("assertion=")[1].split("&")[0]
+            )
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(json.dumps({"error": "invalid_grant", "error_description": f"bad {sent[-1]}"}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        where = key_file(tmp_path / "key.json", f"http://127.0.0.1:{refusing.server_port}/token")
+        done = python(command("--verbose", "build", *PAY, *RELEASE, "--out", out, "collections_index"), where)
+        refusing.shutdown()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-2] == (
+        "Error: table idc_v25.original_collections_metadata: Google does not accept the credentials of this machine"
+    )
+    assert len(sent[0]) > 100
+    assert sent[0] not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,12 @@ class BigQueryEngine:
                 self._jobs.begin(following, self.fingerprint(following), self.estimates[following.name].most)
         with explaining(self._project, index.name):
             job, rows = self._jobs.finished(index, self.fingerprint(index), self.estimates[index.name].most)
-            yield self._results.batches(index.name, job, rows)
+        yield self._explained(index.name, self._results.batches(index.name, job, rows))
+
+    def _explained(self, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # Here, not around the block above: the writer would take errors of `requests` for errors of its file.
+        with explaining(self._project, name):
+            yield from batches
 
     def _window(self, index: PinnedIndex) -> Sequence[PinnedIndex]:
         """An index and those after it, as many as may run at once."""

@@ -121,10 +121,9 @@ def _answer(error: GoogleAPICallError, project: str) -> tuple[str, str]:
 
 
 def _not_found(text: str, project: str) -> str:
-    kind = text.lower()
-    if "project" in kind.split(":")[1:2] or "project " in kind:
+    if text.startswith("Not found: Project"):
         return "Give your own project with --project: `gcloud projects list` shows them."
-    if "job" in kind:
+    if text.startswith("Not found: Job"):
         return _AGAIN
     return (
         f"The release may not be public yet: `idc-indexer releases --engine bigquery --project {project}` lists those "

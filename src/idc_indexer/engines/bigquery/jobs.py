@@ -82,14 +82,17 @@ class Jobs:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of every call: how long to wait, and what to repeat."""
+        """Arguments of every call: how long to wait, and what to repeat.
+
+        `client.query` also gets job_retry=None: that would repeat, for as long again, what `retry` gave up.
+        """
         return {"retry": bigquery.DEFAULT_RETRY.with_timeout(PATIENCE), "timeout": TIMEOUT}
 
     def estimate(self, index: PinnedIndex) -> Estimate:
         """Ask what a query reads; this is free."""
         # What BigQuery may have in its own cache is not counted on: it could be gone when the job starts.
         config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False, labels=labels(index))
-        job = self._client.query(index.statement.text, config, **self.options)
+        job = self._client.query(index.statement.text, config, job_retry=None, **self.options)
         return Estimate(job.total_bytes_processed or 0, len({leaf.table for leaf in index.statement.leaves}))
 
     def begin(self, index: PinnedIndex, inputs: str, most: int) -> None:
@@ -120,7 +123,6 @@ class Jobs:
         for pause in (0.0, 1.0, 2.0, 4.0):
             time.sleep(pause)
             try:
-                # Without job_retry: that would repeat for as long again what `retry` gave up.
                 return self._client.query(index.statement.text, config, job_id=job_id, job_retry=None, **self.options)
             except Conflict:
                 try:
@@ -175,7 +177,7 @@ class Jobs:
                 continue
             break
         del self._begun[index.name]
-        return job, job.result(retry=self.options["retry"])
+        return job, job.result(**self.options)
 
     def _wait(self, job: bigquery.QueryJob) -> None:
         """Wait until a job is done, well or not.
@@ -192,13 +194,14 @@ class Jobs:
         """Cancel what is running; nothing is raised."""
         for name, (job_id, _, _) in self._begun.items():
             try:
-                self._client.cancel_job(job_id, retry=None, timeout=TIMEOUT)
+                job = self._client.cancel_job(job_id, retry=bigquery.DEFAULT_RETRY.with_timeout(10), timeout=TIMEOUT)
             except NotFound:
                 continue  # it was not there yet
             except FAILURES:
-                self._notify(f"{name}: could not cancel job {job_id}: see `bq cancel {job_id}`")
+                self._notify(f"{name}: could not cancel job {job_id}: try `bq cancel {job_id}`")
             else:
-                self._notify(f"{name}: cancelled job {job_id}")
+                if job.state != "DONE" or job.error_result:
+                    self._notify(f"{name}: cancelled job {job_id}")
         self._begun.clear()
 
 

@@ -66,7 +66,8 @@ class Results:
                 "It needs the role BigQuery Read Session User (roles/bigquery.readSessionUser)."
             )
         retry = bigquery.DEFAULT_RETRY.with_timeout(jobs.PATIENCE)
-        pages: Iterator[pa.RecordBatch] = job.result(page_size=PAGE_ROWS, retry=retry).to_arrow_iterable()
+        found = job.result(page_size=PAGE_ROWS, retry=retry, timeout=jobs.TIMEOUT)
+        pages: Iterator[pa.RecordBatch] = found.to_arrow_iterable()
         yield from pages
 
 
