@@ -156,11 +156,14 @@ def test_only_one_stream_keeps_the_order(server: BigQueryServer) -> None:
         wanted = ReadSession(table=job.destination.to_bqstorage(), data_format=DataFormat.ARROW)
         session = storage.create_read_session(parent="projects/my-project", read_session=wanted, max_stream_count=count)
         assert len(session.streams) == count
+        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
         found = [
             value
             for stream in session.streams
-            for page in storage.read_rows(stream.name).rows(session).pages
-            for value in page.to_arrow()["idc_version"].to_pylist()
+            for message in storage.read_rows(stream.name)  # type: ignore[no-untyped-call]
+            for value in pa.ipc.read_record_batch(
+                pa.py_buffer(message.arrow_record_batch.serialized_record_batch), schema
+            )["idc_version"].to_pylist()
         ]
         assert sorted(found) == expected
         assert (found == expected) == in_order

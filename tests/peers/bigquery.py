@@ -318,7 +318,7 @@ class BigQueryServer:
 
     # --- The Storage Read API -------------------------------------------------------------------------------
 
-    def _service(self) -> grpc.GenericRpcHandler:
+    def _service(self) -> Any:
         handlers = {
             "CreateReadSession": grpc.unary_unary_rpc_method_handler(
                 self._session, types.CreateReadSessionRequest.deserialize, types.ReadSession.serialize

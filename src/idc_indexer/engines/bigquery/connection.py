@@ -52,7 +52,6 @@ def connect(project: str, location: str) -> Connection:
         raise UsageError(
             f"--project {project}: not the id of a Google Cloud project", "`gcloud projects list` shows them."
         )
-    agent = f"idc-indexer/{idc_indexer.__version__}"
     emulator = os.environ.get(EMULATOR)
     if emulator:
         nobody = AnonymousCredentials()  # type: ignore[no-untyped-call]
@@ -62,14 +61,15 @@ def connect(project: str, location: str) -> Connection:
         if not host:
             return Connection(project, client, None)
         channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
-        return Connection(project, client, BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel)))
+        storage = BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
+        return Connection(project, client, storage)
     with explaining(project, "--engine bigquery"):
         credentials, _ = google.auth.default(scopes=_SCOPES, quota_project_id=project)
-        about = ClientInfo(user_agent=agent)
-        client = bigquery.Client(project, credentials, location=location, client_info=about)
-        return Connection(
-            project, client, BigQueryReadClient(credentials=credentials, client_info=GrpcClientInfo(user_agent=agent))
-        )
+        agent = f"idc-indexer/{idc_indexer.__version__}"
+        client = bigquery.Client(project, credentials, location=location, client_info=ClientInfo(user_agent=agent))
+        about = GrpcClientInfo(user_agent=agent)  # type: ignore[no-untyped-call]
+        storage = BigQueryReadClient(credentials=credentials, client_info=about)  # type: ignore[no-untyped-call]
+        return Connection(project, client, storage)
 
 
 def releases(connection: Connection) -> list[int]:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from google.api_core.exceptions import Conflict, Forbidden, NotFound
 from google.cloud import bigquery
@@ -126,14 +126,14 @@ class Jobs:
                 return self._client.query(index.statement.text, config, job_id=job_id, job_retry=None, **self.options)
             except Conflict:
                 try:
-                    found = self._client.get_job(job_id, **self.options)
+                    found: Any = self._client.get_job(job_id, **self.options)
                 except NotFound:
                     continue  # it is there or it is not, and either way it can be asked for again under the same id
             if not self._of_use(found):
                 return None
             state = "finished" if found.state == "DONE" else "running"
             self._notify(f"{index.name}: job {job_id} is {state} already, and not paid for again")
-            return found
+            return cast("bigquery.QueryJob", found)
         raise IndexerError(
             f"{index.name}: BigQuery has lost job {job_id}: it says that there is one, and that there is none",
             "Run the same command again in a minute.",
@@ -158,26 +158,24 @@ class Jobs:
             The job, and its rows over REST, which are not fetched before they are asked for.
         """
         for tries in range(ATTEMPTS, 0, -1):
-            job_id, attempt, job = self._begun[index.name]
-            if job is None:
-                job = self._begin(index, inputs, most, attempt)
-                job_id, attempt, _ = self._begun[index.name]
+            _, attempt, begun = self._begun[index.name]
+            job = begun or self._begin(index, inputs, most, attempt)
+            job_id, attempt, _ = self._begun[index.name]
             try:
                 self._wait(job)
             except NotFound:
-                if tries > 1:
-                    # Lost: ask for it again under the same id, of which there is never more than one.
-                    self._begun[index.name] = (job_id, attempt, None)
-                    continue
-                raise
-            failure = (job.error_result or {}).get("reason")
-            if failure in _PASSING and tries > 1:
-                self._notify(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
-                self._begun[index.name] = (job_id, attempt + 1, None)
+                if tries == 1:
+                    raise
+                # Lost: ask for it again under the same id, of which there is never more than one.
+                self._begun[index.name] = (job_id, attempt, None)
                 continue
-            break
-        del self._begun[index.name]
-        return job, job.result(**self.options)
+            failure = (job.error_result or {}).get("reason")
+            if failure not in _PASSING or tries == 1:
+                del self._begun[index.name]
+                return job, cast(RowIterator, job.result(**self.options))
+            self._notify(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
+            self._begun[index.name] = (job_id, attempt + 1, None)
+        raise AssertionError("the last try returns or raises")
 
     def _wait(self, job: bigquery.QueryJob) -> None:
         """Wait until a job is done, well or not.

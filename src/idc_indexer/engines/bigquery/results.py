@@ -54,7 +54,7 @@ class Results:
             try:
                 first = next(stream, None)
             except PermissionDenied:
-                stream.close()
+                pass
             else:
                 if first is not None:
                     yield first
@@ -81,6 +81,10 @@ def _stream(storage: BigQueryReadClient, project: str, job: bigquery.QueryJob) -
     session = storage.create_read_session(
         parent=f"projects/{project}", read_session=wanted, max_stream_count=1, retry=retry, timeout=jobs.TIMEOUT
     )
+    schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
     for stream in session.streams:  # none when there are no rows
-        for page in storage.read_rows(stream.name, retry=retry).rows(session).pages:
-            yield page.to_arrow()
+        # Messages are decoded here because the client's own way of it is deprecated in favour of pandas.
+        messages = storage.read_rows(stream.name, retry=retry)  # type: ignore[no-untyped-call]
+        for message in messages:
+            data = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
+            yield pa.ipc.read_record_batch(data, schema)
