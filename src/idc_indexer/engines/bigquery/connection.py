@@ -66,7 +66,8 @@ def connect(project: str, location: str) -> Connection:
     with explaining(project, "--engine bigquery"):
         credentials, _ = google.auth.default(scopes=_SCOPES, quota_project_id=project)
         agent = f"idc-indexer/{idc_indexer.__version__}"
-        client = bigquery.Client(project, credentials, location=location, client_info=ClientInfo(user_agent=agent))
+        about_client = ClientInfo(user_agent=agent)  # type: ignore[no-untyped-call]
+        client = bigquery.Client(project, credentials, location=location, client_info=about_client)
         about = GrpcClientInfo(user_agent=agent)  # type: ignore[no-untyped-call]
         storage = BigQueryReadClient(credentials=credentials, client_info=about)  # type: ignore[no-untyped-call]
         return Connection(project, client, storage)

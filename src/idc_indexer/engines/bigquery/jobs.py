@@ -172,7 +172,7 @@ class Jobs:
             failure = (job.error_result or {}).get("reason")
             if failure not in _PASSING or tries == 1:
                 del self._begun[index.name]
-                return job, cast(RowIterator, job.result(**self.options))
+                return job, job.result(**self.options)
             self._notify(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
             self._begun[index.name] = (job_id, attempt + 1, None)
         raise AssertionError("the last try returns or raises")
