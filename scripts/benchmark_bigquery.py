@@ -37,7 +37,9 @@ with engine.rows(index) as batches:
 
 def serve(path: Path, way: str, pipe: Connection) -> None:
     """Be the server until told to stop."""
-    rows = pq.read_table(path)
+    columns = Catalog().indices["idc_index"].schema.columns
+    batches = pq.ParquetFile(path).iter_batches()  # of types that BigQuery does not have, such as large_string
+    rows = pa.Table.from_batches([conform(batch, columns, "idc_index") for batch in batches])
     facts = {f"idc_v25.{table}": Table(58_784_975, 1 << 30) for table in TABLES}
     with BigQueryServer(facts, lambda _: rows) as server:
         server.message_rows = server.page_rows = ROWS_OF_A_MESSAGE

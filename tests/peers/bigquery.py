@@ -233,8 +233,9 @@ class BigQueryServer:
             self.jobs[job_id] = job
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
+        answer = _resource(job)  # running, however quick it is
         threading.Thread(target=self._run, args=(job, billed), daemon=True).start()
-        return _resource(job)
+        return answer
 
     def _run(self, job: Job, billed: int) -> None:
         try:
