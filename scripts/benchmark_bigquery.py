@@ -17,8 +17,12 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.peers.bigquery import BigQueryServer, Table
+
+from idc_indexer.arrow import conform
+from idc_indexer.catalog import Catalog
 
 TABLES = ("dicom_all", "dicom_metadata_curated", "auxiliary_metadata")
 ROWS_OF_A_MESSAGE = 10_000
