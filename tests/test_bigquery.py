@@ -397,6 +397,22 @@ def test_a_job_that_is_lost_is_asked_for_again(server: BigQueryServer, bill: Bil
     assert ran(server) == ["version_metadata_index"]
 
 
+def test_a_job_that_is_there_and_is_not(
+    server: BigQueryServer, bill: Bill, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was started, the answer was lost; then it is said to exist, and not to be found."""
+    monkeypatch.setattr(jobs, "PAUSES", (0.0, 0.01, 0.01, 0.01))
+    server.faults = {"insert": ["lost"], "get": ["no job"] * 2}
+    result = bill("collections_index")
+    assert result.exit_code == 0, result.stderr
+    assert ran(server) == ["collections_index"]
+    server.faults = {"insert": ["lost"], "get": ["no job"] * 4}
+    refused(
+        bill("version_metadata_index", "--force"), 1, "BigQuery has lost job idc-indexer_version_metadata_index_v25_"
+    )
+    assert json.loads((out / "manifest.json").read_text())["indices"][0]["name"] == "collections_index"
+
+
 # --- What goes wrong in passing -----------------------------------------------------------------------------
 
 PASSING = [

@@ -33,6 +33,9 @@ ATTEMPTS = 3
 """How often one build starts a query that BigQuery itself fails at."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between questions whether a job is done."""
+PAUSES = (0.0, 1.0, 2.0, 4.0)
+"""Seconds before BigQuery is asked for a job; again when it says both that the job is there and that it is not.
+That happens: https://github.com/googleapis/python-bigquery/issues/2134"""
 _MOST_ATTEMPTS = 100
 _PASSING = {
     *("backendError", "internalError", "rateLimitExceeded"),
@@ -120,7 +123,7 @@ class Jobs:
 
     def _insert(self, index: PinnedIndex, config: bigquery.QueryJobConfig, job_id: str) -> bigquery.QueryJob | None:
         """The job of that id: new, or one that is there and of use; None when that one is of no use."""
-        for pause in (0.0, 1.0, 2.0, 4.0):
+        for pause in PAUSES:
             time.sleep(pause)
             try:
                 return self._client.query(index.statement.text, config, job_id=job_id, job_retry=None, **self.options)
