@@ -17,7 +17,7 @@ import idc_indexer
 from idc_indexer.cli import main
 from tests.conftest import INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
-COMMANDS = ["list", "explain", "build", "verify", "wheel", "publish", "promote", "status", "check"]
+COMMANDS = ["list", "releases", "explain", "build", "verify", "wheel", "publish", "promote", "status", "check"]
 GROUPS = {"bucket": ["setup"]}
 ALL = [[command] for command in COMMANDS] + [[group, command] for group, of in GROUPS.items() for command in of]
 
@@ -227,11 +227,6 @@ def test_options_from_the_environment(tiny: TinyExport, run: Run, out: Path, env
     refused(
         run("build", "version_metadata_index", *arguments, "--force"), 2, f"{tiny.root / 'nowhere'}: no such folder"
     )
-
-
-def test_bigquery_is_not_there_yet(tiny: TinyExport, build: Build, out: Path) -> None:
-    refused(build(tiny, "--engine", "bigquery"), 2, "--engine bigquery is not there yet", "--engine duckdb")
-    assert not out.exists()
 
 
 # --- Files of one's own that are wrong ----------------------------------------------------------------------

@@ -152,6 +152,17 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None, gdc: Gdc
     return Release.open(plan.out)
 
 
+def dry_run(plan: Plan, engine: Engine) -> None:
+    """Check all that a build would check before it starts; nothing is written.
+
+    Raises:
+        UsageError, IndexerError: as `build` does.
+    """
+    with files.naming(plan.out):
+        _check_target(plan)
+        engine.prepare(plan.indices)
+
+
 def _check_target(plan: Plan) -> None:
     """Refuse to write where a release, or anything else, would be lost."""
     out = plan.out
@@ -167,9 +178,11 @@ def _check_target(plan: Plan) -> None:
 
 
 def _build_indices(plan: Plan, engine: Engine, state: _State, report: Report) -> Iterator[IndexEntry]:
-    for index in plan.indices:
-        make = partial(_build_index, plan, engine, index, report)
-        yield _once(state, index.name, _key(plan, engine, index), make, report)
+    keys = {index.name: _key(plan, engine, index) for index in plan.indices}
+    with engine.running([index for index in plan.indices if state.kept(index.name, keys[index.name]) is None]):
+        for index in plan.indices:
+            make = partial(_build_index, plan, engine, index, report)
+            yield _once(state, index.name, keys[index.name], make, report)
 
 
 def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, report: Report) -> IndexEntry:

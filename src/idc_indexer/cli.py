@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +98,29 @@ def _engine_option(command: Command) -> Command:
     )(command)
 
 
+def _bigquery_options(command: Command) -> Command:
+    """Options that only --engine bigquery heeds."""
+    price = click.option(
+        "--price-per-tib",
+        type=click.FloatRange(0),
+        default=6.25,  # https://cloud.google.com/bigquery/pricing#on_demand_pricing, location US
+        show_default=True,
+        show_envvar=True,
+        help="Price of 2^40 bytes billed, in dollars, for estimates: BigQuery's on-demand rate.",
+    )
+    return _connection_options(price(command))
+
+
+def _connection_options(command: Command) -> Command:
+    """Options of whatever asks BigQuery."""
+    command = click.option(
+        "--location", default="US", show_default=True, show_envvar=True, help="Where BigQuery has the tables."
+    )(command)
+    return click.option(
+        "--project", show_envvar=True, metavar="PROJECT", help="Google Cloud project that pays for BigQuery."
+    )(command)
+
+
 @main.command("list")
 @_catalog_options
 @_json_option
@@ -128,12 +152,23 @@ def list_indices(queries: tuple[Path, ...], schemas: tuple[Path, ...], as_json: 
 @click.option(
     "--idc-version", type=click.IntRange(0), default=0, help="IDC release; the newest, not pinned, when not given."
 )
+@_bigquery_options
 @_catalog_options
 @_json_option
 def explain(
-    index: str, engine: str, idc_version: int, queries: tuple[Path, ...], schemas: tuple[Path, ...], as_json: bool
+    index: str,
+    engine: str,
+    idc_version: int,
+    project: str | None,
+    location: str,
+    price_per_tib: float,
+    queries: tuple[Path, ...],
+    schemas: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Print the SQL of INDEX as it will run, and the columns that it reads.
+
+    With --engine bigquery and --project, also what it will cost, which BigQuery is asked for.
 
     \b
     Example:
@@ -154,13 +189,55 @@ def explain(
     reads: dict[str, list[str]] = {}
     for leaf in sorted(pinned.statement.leaves, key=lambda leaf: (leaf.table, leaf.path)):
         reads.setdefault(str(leaf.table), []).append(leaf.path)
+    costs = None
+    if engine == "bigquery" and project:
+        from idc_indexer.engines.bigquery import BigQueryEngine, connect
+
+        asked = BigQueryEngine(connect(project, location))
+        asked.prepare([pinned])
+        costs = asked.estimates[index].to_document(price_per_tib)
     if as_json:
-        _print_json({"index": index, "engine": engine, "sql": statements, "reads": reads})
+        document = {"index": index, "engine": engine, "sql": statements, "reads": reads}
+        _print_json(document | ({"costs": costs} if costs else {}))
         return
     click.echo(";\n\n".join(statement.strip() for statement in statements))
     for table, columns in reads.items():
         click.echo(f"-- reads {table}:")
         click.echo(textwrap.fill(", ".join(columns), 96, initial_indent="--   ", subsequent_indent="--   "))
+    if costs:
+        click.echo(f"-- costs: {_cost(costs)}")
+
+
+@main.command()
+@_engine_option
+@click.option(
+    "--source", default=PUBLIC_EXPORT, show_default=True, show_envvar=True, help="Export to look at, with duckdb."
+)
+@_connection_options
+@_json_option
+def releases(engine: str, source: str, project: str | None, location: str, as_json: bool) -> None:
+    """List the IDC releases that a source has.
+
+    \b
+    Example:
+      idc-indexer releases --source sample
+    """
+    if engine == "bigquery":
+        from idc_indexer.engines.bigquery import connect
+        from idc_indexer.engines.bigquery import releases as of_bigquery
+
+        found = of_bigquery(connect(_paying(project), location))
+    else:
+        from idc_indexer.exports import open_export
+
+        found = open_export(source).releases()
+    if not found:
+        raise IndexerError("there is no IDC release", "Look at another --source.")
+    if as_json:
+        _print_json({"releases": found, "newest": found[-1]})
+        return
+    for release in found:
+        click.echo(f"{release} (newest)" if release == found[-1] else str(release))
 
 
 @main.command()
@@ -210,6 +287,14 @@ def explain(
     metavar="URL",
     help="Address of the GDC API, such as https://api.gdc.cancer.gov, which is taken when gdc_idc_mapping is named.",
 )
+@_bigquery_options
+@click.option(
+    "--max-bytes-billed",
+    type=click.IntRange(0),
+    show_envvar=True,
+    help="Bytes that BigQuery may bill for the whole build; beyond that it is not started.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, show what BigQuery will bill, and stop.")
 @click.option("--csv", is_flag=True, help="Write idc_index as idc_index.csv.zip too.")
 @click.option("--force", is_flag=True, help="Replace the release that is at --out.")
 @_catalog_options
@@ -227,6 +312,11 @@ def build(
     leave_out: tuple[str, ...],
     batch_hours: float,
     gdc_url: str | None,
+    project: str | None,
+    location: str,
+    price_per_tib: float,
+    max_bytes_billed: int | None,
+    dry_run: bool,
     csv: bool,
     force: bool,
     queries: tuple[Path, ...],
@@ -244,23 +334,37 @@ def build(
     Example:
       idc-indexer build --source sample --idc-version 25 --release-version 25.0.0 --out release
     """
-    if engine == "bigquery":
-        raise UsageError("--engine bigquery is not there yet", "Use --engine duckdb.")
     from idc_indexer.build import build as run
+    from idc_indexer.build import dry_run as check
     from idc_indexer.build import plan_build
     from idc_indexer.catalog import Catalog
-    from idc_indexer.engines.duckdb import DuckDBEngine
+    from idc_indexer.engines import Engine
     from idc_indexer.exports import open_export
     from idc_indexer.gdc import GDC_URL, Gdc
 
-    export = open_export(source, leave_out, timedelta(hours=batch_hours), idc_version)
+    export = open_export(source, leave_out, timedelta(hours=batch_hours), idc_version) if engine == "duckdb" else None
     gdc = Gdc(gdc_url or GDC_URL)
     plan = plan_build(
         Catalog(queries, schemas), indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv
     )
-    duck = DuckDBEngine(export, cache_dir, plan.incomplete / "spill", threads, memory_limit)
+    worker: Engine
+    if export is not None:
+        from idc_indexer.engines.duckdb import DuckDBEngine
+
+        worker = DuckDBEngine(export, cache_dir, plan.incomplete / "spill", threads, memory_limit)
+        estimates = {}
+    else:
+        from idc_indexer.engines.bigquery import BigQueryEngine, connect
+
+        say = partial(click.echo, err=True)
+        worker = asked = BigQueryEngine(connect(_paying(project), location), max_bytes_billed, say)
+        estimates = asked.estimates
+    if dry_run:
+        check(plan, worker)
+        _print_costs({name: estimate.to_document(price_per_tib) for name, estimate in estimates.items()}, as_json)
+        return
     with _progress() as report:
-        release = run(plan, duck, report, gdc)
+        release = run(plan, worker, report, gdc)
     if not (indices or gdc_url):
         click.echo(f"without gdc_idc_mapping: for it, give --gdc-url {GDC_URL}", err=True)
     if as_json:
@@ -502,6 +606,29 @@ def _print_steps(steps: dict[str, Any], version: str, dry_run: bool, as_json: bo
             f"{count} to {action}" if dry_run else f"{action} {count}" for action, count in counts.items()
         )
         click.echo(f"{command} {version}{' (dry run)' if dry_run else ''}: {summary}; {written:,} bytes")
+
+
+def _paying(project: str | None) -> str:
+    if not project:
+        raise UsageError(
+            "BigQuery bills a Google Cloud project, and none is named", "Give yours with --project PROJECT."
+        )
+    return project
+
+
+def _print_costs(costs: dict[str, dict[str, float]], as_json: bool) -> None:
+    """What a build will cost: a line for each index, and the total. Nothing where the engine asks for no money."""
+    total = {key: sum(cost[key] for cost in costs.values()) for key in ("bytes_processed", "bytes_billed", "price_usd")}
+    if as_json:
+        _print_json({"indices": costs, "total": total})
+        return
+    for name, cost in costs.items():
+        click.echo(f"{name}: {_cost(cost)}")
+    click.echo(f"total: {_cost(total)}")
+
+
+def _cost(cost: dict[str, float]) -> str:
+    return f"{cost['bytes_billed']:,} bytes billed, ${cost['price_usd']:.4f}"
 
 
 def _print_json(document: Any) -> None:

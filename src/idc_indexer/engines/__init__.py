@@ -27,6 +27,15 @@ class Engine(Protocol):
             IndexerError: with a line for everything that stands in the way.
         """
 
+    def running(self, indices: Sequence[PinnedIndex]) -> AbstractContextManager[None]:
+        """What a build does in this block is ask for the rows of these indices, in this order, each once.
+
+        An engine may work ahead. Ctrl-C in the block ends whatever still runs on its behalf.
+
+        Raises:
+            IndexerError: together they go beyond a limit; nothing was started.
+        """
+
     def rows(self, index: PinnedIndex) -> AbstractContextManager[Iterator[pa.RecordBatch]]:
         """Run the query of an index that was prepared; its rows come in the order it asks for.
 

@@ -26,7 +26,7 @@ try:
     import requests
     from google.api_core import exceptions
     from google.auth import exceptions as auth
-    from google.cloud import storage
+    from google.cloud import storage  # type: ignore[attr-defined]  # a namespace of several packages
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
     from google.cloud.storage.retry import DEFAULT_RETRY
 except ImportError as error:
