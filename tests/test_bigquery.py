@@ -342,6 +342,15 @@ def test_a_result_is_used_again(server: BigQueryServer, bill: Bill, out: Path) -
     assert contents(out) == before
 
 
+def test_a_job_of_somebody_else_is_not_looked_at(server: BigQueryServer, bill: Bill, out: Path) -> None:
+    assert bill("version_metadata_index").exit_code == 0
+    before = contents(out)
+    server.faults["get"] = ["denied"]
+    assert bill("version_metadata_index", "--force").exit_code == 0
+    assert [job.rsplit("_", 1)[1] for job in server.runs] == ["1", "2"]
+    assert contents(out) == before
+
+
 def test_unchanged_indices_are_kept(server: BigQueryServer, bill: Bill, out: Path) -> None:
     """After a failure, what was written stays, unless its source table has changed."""
     server.faults["read"] = ["", "cut short"]
