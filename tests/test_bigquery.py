@@ -342,6 +342,15 @@ def test_a_result_is_used_again(server: BigQueryServer, bill: Bill, out: Path) -
     assert contents(out) == before
 
 
+def test_a_job_of_somebody_else_is_not_looked_at(server: BigQueryServer, bill: Bill, out: Path) -> None:
+    assert bill("version_metadata_index").exit_code == 0
+    before = contents(out)
+    server.faults["get"] = ["denied"]
+    assert bill("version_metadata_index", "--force").exit_code == 0
+    assert [job.rsplit("_", 1)[1] for job in server.runs] == ["1", "2"]
+    assert contents(out) == before
+
+
 def test_unchanged_indices_are_kept(server: BigQueryServer, bill: Bill, out: Path) -> None:
     """After a failure, what was written stays, unless its source table has changed."""
     server.faults["read"] = ["", "cut short"]
@@ -462,9 +471,11 @@ def test_one_message_and_the_next_step(
     kind: str, fault: str, message: str, hint: str, server: BigQueryServer, run: Run, out: Path
 ) -> None:
     server.faults[kind] = [fault] * 99
-    result = run("--verbose", "build", *PAY, *RELEASE, "--out", out, "collections_index", "--json")
+    result = run("--verbose", "build", *PAY, *RELEASE, "--out", out, *QUICK, "--json")
     refused(result, 1, message, hint)
     shown = result.stderr[result.stderr.rindex("Error: ") :]
+    assert shown.count(message) == 1 or message == "credentials"
+    assert len(shown.splitlines()) <= 2
     assert "http://127.0.0.1" not in shown
     assert TOKEN not in result.output
     assert server.billed == 0 or kind == "results"

@@ -21,10 +21,11 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.sources import PROJECT, Table
 
 try:
+    from google.api_core.exceptions import GoogleAPICallError
     from google.cloud import bigquery
 
     from idc_indexer.engines.bigquery.connection import Connection, connect, releases
-    from idc_indexer.engines.bigquery.errors import explaining
+    from idc_indexer.engines.bigquery.errors import explained, explaining, of_its_own
     from idc_indexer.engines.bigquery.jobs import Estimate, Jobs, Notify
     from idc_indexer.engines.bigquery.results import Results
 except ImportError as error:
@@ -82,28 +83,29 @@ class BigQueryEngine:
         problems: dict[str, None] = {}
         hints: dict[str, None] = {}
 
-        def note(error: IndexerError) -> None:
-            problems[error.message] = None
-            hints[error.hint] = None
+        @contextmanager
+        def noting(where: str) -> Iterator[None]:
+            with explaining(self._project, where):
+                try:
+                    yield
+                except GoogleAPICallError as error:
+                    if not of_its_own(error):
+                        raise  # it would be said again for every table and every index
+                    said = explained(error, self._project, where)
+                    problems[said.message] = hints[said.hint] = None
 
         for table in sorted({leaf.table for index in indices for leaf in index.statement.leaves}):
-            try:
+            with noting(f"table {table}"):
                 self._look_at(table)
-            except IndexerError as error:
-                note(error)
         for index in indices:
             if all(leaf.table in self._facts for leaf in index.statement.leaves):
-                try:
-                    with explaining(self._project, index.name):
-                        self.estimates[index.name] = self._jobs.estimate(index)
-                except IndexerError as error:
-                    note(error)
+                with noting(index.name):
+                    self.estimates[index.name] = self._jobs.estimate(index)
         if problems:
             raise IndexerError("\n".join(problems), "\n".join(hint for hint in hints if hint))
 
     def _look_at(self, table: Table) -> None:
-        with explaining(self._project, f"table {table}"):
-            found = self._client.get_table(f"{PROJECT}.{table}", **self._jobs.options)
+        found = self._client.get_table(f"{PROJECT}.{table}", **self._jobs.options)
         self._facts[table] = TableFacts(found.num_rows or 0, found.num_bytes or 0)  # a view has neither
         self._versions[table] = f"{found.modified.isoformat() if found.modified else ''} {found.num_rows}"
 

@@ -64,7 +64,7 @@ def connect(project: str, location: str) -> Connection:
         storage = BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
         return Connection(project, client, storage)
     with explaining(project, "--engine bigquery"):
-        credentials, _ = google.auth.default(scopes=_SCOPES, quota_project_id=project)
+        credentials, _ = google.auth.default(scopes=_SCOPES)
         agent = f"idc-indexer/{idc_indexer.__version__}"
         about_client = ClientInfo(user_agent=agent)  # type: ignore[no-untyped-call]
         client = bigquery.Client(project, credentials, location=location, client_info=about_client)

@@ -51,6 +51,11 @@ def reason(error: BaseException) -> str:
     return str(first.get("reason") or getattr(error, "reason", None) or "")
 
 
+def of_its_own(error: GoogleAPICallError) -> bool:
+    """Whether an error is of one table or one query; any other is of the project, or of the service."""
+    return reason(error) in ("notFound", "invalidQuery") and not _text(error).startswith("Not found: Project")
+
+
 @contextmanager
 def explaining(project: str, where: str = "BigQuery") -> Iterator[None]:
     """Turn what Google's libraries raise into an IndexerError.

@@ -19,7 +19,7 @@ from google.cloud import bigquery
 from google.cloud.bigquery.table import RowIterator
 
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.engines.bigquery.errors import FAILURES
+from idc_indexer.engines.bigquery.errors import FAILURES, reason
 from idc_indexer.errors import IndexerError
 
 MEGABYTE, TEBIBYTE = 1 << 20, 1 << 40
@@ -132,6 +132,10 @@ class Jobs:
                     found: Any = self._client.get_job(job_id, **self.options)
                 except NotFound:
                     continue  # it is there or it is not, and either way it can be asked for again under the same id
+                except Forbidden as error:
+                    if reason(error) == "accessDenied":
+                        return None  # it is somebody else's, and so is its result
+                    raise
             if not self._of_use(found):
                 return None
             state = "finished" if found.state == "DONE" else "running"
