@@ -1,0 +1,10 @@
+"""The command line: options, output, exit codes. A command parses, calls the library, prints.
+
+Exit codes: 0 done, 1 could not, 2 usage, 3 a check ran and found problems. Results go to stdout,
+everything else to stderr.
+"""
+
+from idc_indexer.cli import building, indices, publishing
+from idc_indexer.cli.common import main
+
+__all__ = ["building", "indices", "main", "publishing"]

@@ -1,0 +1,180 @@
+"""What the commands share: the group they are in, how errors are shown, options, output."""
+
+from __future__ import annotations
+
+import json
+import math
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+import idc_indexer
+from idc_indexer.errors import IndexerError, UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PUBLIC_EXPORT = "s3://idc-open-metadata/bigquery_export"
+FOUND_PROBLEMS = 3
+
+
+class _Failure(click.ClickException):
+    """A library error as click shows it."""
+
+    def __init__(self, error: IndexerError) -> None:
+        super().__init__(str(error))
+        self.exit_code = 2 if isinstance(error, UsageError) else 1  # type: ignore[misc]  # click means it to be set
+
+
+class _Commands(click.Group):
+    """The one place where the library's errors become messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IndexerError as error:
+            if ctx.params.get("verbose"):
+                traceback.print_exc()
+            raise _Failure(error) from error
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "IDC_INDEXER",
+        "max_content_width": 100,
+    },
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show a traceback when something goes wrong.")
+@click.version_option(idc_indexer.__version__)
+def main(verbose: bool) -> None:
+    """Build and check the indices of NCI Imaging Data Commons."""
+
+
+class Hours(click.FloatRange):
+    """A range that NaN is not in, which compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        hours = super().convert(value, param, ctx)
+        return self.fail(f"{value} is no number of hours.", param, ctx) if math.isnan(hours) else hours
+
+
+def catalog_options(command: Command) -> Command:
+    for name in ("schemas", "queries"):
+        command = click.option(
+            f"--{name}",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            show_envvar=True,
+            help=f"Folder with {name} of indices of your own; may be repeated.",
+        )(command)
+    return command
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def engine_option(command: Command) -> Command:
+    return click.option(
+        "--engine",
+        type=click.Choice(["duckdb", "bigquery"]),
+        default="duckdb",
+        show_default=True,
+        show_envvar=True,
+        help="Where the queries run.",
+    )(command)
+
+
+def bigquery_options(command: Command) -> Command:
+    """Options that only --engine bigquery heeds."""
+    price = click.option(
+        "--price-per-tib",
+        type=click.FloatRange(0),
+        default=6.25,  # https://cloud.google.com/bigquery/pricing#on_demand_pricing, location US
+        show_default=True,
+        show_envvar=True,
+        help="Price of 2^40 bytes billed, in dollars, for estimates: BigQuery's on-demand rate.",
+    )
+    return connection_options(price(command))
+
+
+def connection_options(command: Command) -> Command:
+    """Options of whatever asks BigQuery."""
+    command = click.option(
+        "--location", default="US", show_default=True, show_envvar=True, help="Where BigQuery has the tables."
+    )(command)
+    return click.option(
+        "--project", show_envvar=True, metavar="PROJECT", help="Google Cloud project that pays for BigQuery."
+    )(command)
+
+
+def paying(project: str | None) -> str:
+    if not project:
+        raise UsageError(
+            "BigQuery bills a Google Cloud project, and none is named", "Give yours with --project PROJECT."
+        )
+    return project
+
+
+def print_costs(costs: dict[str, dict[str, float]], as_json: bool) -> None:
+    """What a build will cost: a line for each index, and the total. Nothing where the engine asks for no money."""
+    total = {key: sum(cost[key] for cost in costs.values()) for key in ("bytes_processed", "bytes_billed", "price_usd")}
+    if as_json:
+        print_json({"indices": costs, "total": total})
+        return
+    for name, cost in costs.items():
+        click.echo(f"{name}: {cost_line(cost)}")
+    click.echo(f"total: {cost_line(total)}")
+
+
+def cost_line(cost: dict[str, float]) -> str:
+    return f"{cost['bytes_billed']:,} bytes billed, ${cost['price_usd']:.4f}"
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def progress() -> AbstractContextManager[Callable[[str, str, int], None]]:
+    """Progress on stderr: a live line on a terminal, one plain line a step elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+
+        def plain(index: str, step: str, rows: int) -> None:
+            if step != "building" or not rows:
+                click.echo(_step(index, step, rows), err=True)
+
+        return nullcontext(plain)
+    return _Live(console)
+
+
+def _step(index: str, step: str, rows: int) -> str:
+    return f"{step} {index}".strip() + (f": {rows:,} rows" if rows else "")
+
+
+class _Live:
+    """A spinner with what is going on; finished indices stay above it."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._status = console.status("starting")
+
+    def __enter__(self) -> Callable[[str, str, int], None]:
+        self._status.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def _report(self, index: str, step: str, rows: int) -> None:
+        if step in ("done", "kept"):
+            self._console.print(_step(index, step, rows), highlight=False)
+        else:
+            self._status.update(_step(index, step, rows))
