@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -161,18 +162,42 @@ def test_other_release_version_keeps_nothing(interrupted: TinyExport, build: Bui
     assert metadata[b"idc_index_data_version"] == b"25.0.1"
 
 
+def own(folder: Path, change: Callable[[str, str], str]) -> tuple[object, ...]:
+    """Options for an analysis_results_index of one's own: the bundled one, its query and its schema changed."""
+    for kind in ("queries", "schemas"):
+        (folder / kind).mkdir()
+        for path in bundled(kind).glob("analysis_results_index.*"):
+            (folder / kind / path.name).write_text(change(kind, path.read_text()))
+    return ("--queries", folder / "queries", "--schemas", folder / "schemas")
+
+
+def test_other_layout_is_written(interrupted: TinyExport, build: Build, run: Run, out: Path, tmp_path: Path) -> None:
+    """The published schema does not tell of it, and yet the file depends on it."""
+
+    def without_dictionary(kind: str, text: str) -> str:
+        if kind == "queries":
+            return text
+        document = json.loads(text)
+        document["columns"][0]["encoding"] = "PLAIN"
+        return json.dumps(document)
+
+    mine = own(tmp_path, without_dictionary)
+    goes_on(build(interrupted, *OF_ONE_RELEASE, *mine), run, out, keeping=["collections_index"])
+    column = pq.read_metadata(out / "analysis_results_index.parquet").row_group(0).column(0)
+    assert not column.has_dictionary_page
+
+
 @pytest.mark.parametrize("changed", ["queries", "schemas"])
 def test_other_query_or_schema_is_published(
     changed: str, interrupted: TinyExport, build: Build, run: Run, out: Path, tmp_path: Path
 ) -> None:
     """Even one that gives the same rows."""
-    for kind in ("queries", "schemas"):
-        (tmp_path / kind).mkdir()
-        for path in bundled(kind).glob("analysis_results_index.*"):
-            text = path.read_text().replace("One row for each analysis result", "Mine: each analysis result")
-            text = text.replace("-- One row", "-- Mine: one row")
-            (tmp_path / kind / path.name).write_text(text if kind == changed else path.read_text())
-    mine = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+
+    def mine_of(kind: str, text: str) -> str:
+        said = text.replace("One row for each analysis result", "Mine: each analysis result")
+        return said.replace("-- One row", "-- Mine: one row") if kind == changed else text
+
+    mine = own(tmp_path, mine_of)
     goes_on(build(interrupted, *OF_ONE_RELEASE, *mine), run, out, keeping=["collections_index"])
     names = {"queries": "analysis_results_index.sql", "schemas": "analysis_results_index_schema.json"}
     assert {kind: "Mine" in (out / name).read_text() for kind, name in names.items()} == {

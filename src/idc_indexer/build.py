@@ -26,7 +26,7 @@ from idc_indexer.catalog import Catalog, PinnedIndex, Schema, Supplement
 from idc_indexer.engines import Engine
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.gdc import Gdc
-from idc_indexer.parquet import write_parquet
+from idc_indexer.parquet import layout, write_parquet
 from idc_indexer.release import (
     MANIFEST,
     FileEntry,
@@ -205,7 +205,7 @@ def _make_supplements(
         make = partial(_write_table, plan, supplement.name, supplement.schema, batches, report)
         if supplement.name == GDC:
             state.forget(GDC)
-        key = _digest(plan.release_version, digests, supplement.schema.to_document())
+        key = _digest(plan.release_version, digests, *_promised(supplement.schema))
         yield _once(state, supplement.name, key, make, report)
     if plan.csv:
         yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), report)
@@ -270,7 +270,12 @@ def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], re
 
 def _key(plan: Plan, engine: Engine, index: PinnedIndex) -> str:
     """A digest of everything that the files of an index come from."""
-    return _digest(plan.release_version, index.statement.text, index.schema.to_document(), engine.fingerprint(index))
+    return _digest(plan.release_version, index.statement.text, *_promised(index.schema), engine.fingerprint(index))
+
+
+def _promised(schema: Schema) -> tuple[Any, Any]:
+    """All of a schema that the files of a table depend on: what is published of it, and how the Parquet is laid out."""
+    return schema.to_document(), layout(schema.columns)
 
 
 def _digest(*inputs: Any) -> str:
