@@ -284,27 +284,26 @@ def _digest(*inputs: Any) -> str:
 
 
 class _State:
-    """What an unfinished build has done, kept in its folder."""
+    """What an unfinished build has done and is whole on disk, kept in its folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / _STATE
         try:
-            self._done: dict[str, Any] = documents.load(self._path, "build_state")
+            done: dict[str, Any] = documents.load(self._path, "build_state")
         except IndexerError:
             # None yet, or of another version of the toolkit: start clean.
-            self._done = {}
+            done = {}
+        self._done = {name: one for name, one in done.items() if self._is_whole(IndexEntry.from_document(one["entry"]))}
+
+    def _is_whole(self, entry: IndexEntry) -> bool:
+        paths = {self._folder / file.name: file.sha256 for file in entry.files}
+        return all(path.is_file() and files.sha256(path) == sha256 for path, sha256 in paths.items())
 
     def kept(self, name: str, key: str) -> IndexEntry | None:
-        """The entry of an index that is done, unchanged, and whole on disk."""
+        """The entry of an index that is done and unchanged."""
         done = self._done.get(name)
-        if done is None or done["key"] != key:
-            return None
-        entry = IndexEntry.from_document(done["entry"])
-        whole = all(
-            (path := self._folder / file.name).is_file() and files.sha256(path) == file.sha256 for file in entry.files
-        )
-        return entry if whole else None
+        return IndexEntry.from_document(done["entry"]) if done and done["key"] == key else None
 
     def forget(self, name: str) -> None:
         """Have it made again."""
