@@ -7,7 +7,6 @@ before a release is published, and here bytes are compared with what the manifes
 from __future__ import annotations
 
 import io
-import json
 import re
 import time
 import urllib.request
@@ -24,12 +23,12 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import idc_indexer
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.published import CURRENT, EXPOSED, WORKERS, media_type
 from idc_indexer.release import MANIFEST, FileEntry, Release, sidecar, sidecar_name
 from idc_indexer.verify import Problem
+from idc_indexer.web import OPENER, PASSING, USER_AGENT, is_address
 
 ORIGIN = "https://example.org"
 """A web page that has nothing to do with the bucket."""
@@ -39,7 +38,6 @@ YEAR = 31_536_000
 
 _ATTEMPTS = 4
 _TIMEOUT = 60.0
-_PASSING = {429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,6 @@ class _Answer:
     status: int
     headers: Message
     body: bytes
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is not public may redirect to a page to sign in, which is not the file."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def check(url: str, deep: bool = False, sleep: Callable[[float], object] = time.sleep) -> list[Problem]:
@@ -74,16 +62,15 @@ def check(url: str, deep: bool = False, sleep: Callable[[float], object] = time.
         UsageError: not an address of HTTP.
         IndexerError: the server cannot be reached, or the release was replaced while it was checked.
     """
-    if not url.startswith(("https://", "http://")):
+    if not is_address(url):
         raise UsageError(f"{url!r} is not an address of published files", "Give https://....")
     folder = _Folder(url.rstrip("/") + "/", deep, sleep)
     manifest = folder.ask(MANIFEST)
     if refused := _refused(manifest):
         return [Problem(MANIFEST, refused)]
     try:
-        document = json.loads(manifest.body)
-        documents.validate(document, "manifest", MANIFEST)
-    except (ValueError, IndexerError) as error:
+        document = documents.parse(manifest.body, "manifest", MANIFEST)
+    except IndexerError as error:
         return [Problem(MANIFEST, f"is not a manifest: {error}")]
     listed = Release.parse(document).files
     files = [FileEntry(MANIFEST, len(manifest.body), sha256(manifest.body).hexdigest()), *listed]
@@ -108,7 +95,7 @@ class _Folder:
         """What the server answers; asked again when it is busy or the connection breaks."""
         request = urllib.request.Request(  # noqa: S310 -- the scheme is checked above
             self._url + quote(name),
-            headers={"Origin": ORIGIN, "User-Agent": f"idc-indexer/{idc_indexer.__version__}", **(headers or {})},
+            headers={"Origin": ORIGIN, "User-Agent": USER_AGENT, **(headers or {})},
             method=method,
         )
         problem = ""
@@ -116,12 +103,12 @@ class _Folder:
             if attempt:
                 self._sleep(2.0 ** (attempt - 1))
             try:
-                with _OPENER.open(request, timeout=_TIMEOUT) as response:
+                with OPENER.open(request, timeout=_TIMEOUT) as response:
                     return _Answer(response.status, response.headers, response.read())
             except HTTPError as error:
                 with error:
                     answer = _Answer(error.code, error.headers, b"")
-                if error.code not in _PASSING:
+                if error.code not in PASSING:
                     return answer
                 problem = f"HTTP {error.code}"
             except (OSError, HTTPException) as error:
@@ -166,8 +153,8 @@ class _Folder:
         """What is wrong with the bytes, of the whole file and of parts of it."""
         whole = self.ask(file.name).body if self._deep or file.bytes <= SMALL else None
         if whole is not None:
-            if len(whole) != file.bytes or (digest := sha256(whole).hexdigest()) != file.sha256:
-                digest = sha256(whole).hexdigest()
+            digest = sha256(whole).hexdigest()
+            if (len(whole), digest) != (file.bytes, file.sha256):
                 yield f"is corrupted: {len(whole)} bytes with SHA-256 {digest}, in the manifest {file.sha256}"
                 return
             if expected not in (None, whole):

@@ -62,12 +62,23 @@ def load(path: Path, kind: str) -> Any:
         IndexerError: when it cannot be read, is not JSON, or is not of that kind.
     """
     try:
-        document = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise IndexerError(f"{path}: {error.strerror}") from error
+    return parse(data, kind, str(path))
+
+
+def parse(data: bytes, kind: str, where: str) -> Any:
+    """Read a document from bytes and check it, as `validate` does.
+
+    Raises:
+        IndexerError: when it is not JSON, or not of that kind.
+    """
+    try:
+        document = json.loads(data)
     except ValueError as error:
-        raise IndexerError(f"{path}: not JSON: {error}") from error
-    validate(document, kind, str(path))
+        raise IndexerError(f"{where}: not JSON: {error}") from error
+    validate(document, kind, where)
     return document
 
 

@@ -20,9 +20,9 @@ from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
 
-import idc_indexer
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.web import OPENER, PASSING, USER_AGENT, is_address
 
 GDC_URL = "https://api.gdc.cancer.gov"
 BATCH = 500
@@ -31,16 +31,7 @@ ATTEMPTS = 6
 LONGEST_WAIT = 120.0
 """Seconds; with six attempts that double their wait from 1 s, only the server itself can ask for as much."""
 
-# Answers of servers that are busy, and of the proxies before them.
-_PASSING = {429, 500, 502, 503, 504}
 _CPTAC = ("CPTAC-2", "CPTAC-3")
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Redirects are errors: urllib would follow with a GET, and the question would be lost on the way."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
 
 
 class Gdc:
@@ -55,12 +46,11 @@ class Gdc:
         Raises:
             UsageError: the address is not one of HTTP.
         """
-        if not url.startswith(("https://", "http://")):
+        if not is_address(url):
             raise UsageError(f"{url!r} is not an address of the GDC API", f"Give --gdc-url {GDC_URL}.")
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._sleep = sleep
-        self._opener = urllib.request.build_opener(_NoRedirects)
 
     @cached_property
     def projects(self) -> tuple[str, ...]:
@@ -154,18 +144,18 @@ class Gdc:
         request = urllib.request.Request(  # noqa: S310 -- the scheme is checked above
             f"{self.url}/{endpoint}",
             json.dumps(query).encode(),
-            {"Content-Type": "application/json", "User-Agent": f"idc-indexer/{idc_indexer.__version__}"},
+            {"Content-Type": "application/json", "User-Agent": USER_AGENT},
         )
         for attempt in range(ATTEMPTS):
             # Half of the wait is random, so that clients that failed together do not come back together.
             wait = 2**attempt * (1 + random.random()) / 2  # noqa: S311 -- nothing secret
             try:
-                with self._opener.open(request, timeout=self._timeout) as response:
+                with OPENER.open(request, timeout=self._timeout) as response:
                     return json.loads(response.read())
             except HTTPError as error:
                 with error:
                     problem, asked = f"HTTP {error.code} {error.reason}", _retry_after(error.headers)
-                if error.code not in _PASSING:
+                if error.code not in PASSING:
                     raise IndexerError(f"{where}: {self.url}/{endpoint}: {problem}") from error
                 if asked > LONGEST_WAIT:
                     raise IndexerError(

@@ -198,7 +198,7 @@ def _whole(store: Store, source: Mapping[str, Object], version: str) -> Publicat
 
 
 def _stage(step: Step) -> int:
-    return 4 if step.action == "remove" else stage(step.name.rpartition("/")[2])
+    return 4 if step.action == "remove" else stage(step.name)
 
 
 def _new_id() -> str:

@@ -84,7 +84,7 @@ def plan_publication(publication: Publication, listing: Mapping[str, Object]) ->
 
 
 def _stage(publication: Publication, step: Step) -> int:
-    return -1 if step.name == publication.record else stage(step.name.rpartition("/")[2])
+    return -1 if step.name == publication.record else stage(step.name)
 
 
 def _refuse_others(store: Store, publication: Publication, listing: Mapping[str, Object]) -> None:

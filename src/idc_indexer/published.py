@@ -7,7 +7,6 @@ Beside those of `current` lies `promotion.json`, which says the version that it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -55,8 +54,8 @@ def media_type(name: str) -> str:
 
 
 def stage(name: str) -> int:
-    """When a file is written: those who see a file find there what it depends on."""
-    if name == MANIFEST:
+    """When a file, or an object by its whole name, is written: who sees it finds there what it depends on."""
+    if Path(name).name == MANIFEST:
         return 3
     return {".parquet": 0, ".zip": 0, ".sha256": 1}.get(Path(name).suffix, 2)
 
@@ -199,13 +198,9 @@ def read_promotion(store: Store, listing: Mapping[str, Object]) -> Promotion | N
 
 def _parse(data: bytes, kind: str, where: str) -> Any:
     try:
-        document = json.loads(data)
-        documents.validate(document, kind, where)
-    except ValueError as error:
-        raise MalformedError(f"{where}: not JSON: {error}") from error
+        return documents.parse(data, kind, where)
     except IndexerError as error:
         raise MalformedError(error.message) from error
-    return document
 
 
 @dataclass(frozen=True)
