@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -307,7 +309,9 @@ def test_few_jobs_at_once(server: BigQueryServer, start: Start, out: Path) -> No
 
 
 @posix
-def test_a_killed_build_finds_its_jobs_again(server: BigQueryServer, start: Start, bill: Bill, out: Path) -> None:
+def test_a_killed_build_finds_its_jobs_again(
+    server: BigQueryServer, start: Start, bill: Bill, out: Path, tmp_path: Path
+) -> None:
     """Those that finished, and those that were running."""
     server.fates = ["", "slow", "", "slow"]
     process = start("sample", *PAY, *FIVE)
@@ -319,39 +323,95 @@ def test_a_killed_build_finds_its_jobs_again(server: BigQueryServer, start: Star
     result = bill(*FIVE)
     assert result.exit_code == 0, result.stderr
     assert ran(server) == FIVE
-    assert server.billed == json.loads(bill(*FIVE, "--dry-run", "--force", "--json").stdout)["total"]["bytes_billed"]
+    costs = bill(*FIVE, "--dry-run", "--force", "--json", "--cache-dir", tmp_path / "elsewhere")
+    assert server.billed == json.loads(costs.stdout)["total"]["bytes_billed"]
     found = re.findall(r"^(\w+): job \S+ is (?:finished|running) already, and not paid for again$", result.stderr, re.M)
     kept = re.findall(r"^kept (\w+)", result.stderr, re.M)
     assert (sorted(found + kept), kept) == (FIVE, FIVE[:1])
 
 
-def test_a_result_is_used_again(server: BigQueryServer, bill: Bill, out: Path) -> None:
-    """By a release of another version: until it expires, or a source table changes."""
+def test_a_result_is_used_again(server: BigQueryServer, bill: Bill, out: Path, tmp_path: Path) -> None:
+    """By a machine that has kept no rows, and a release of another version: until it expires."""
+    elsewhere = ("--force", "--cache-dir", tmp_path / "elsewhere")
     assert bill(*QUICK).exit_code == 0
     before = contents(out)
-    again = bill(*QUICK, "--force", "--release-version", "25.0.1")
+    again = bill(*QUICK, *elsewhere, "--release-version", "25.0.1")
     assert again.stderr.count("is finished already, and not paid for again") == len(QUICK)
     assert ran(server) == QUICK
-    server.tables["idc_v25.version_metadata"].modified += 1
-    assert bill(*QUICK, "--force").exit_code == 0
-    assert ran(server) == [*QUICK, "version_metadata_index"]
+    shutil.rmtree(tmp_path / "elsewhere")
     server.expire()
-    assert bill(*QUICK, "--force").exit_code == 0
-    assert ran(server) == sorted([*QUICK, "version_metadata_index", *QUICK])
+    assert bill(*QUICK, *elsewhere).exit_code == 0
+    assert ran(server) == sorted([*QUICK, *QUICK])
     assert server.job("collections_index").id.endswith("_2")
     assert contents(out) == before
 
 
-def test_a_job_of_somebody_else_is_not_looked_at(server: BigQueryServer, bill: Bill, out: Path) -> None:
+def test_rows_are_kept_for_later_builds(server: BigQueryServer, bill: Bill, out: Path) -> None:
+    """Beyond the day for which BigQuery has them: until a source table changes."""
+    assert bill(*QUICK).exit_code == 0
+    before = contents(out)
+    server.expire()
+    again = bill(*QUICK, "--force", "--release-version", "25.0.1")
+    assert again.exit_code == 0, again.stderr
+    assert again.stderr.count("rows are used again") == len(QUICK)
+    assert bill(*QUICK, "--force", "--max-bytes-billed", 0).exit_code == 0
+    assert contents(out) == before
+    assert ran(server) == QUICK
+    server.tables["idc_v25.version_metadata"].modified += 1
+    costs = json.loads(bill(*QUICK, "--force", "--dry-run", "--json").stdout)["indices"]
+    assert [costs[index]["bytes_billed"] > 0 for index in QUICK] == [False, True]
+    assert bill(*QUICK, "--force").exit_code == 0
+    assert ran(server) == [*QUICK, "version_metadata_index"]
+
+
+@pytest.mark.usefixtures("server")
+def test_rows_that_were_kept_and_are_damaged(bill: Bill, out: Path, tmp_path: Path) -> None:
+    assert bill("collections_index").exit_code == 0
+    before = contents(out)
+    (path,) = (tmp_path / "cache" / "bigquery").glob("*.parquet")
+    data = path.read_bytes()
+    column = pq.read_metadata(path).row_group(0).column(0)
+    last = column.dictionary_page_offset + column.total_compressed_size - 1  # a byte of a page
+    path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
+    refused(bill("collections_index", "--force"), 1, f"{path}, where its rows were kept", "Run the same command again")
+    assert contents(out) == before
+    assert bill("collections_index", "--force").exit_code == 0
+    path.write_bytes(data[:-9])
+    assert bill("collections_index", "--force").exit_code == 0
+    assert contents(out) == before
+    assert path.read_bytes() == data
+
+
+def test_rows_that_break_off_are_not_kept(server: BigQueryServer, bill: Bill, tmp_path: Path) -> None:
+    server.faults["read"] = ["cut short"]
+    refused(bill("version_metadata_index"), 1, "the result ended after 7 of 25 rows")
+    assert list((tmp_path / "cache" / "bigquery").glob("*.parquet*")) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_two_builds_keep_the_same_rows(bill: Bill, out: Path, tmp_path: Path) -> None:
+    """One of them does; the other goes on without."""
+    folder = tmp_path / "cache" / "bigquery"
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / "collections_index-v25.lock"):
+        assert bill("collections_index").exit_code == 0
+    before = contents(out)
+    assert list(folder.glob("*.parquet")) == []
+    assert bill("collections_index", "--force").exit_code == 0
+    assert len(list(folder.glob("*.parquet"))) == 1
+    assert contents(out) == before
+
+
+def test_a_job_of_somebody_else_is_not_looked_at(server: BigQueryServer, bill: Bill, out: Path, tmp_path: Path) -> None:
     assert bill("version_metadata_index").exit_code == 0
     before = contents(out)
     server.faults["get"] = ["denied"]
-    assert bill("version_metadata_index", "--force").exit_code == 0
+    assert bill("version_metadata_index", "--force", "--cache-dir", tmp_path / "elsewhere").exit_code == 0
     assert [job.rsplit("_", 1)[1] for job in server.runs] == ["1", "2"]
     assert contents(out) == before
 
 
-def test_unchanged_indices_are_kept(server: BigQueryServer, bill: Bill, out: Path) -> None:
+def test_unchanged_indices_are_kept(server: BigQueryServer, bill: Bill, out: Path, tmp_path: Path) -> None:
     """After a failure, what was written stays, unless its source table has changed."""
     server.faults["read"] = ["", "cut short"]
     refused(bill(*QUICK), 1, "version_metadata_index: the result ended after 7 of 25 rows")
@@ -359,10 +419,11 @@ def test_unchanged_indices_are_kept(server: BigQueryServer, bill: Bill, out: Pat
     result = bill(*QUICK, "--release-version", "25.0.0")
     assert "kept collections_index: " in result.stderr
     assert ran(server) == QUICK
+    elsewhere = ("--force", "--cache-dir", tmp_path / "elsewhere")
     server.faults["read"] = ["", "cut short"]
-    refused(bill(*QUICK, "--force"), 1, "version_metadata_index")
+    refused(bill(*QUICK, *elsewhere), 1, "version_metadata_index")
     server.tables["idc_v25.original_collections_metadata"].rows += 1
-    result = bill(*QUICK, "--force")
+    result = bill(*QUICK, *elsewhere)
     assert result.exit_code == 0
     assert "kept" not in result.stderr
     assert ran(server) == ["collections_index", *QUICK]

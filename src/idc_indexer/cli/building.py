@@ -143,7 +143,7 @@ def build(
         from idc_indexer.engines.bigquery import BigQueryEngine, connect
 
         say = partial(click.echo, err=True)
-        worker = asked = BigQueryEngine(connect(paying(project), location), max_bytes_billed, say)
+        worker = asked = BigQueryEngine(connect(paying(project), location), cache_dir, max_bytes_billed, say)
         estimates = asked.estimates
     if dry_run:
         check(plan, worker)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,8 @@ try:
 
     from idc_indexer.engines.bigquery.connection import Connection, connect, releases
     from idc_indexer.engines.bigquery.errors import explained, explaining, of_its_own
-    from idc_indexer.engines.bigquery.jobs import Estimate, Jobs, Notify
+    from idc_indexer.engines.bigquery.jobs import NOTHING, Estimate, Jobs, Notify
+    from idc_indexer.engines.bigquery.kept import Kept
     from idc_indexer.engines.bigquery.results import Results
 except ImportError as error:
     raise IndexerError(
@@ -51,14 +53,23 @@ class TableFacts:
 class BigQueryEngine:
     """Runs queries as jobs of a project."""
 
-    def __init__(self, connection: Connection, most_billed: int | None = None, notify: Notify = lambda _: None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        cache: Path | None = None,
+        most_billed: int | None = None,
+        notify: Notify = lambda _: None,
+    ) -> None:
         """Args:
+        cache: folder where results are kept for later builds; without it, none is kept or used again.
         most_billed: bytes that one build may bill; no limit when None.
         notify: for what the user should see while it goes on.
         """
         self._project = connection.project
         self._client = connection.client
+        self._kept = Kept(cache) if cache else None
         self._most_billed = most_billed
+        self._notify = notify
         self._jobs = Jobs(connection.client, notify)
         self._results = Results(connection.storage, connection.project, notify)
         self._facts: dict[Table, TableFacts] = {}
@@ -100,7 +111,8 @@ class BigQueryEngine:
         for index in indices:
             if all(leaf.table in self._facts for leaf in index.statement.leaves):
                 with noting(index.name):
-                    self.estimates[index.name] = self._jobs.estimate(index)
+                    kept = self._has_kept(index)
+                    self.estimates[index.name] = NOTHING if kept else self._jobs.estimate(index)
         if problems:
             raise IndexerError("\n".join(problems), "\n".join(hint for hint in hints if hint))
 
@@ -117,7 +129,7 @@ class BigQueryEngine:
                 f"the build would bill {total:,} bytes, and --max-bytes-billed is {self._most_billed:,}",
                 "Nothing was started. See what each index costs with --dry-run.",
             )
-        self._following = tuple(indices)
+        self._following = tuple(index for index in indices if not self._has_kept(index))
         try:
             yield
         except KeyboardInterrupt:
@@ -127,12 +139,24 @@ class BigQueryEngine:
 
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
+        if self._kept and self._has_kept(index):
+            self._notify(f"{index.name}: query and tables are those of an earlier build, whose rows are used again")
+            yield self._kept.rows(index)
+            return
         for following in self._window(index):
             with explaining(self._project, following.name):
-                self._jobs.begin(following, self.fingerprint(following), self.estimates[following.name].most)
+                self._jobs.begin(following, self._inputs(following), self.estimates[following.name].most)
         with explaining(self._project, index.name):
-            job, rows = self._jobs.finished(index, self.fingerprint(index), self.estimates[index.name].most)
-        yield self._explained(index.name, self._results.batches(index.name, job, rows))
+            job, rows = self._jobs.finished(index, self._inputs(index), self.estimates[index.name].most)
+        batches = self._explained(index.name, self._results.batches(index.name, job, rows))
+        yield self._kept.keeping(index, self._inputs(index), batches) if self._kept else batches
+
+    def _has_kept(self, index: PinnedIndex) -> bool:
+        return self._kept is not None and self._kept.has(index, self._inputs(index))
+
+    def _inputs(self, index: PinnedIndex) -> str:
+        """A digest of all that a result depends on: the query, and the tables."""
+        return hashlib.sha256(f"{index.statement.text}\n{self.fingerprint(index)}".encode()).hexdigest()
 
     def _explained(self, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # Here, not around the block above: the writer would take errors of `requests` for errors of its file.

@@ -7,7 +7,6 @@ after it was killed, finds the job of the first.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -75,6 +74,10 @@ class Estimate:
         return {"bytes_processed": self.processed, "bytes_billed": self.billed, "price_usd": price}
 
 
+NOTHING = Estimate(0, 0)
+"""Of a query that does not have to run."""
+
+
 class Jobs:
     """The jobs of one build."""
 
@@ -102,17 +105,16 @@ class Jobs:
         """Start the job of an index, or find it.
 
         Args:
-            inputs: a digest of its source tables.
+            inputs: a digest of its query and source tables.
             most: bytes that it may bill.
         """
         if index.name not in self._begun:
             self._begin(index, inputs, most, 1)
 
     def _begin(self, index: PinnedIndex, inputs: str, most: int, first: int) -> bigquery.QueryJob:
-        digest = hashlib.sha256(f"{index.statement.text}\n{inputs}".encode()).hexdigest()[:20]
         config = bigquery.QueryJobConfig(labels=labels(index), maximum_bytes_billed=most)
         for attempt in range(first, first + _MOST_ATTEMPTS):
-            job_id = f"idc-indexer_{index.name}_v{index.release}_{digest}_{attempt}"
+            job_id = f"idc-indexer_{index.name}_v{index.release}_{inputs[:20]}_{attempt}"
             # Known before it is asked for, so that Ctrl-C in between cancels it as well.
             self._begun[index.name] = (job_id, attempt, None)
             job = self._insert(index, config, job_id)
