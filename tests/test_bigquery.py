@@ -371,6 +371,7 @@ def test_rows_that_were_kept_and_are_damaged(bill: Bill, out: Path, tmp_path: Pa
     (path,) = (tmp_path / "cache" / "bigquery").glob("*.parquet")
     data = path.read_bytes()
     column = pq.read_metadata(path).row_group(0).column(0)
+    assert column.dictionary_page_offset
     last = column.dictionary_page_offset + column.total_compressed_size - 1  # a byte of a page
     path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
     refused(bill("collections_index", "--force"), 1, f"{path}, where its rows were kept", "Run the same command again")
