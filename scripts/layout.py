@@ -48,7 +48,10 @@ def candidates(table: pa.Table) -> dict[str, Callable[[Path], None]]:
         },
         "no dictionary of UIDs": partial(write, table, **plain),
         "content-defined chunking": partial(write, table, **plain, use_content_defined_chunking=True),
-        **{f"the writer, {rows:,} rows": partial(write_ours, table, rows) for rows in (32_768, 65_536, 122_880)},
+        **{
+            f"the writer, {rows:,} rows": partial(write_ours, table, rows)
+            for rows in (16_384, 24_576, 32_768, 65_536, 122_880)
+        },
     }
 
 
@@ -62,17 +65,23 @@ def write_ours(table: pa.Table, rows: int, path: Path) -> None:
 
 def queries(published: Path) -> dict[str, str]:
     """What people ask for; `{}` stands for the file."""
-    ((series, patient),) = duckdb.execute(
-        f"""SELECT SeriesInstanceUID, PatientID FROM '{published}' WHERE collection_id = 'nlst'
-        ORDER BY md5(SeriesInstanceUID) LIMIT 1"""
-    ).fetchall()
+    (series, patient), (_, other) = (
+        duckdb.execute(
+            f"""SELECT SeriesInstanceUID, PatientID FROM '{published}' WHERE collection_id = '{collection}'
+            ORDER BY md5(SeriesInstanceUID) LIMIT 1"""
+        ).fetchall()[0]
+        for collection in ("nlst", "tcga_luad")
+    )
     return {
         "collection": "SELECT SeriesInstanceUID, series_aws_url FROM '{}' WHERE collection_id = 'tcga_luad'",
         "collection, all columns": "SELECT * FROM '{}' WHERE collection_id = 'tcga_luad'",
         "series": f"SELECT SeriesInstanceUID, series_aws_url FROM '{{}}' WHERE SeriesInstanceUID = '{series}'",
         "series, all columns": f"SELECT * FROM '{{}}' WHERE SeriesInstanceUID = '{series}'",
         "patient, all columns": f"SELECT * FROM '{{}}' WHERE PatientID = '{patient}'",
-        "ILIKE": "SELECT * FROM '{}' WHERE SeriesDescription ILIKE '%lung%'",
+        "another patient": f"SELECT * FROM '{{}}' WHERE PatientID = '{other}'",
+        "ILIKE, 15,211 rows": "SELECT * FROM '{}' WHERE SeriesDescription ILIKE '%lung%'",
+        "ILIKE, counted": "SELECT count(*) FROM '{}' WHERE SeriesDescription ILIKE '%lung%'",
+        "ILIKE, 93 rows": "SELECT * FROM '{}' WHERE SeriesDescription ILIKE '%perfusion%'",
         "group": "SELECT collection_id, Modality, count(*), sum(series_size_MB) FROM '{}' GROUP BY ALL",
         "full": "SELECT * FROM '{}'",
     }
