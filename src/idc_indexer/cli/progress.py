@@ -10,8 +10,8 @@ import click
 if TYPE_CHECKING:
     from idc_indexer.exports import Progress
 
-STEP = 0.05
-"""The part of what is staged after which there is another plain line."""
+STEP, SECONDS = 0.05, 5.0
+"""The part of what is staged, and the time, after which there is another plain line."""
 
 
 def progress() -> Plain:
@@ -26,7 +26,7 @@ class Plain:
     """One line a step."""
 
     def __init__(self) -> None:
-        self._shown = 0.0
+        self._shown = (0.0, 0.0)
 
     def __enter__(self) -> Plain:
         return self
@@ -45,11 +45,10 @@ class Plain:
 
     def staging(self, progress: Progress) -> None:
         """Called by staging, after each shard."""
-        part = progress.shards / progress.all_shards
-        if progress.shards == 1:
-            self._shown = 0.0
-        if progress.shards < progress.all_shards and part >= self._shown + STEP:
-            self._shown = part
+        part, seconds = self._shown if progress.shards > 1 else (0.0, 0.0)
+        now = progress.shards / progress.all_shards
+        if part + STEP <= now < 1 and seconds + SECONDS <= progress.seconds:
+            self._shown = (now, progress.seconds)
             self.say(f"staging {progress.what}: {staged(progress)}")
 
 

@@ -62,10 +62,11 @@ class Writer:
     def write(self, rows: pa.Table) -> None:
         """Write some rows as a row group."""
         if self._writer is None:
-            schema = rows.schema.with_metadata(self._about)
+            schema = rows.schema.remove_metadata()
             self._writer = pq.ParquetWriter(
                 self._path, schema, store_schema=False, write_time_adjusted_to_utc=self._times_in_utc, **CODEC
             )
+            self._writer.add_key_value_metadata(self._about)
         self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
 
     def __exit__(self, *_: object) -> None:

@@ -215,7 +215,9 @@ class TableStaging:
                     with self._fetched(shard, footer, ranges) as parts:
                         with _reading(name):
                             source = pa.PythonFile(Parts(shard.bytes, parts), mode="r")
-                            file = pq.ParquetFile(source, metadata=footer.metadata, page_checksum_verification=True)
+                            file = pq.ParquetFile(
+                                source, metadata=footer.metadata, pre_buffer=False, page_checksum_verification=True
+                            )
                         for group in groups:
                             with _reading(name):
                                 rows = file.read_row_group(group, columns, use_threads=False)
