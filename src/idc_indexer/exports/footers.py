@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +15,10 @@ from idc_indexer.exports.places import Object, Place
 
 FIRST_GUESS = 64 << 10
 """Bytes asked for at the end of a table's first shard. Small tables come whole with it."""
-GAP = 64 << 10
-"""The most bytes between two column chunks that are read together: of a shard with 2,000 leaf columns, of which 244 are
-needed, 8 kB make 7 ranges and 1.04 times the bytes, 64 kB 4 ranges and 1.10 times."""
+SPARE = 0.1
+"""Bytes that nobody needs and that are read with the others, so that there are fewer requests, as a part of footer and
+needed column chunks. Of a shard with 2,008 leaf columns in the order of their tags, 132 of them needed, in 65 places:
+0.05 makes 30 requests, 0.1 makes 23, 0.2 makes 18; with the needed ones side by side, in 34 places: 6, 2 and 2."""
 RANGE = 8 << 20
 """The most bytes of one request: what breaks off is asked for again whole."""
 
@@ -107,11 +109,23 @@ def chunk_ranges(metadata: pq.FileMetaData, group: int, leaves: Collection[int])
     return sorted(found)
 
 
-def coalesced(ranges: Sequence[Range], gap: int = GAP, most: int = RANGE) -> list[Range]:
-    """Ranges to read, few and not too long, that hold all those given, which are sorted."""
+def coalesced(ranges: Sequence[Range], spare: int, most: int = RANGE) -> list[Range]:
+    """Ranges to read that hold all those given, which are sorted: as few as there can be, none of them too long.
+
+    Args:
+        spare: the most bytes between them that may be read too; the smallest gaps are closed first.
+        most: the most bytes of a range.
+    """
+    gaps = sorted((after[0] - before[1], place) for place, (before, after) in enumerate(pairwise(ranges)))
+    closed = set()
+    for gap, place in gaps:
+        spare -= max(gap, 0)
+        if spare < 0:
+            break
+        closed.add(place)
     joined: list[list[int]] = []
-    for start, end in ranges:
-        if joined and start - joined[-1][1] <= gap:
+    for place, (start, end) in enumerate(ranges):
+        if place - 1 in closed:
             joined[-1][1] = max(end, joined[-1][1])
         else:
             joined.append([start, end])

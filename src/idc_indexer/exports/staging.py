@@ -23,6 +23,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.exports.cache import Folder
 from idc_indexer.exports.footers import (
     FIRST_GUESS,
+    SPARE,
     DamagedError,
     Footer,
     Range,
@@ -237,7 +238,9 @@ class TableStaging:
         self, shard: Object, footer: Footer, ranges: Sequence[Range]
     ) -> Iterator[list[tuple[int, memoryview]]]:
         """The bytes of some ranges; those at the end came with the footer."""
-        to_read = coalesced([(start, min(end, footer.start)) for start, end in ranges if start < footer.start])
+        before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
+        spare = SPARE * (footer.bytes + sum(end - start for start, end in before))
+        to_read = coalesced(before, int(spare))
         with self._gate.flight(sum(end - start for start, end in to_read)):
             parts = [(start, self._place.read(shard, start, end)) for start, end in to_read]
             with self._gate.processor:
