@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports.places import Object, Place
 
 FIRST_GUESS = 64 << 10
 """Bytes asked for at the end of a table's first shard. Small tables come whole with it."""
@@ -46,27 +45,29 @@ class Footer:
     start: int
 
 
-def read_footer(place: Place, shard: Object, guess: int = FIRST_GUESS) -> Footer:
+def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, guess: int = FIRST_GUESS) -> Footer:
     """Read a footer with one request, or with a second one for what the first lacked.
 
     Args:
+        read: gives the bytes of the file from a first one up to, and without, a last one.
+        name: of the file, for messages.
+        size: of the file.
         guess: how many bytes at the end of the file are likely to hold it.
 
     Raises:
         DamagedError: it is no Parquet file.
         IndexerError: it cannot be read.
     """
-    name = f"{place.uri}/{shard.key}"
-    start = max(shard.bytes - guess, 0)
-    tail = place.read(shard, start, shard.bytes) if shard.bytes else memoryview(b"")
+    start = max(size - guess, 0)
+    tail = read(start, size) if size else memoryview(b"")
     if len(tail) < _TRAILER + len(_MAGIC) or tail[-4:] != _MAGIC:
         raise _not_parquet(name, "it does not end like one")
     length = int.from_bytes(tail[-8:-4], "little") + _TRAILER
-    if length > shard.bytes - len(_MAGIC):
+    if length > size - len(_MAGIC):
         raise _not_parquet(name, "its footer is longer than the file")
     if length > len(tail):
-        missing = place.read(shard, shard.bytes - length, start)
-        tail, start = memoryview(bytes(missing) + bytes(tail)), shard.bytes - length
+        missing = read(size - length, start)
+        tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
     try:
         metadata = pq.read_metadata(pa.BufferReader(pa.py_buffer(tail)))
     except (OSError, pa.ArrowException) as error:
