@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -337,8 +338,10 @@ def _alone(plan: Plan) -> Iterator[None]:
             try:
                 yield
             finally:
-                # While it is held: whoever comes now either sees it locked or makes a new one.
-                path.unlink(missing_ok=True)
+                # While it is held: whoever comes now either sees it locked or makes a new one. Windows removes no open
+                # file; there, filelock removes it once it is closed, unless somebody else has opened it.
+                if sys.platform != "win32":
+                    path.unlink(missing_ok=True)
     except filelock.Timeout as error:
         raise IndexerError(
             f"{plan.out}: another build is writing there", "Wait for it, or choose another --out."

@@ -18,6 +18,7 @@ from email.message import Message
 from hashlib import sha256
 from http import HTTPStatus
 from http.client import HTTPException
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
@@ -59,33 +60,32 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
-def check(url: str, deep: bool = False, sleep: Callable[[float], object] = time.sleep) -> list[Problem]:
+def check(
+    url: str, deep: bool = False, against: Path | None = None, sleep: Callable[[float], object] = time.sleep
+) -> list[Problem]:
     """Check a folder of published files.
 
     Args:
         url: of the folder, such as `https://storage.googleapis.com/<bucket>/current/release_artifacts/`. Below a
             folder `current`, files must not be cached; elsewhere they must be, for a year.
         deep: download also what is large, and compare its SHA-256.
+        against: a release, perhaps of a few indices only, whose files must be the published ones.
 
     Returns:
         Every problem, by file; empty when readers get all that they need.
 
     Raises:
         UsageError: not an address of HTTP.
-        IndexerError: the server cannot be reached, or the release was replaced while it was checked.
+        IndexerError: the server cannot be reached, or the release was replaced while it was checked; or there is
+            no release at `against`.
     """
-    if not url.startswith(("https://", "http://")):
-        raise UsageError(f"{url!r} is not an address of published files", "Give https://....")
-    folder = _Folder(url.rstrip("/") + "/", deep, sleep)
+    rebuilt = Release.open(against) if against else None
+    folder = _Folder(url, deep, sleep)
     manifest = folder.ask(MANIFEST)
-    if refused := _refused(manifest):
-        return [Problem(MANIFEST, refused)]
-    try:
-        document = json.loads(manifest.body)
-        documents.validate(document, "manifest", MANIFEST)
-    except (ValueError, IndexerError) as error:
-        return [Problem(MANIFEST, f"is not a manifest: {error}")]
-    listed = Release.parse(document).files
+    release = _parse(manifest)
+    if isinstance(release, str):
+        return [Problem(MANIFEST, release)]
+    listed = release.files
     files = [FileEntry(MANIFEST, len(manifest.body), sha256(manifest.body).hexdigest()), *listed]
     digests = {sidecar_name(file.name): sidecar(file.sha256, file.name) for file in listed}
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -94,12 +94,54 @@ def check(url: str, deep: bool = False, sleep: Callable[[float], object] = time.
         raise IndexerError(f"{url}: the release was replaced while it was checked", "Check again.")
     table = next((file for file in listed if file.name.endswith(".parquet")), None)
     preflight = list(folder.preflight(table.name)) if table else []
-    return [problem for problems in found for problem in problems] + preflight
+    differences = list(_differences(rebuilt, release)) if rebuilt else []
+    return [problem for problems in found for problem in problems] + preflight + differences
+
+
+def published(url: str) -> Release:
+    """What is published in a folder of files, by its manifest.
+
+    Raises:
+        UsageError: not an address of HTTP.
+        IndexerError: the server cannot be reached, or has no manifest there.
+    """
+    release = _parse(_Folder(url, False, time.sleep).ask(MANIFEST))
+    if isinstance(release, str):
+        raise IndexerError(f"{url}: {MANIFEST} {release}")
+    return release
+
+
+def _parse(manifest: _Answer) -> Release | str:
+    """The release of a manifest, or what is wrong with the answer."""
+    if refused := _refused(manifest):
+        return refused
+    try:
+        document = json.loads(manifest.body)
+        documents.validate(document, "manifest", MANIFEST)
+    except (ValueError, IndexerError) as error:
+        return f"is not a manifest: {error}"
+    return Release.parse(document)
+
+
+def _differences(rebuilt: Release, release: Release) -> Iterator[Problem]:
+    """The files of a rebuilt release that are not the published ones; and what may be why."""
+    digests = {file.name: file.sha256 for file in release.files}
+    others = {file.name: file.sha256 for file in rebuilt.files if file.sha256 != digests.get(file.name)}
+    for name, sha256_of_rebuilt in others.items():
+        found = f"is published with SHA-256 {digests[name]}" if name in digests else "is not published"
+        yield Problem(name, f"was rebuilt with SHA-256 {sha256_of_rebuilt}, and {found}")
+    if others:
+        for by in ("toolkit", "writer"):
+            theirs, ours = ("{name} {version}".format(**of.about[by]) for of in (release, rebuilt))
+            if theirs != ours:
+                yield Problem(MANIFEST, f"names {theirs} as the {by}, and what was rebuilt is by {ours}")
 
 
 class _Folder:
     def __init__(self, url: str, deep: bool, sleep: Callable[[float], object]) -> None:
-        self._url = url
+        if not url.startswith(("https://", "http://")):
+            raise UsageError(f"{url!r} is not an address of published files", "Give https://....")
+        self._url = url.rstrip("/") + "/"
         self._deep = deep
         self._sleep = sleep
         self._current = CURRENT in urlsplit(url).path.split("/")

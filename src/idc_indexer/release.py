@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from idc_indexer import documents
+from idc_indexer import documents, files
 from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
@@ -17,19 +17,26 @@ FORMAT_VERSION = 1
 _VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
 
 
+def idc_version_of(release_version: str) -> int:
+    """The IDC release that is in a data release: the first number of its version, as readers take it.
+
+    Raises:
+        UsageError: not X.Y.Z (with a PEP 440 suffix).
+    """
+    if not _VERSION.fullmatch(release_version):
+        raise UsageError(
+            f"release version {release_version!r} is not of the form X.Y.Z", "Write it like 25.0.0 or 25.1.0rc1."
+        )
+    return int(release_version.split(".", 1)[0])
+
+
 def check_version(release_version: str, idc_version: int) -> None:
     """Check the version of a data release.
 
     Raises:
-        UsageError: not X.Y.Z (with a PEP 440 suffix), or X is not the IDC release, which is what
-            readers take it for.
+        UsageError: not a version, or not one of that IDC release.
     """
-    if not _VERSION.fullmatch(release_version):
-        raise UsageError(
-            f"release version {release_version!r} is not of the form X.Y.Z",
-            f"Write it like {idc_version}.0.0 or {idc_version}.1.0rc1.",
-        )
-    if int(release_version.split(".", 1)[0]) != idc_version:
+    if idc_version_of(release_version) != idc_version:
         raise UsageError(
             f"release version {release_version} does not begin with the IDC release, {idc_version}",
             "The first number of a release version says which IDC release is in it.",
@@ -64,6 +71,20 @@ def zip_name(csv: str) -> str:
 def sidecar(sha256: str, file: str) -> bytes:
     """The line that `sha256sum -c` reads."""
     return f"{sha256}  {file}\n".encode()
+
+
+def check_manifest(path: Path, manifest_sha256: str) -> None:
+    """Check that the release at a path is the one that is meant.
+
+    Raises:
+        IndexerError: no release is there, or another one.
+    """
+    release = Release.open(path)
+    if (found := files.sha256(path / MANIFEST)) != manifest_sha256.lower():
+        raise IndexerError(
+            f"{path}: the SHA-256 of its {MANIFEST} is {found}, not {manifest_sha256}",
+            f"This is another release, {release.release_version}, or another build of it.",
+        )
 
 
 @dataclass(frozen=True)
@@ -152,9 +173,9 @@ class Release:
         about = {key: document[key] for key in ("toolkit", "writer", "engine", "source")}
         return cls(path, document["idc_version"], document["release_version"], about, indices, supplements)
 
-    def manifest(self) -> bytes:
-        """The manifest: nothing in it depends on the clock or on where the release lies."""
-        document = {
+    def to_document(self) -> dict[str, Any]:
+        """What the manifest says: nothing in it depends on the clock or on where the release lies."""
+        return {
             "format_version": FORMAT_VERSION,
             "idc_version": self.idc_version,
             "release_version": self.release_version,
@@ -162,7 +183,10 @@ class Release:
             "indices": [entry.to_document() for entry in self.indices],
             "supplements": [entry.to_document() for entry in self.supplements],
         }
-        return documents.dump(document, "manifest")
+
+    def manifest(self) -> bytes:
+        """The bytes of the manifest."""
+        return documents.dump(self.to_document(), "manifest")
 
     @property
     def entries(self) -> tuple[IndexEntry, ...]:

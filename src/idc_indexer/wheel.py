@@ -90,15 +90,16 @@ def _write_project(project: Path, release: Release, carried: Collection[str], pu
     (package / "_version.py").write_text(
         f'"""Which release this is."""\n\nversion = "{release.release_version}"\npublished = {json.dumps(published)}\n',
         encoding="utf-8",
+        newline="\n",
     )
-    (project / "README.md").write_text(_readme(release, carried, published), encoding="utf-8")
+    (project / "README.md").write_text(_readme(release, carried, published), encoding="utf-8", newline="\n")
     names = [MANIFEST, *(parquet_name(name) for name in carried)]
     for entry in release.indices:
         names += [schema_name(entry.name), sql_name(entry.name)]
     if CSV in {entry.name for entry in release.supplements}:
         names.append(zip_name(CSV))
     included = {str(release.path.absolute() / name): f"{PACKAGE}/{name}" for name in names}
-    (project / "pyproject.toml").write_text(_pyproject(release, included), encoding="utf-8")
+    (project / "pyproject.toml").write_text(_pyproject(release, included), encoding="utf-8", newline="\n")
 
 
 def _pyproject(release: Release, included: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,23 +15,32 @@ from idc_indexer.cli.common import (
     Hours,
     bigquery_options,
     catalog_options,
+    cost_line,
     engine_option,
     json_option,
     main,
+    markdown_option,
     paying,
-    print_costs,
-    print_json,
     progress,
+    release_argument,
+    show,
 )
+from idc_indexer.cli.github import set_outputs
+from idc_indexer.errors import UsageError
 
 
 @main.command()
-@click.argument("indices", nargs=-1, metavar="[INDEX]...")
+@click.argument("indices", nargs=-1, metavar="[INDEX]...", envvar="IDC_INDEXER_BUILD_INDICES")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder that becomes the release.")
 @click.option(
-    "--idc-version", type=click.IntRange(1), required=True, help="IDC release to build the indices of, such as 25."
+    "--idc-version",
+    type=click.IntRange(1),
+    help="IDC release to build the indices of, such as 25; the first number of --release-version when not given.",
 )
-@click.option("--release-version", required=True, help="Version of the data release, such as 25.0.5.")
+@click.option("--release-version", help="Version of the data release, such as 25.0.5.")
+@click.option(
+    "--like", metavar="URL", help="Build what is published at URL again: with its release version, to compare the two."
+)
 @engine_option
 @click.option(
     "--source",
@@ -85,11 +93,13 @@ from idc_indexer.cli.common import (
 @click.option("--force", is_flag=True, help="Replace the release that is at --out.")
 @catalog_options
 @json_option
+@markdown_option
 def build(
     indices: tuple[str, ...],
     out: Path,
-    idc_version: int,
-    release_version: str,
+    idc_version: int | None,
+    release_version: str | None,
+    like: str | None,
     engine: str,
     source: str,
     cache_dir: Path,
@@ -108,6 +118,7 @@ def build(
     queries: tuple[Path, ...],
     schemas: tuple[Path, ...],
     as_json: bool,
+    in_markdown: bool,
 ) -> None:
     """Build a release: the named indices, or all of them.
 
@@ -126,8 +137,18 @@ def build(
     from idc_indexer.catalog import Catalog
     from idc_indexer.engines import Engine
     from idc_indexer.exports import open_export
+    from idc_indexer.files import sha256
     from idc_indexer.gdc import GDC_URL, Gdc
+    from idc_indexer.release import MANIFEST, idc_version_of
 
+    if like:
+        from idc_indexer.check import published
+
+        release_version = release_version or published(like).release_version
+    if not release_version:
+        raise UsageError("Missing option '--release-version'", "Give it, or --like URL to build a published one again.")
+    if idc_version is None:
+        idc_version = idc_version_of(release_version)
     export = open_export(source, leave_out, timedelta(hours=batch_hours), idc_version) if engine == "duckdb" else None
     gdc = Gdc(gdc_url or GDC_URL)
     plan = plan_build(
@@ -147,22 +168,26 @@ def build(
         estimates = asked.estimates
     if dry_run:
         check(plan, worker)
-        print_costs({name: estimate.to_document(price_per_tib) for name, estimate in estimates.items()}, as_json)
+        costs = {name: estimate.to_document(price_per_tib) for name, estimate in estimates.items()}
+        keys = ("bytes_processed", "bytes_billed", "price_usd")
+        total = {key: sum(cost[key] for cost in costs.values()) for key in keys}
+        lines = [f"{name}: {cost_line(cost)}" for name, cost in (costs | {"total": total}).items()]
+        show(f"Cost of {release_version}", lines, {"indices": costs, "total": total}, as_json, in_markdown)
         return
     with progress() as report:
         release = run(plan, worker, report, gdc)
     if not (indices or gdc_url):
         click.echo(f"without gdc_idc_mapping: for it, give --gdc-url {GDC_URL}", err=True)
-    if as_json:
-        print_json(json.loads(release.manifest()))
-        return
-    for entry in release.entries:
-        data = entry.files[0]
-        click.echo(f"{data.name}: {entry.rows:,} rows, {data.bytes:,} bytes, sha256 {data.sha256}")
+    data = [(entry.files[0], entry.rows) for entry in release.entries]
+    lines = [f"{file.name}: {rows:,} rows, {file.bytes:,} bytes, sha256 {file.sha256}" for file, rows in data]
+    show(f"Release {release_version}", lines, release.to_document(), as_json, in_markdown)
+    set_outputs(
+        release_version=release_version, idc_version=idc_version, manifest_sha256=sha256(release.path / MANIFEST)
+    )
 
 
 @main.command()
-@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@release_argument
 @json_option
 def verify(release: Path, as_json: bool) -> None:
     """Check everything that the release in DIR promises.
@@ -176,19 +201,14 @@ def verify(release: Path, as_json: bool) -> None:
     from idc_indexer.verify import verify as run
 
     problems = run(release)
-    if as_json:
-        print_json({"problems": [vars(problem) for problem in problems]})
-    else:
-        for problem in problems:
-            click.echo(str(problem))
-        if not problems:
-            click.echo(f"{release}: whole")
+    lines = [str(problem) for problem in problems] or [f"{release}: whole"]
+    show("Verification", lines, {"problems": [vars(problem) for problem in problems]}, as_json)
     if problems:
         raise SystemExit(FOUND_PROBLEMS)
 
 
 @main.command()
-@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@release_argument
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
 @click.option("--leave-out", multiple=True, metavar="INDEX", help="Index to leave out; may be repeated.")
 @click.option("--published", metavar="URL", help="Where releases are published, if not by IDC itself.")
@@ -207,4 +227,4 @@ def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str |
     made = build_wheel(release, out, leave_out, published or PUBLISHED)
     if (size := made.stat().st_size) > NEARLY:
         click.echo(f"{made.name} has {size / 1e6:.1f} MB; PyPI takes {LIMIT / 1e6:.0f} MB", err=True)
-    click.echo(str(made))
+    show("Data wheel", [str(made)])
