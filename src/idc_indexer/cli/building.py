@@ -23,6 +23,7 @@ from idc_indexer.cli.common import (
     print_costs,
     print_json,
     progress,
+    published_option,
 )
 
 
@@ -191,7 +192,7 @@ def verify(release: Path, as_json: bool) -> None:
 @click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
 @click.option("--leave-out", multiple=True, metavar="INDEX", help="Index to leave out; may be repeated.")
-@click.option("--published", metavar="URL", help="Where releases are published, if not by IDC itself.")
+@published_option
 def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str | None) -> None:
     """Build the data wheel idc-index-data from the release in DIR, which is verified first.
 
@@ -202,7 +203,8 @@ def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str |
     Example:
       idc-indexer wheel release --out dist
     """
-    from idc_indexer.wheel import LIMIT, NEARLY, PUBLISHED, build_wheel
+    from idc_indexer.published import PUBLISHED
+    from idc_indexer.wheel import LIMIT, NEARLY, build_wheel
 
     made = build_wheel(release, out, leave_out, published or PUBLISHED)
     if (size := made.stat().st_size) > NEARLY:

@@ -79,6 +79,16 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
 
 
+def published_option(command: Command) -> Command:
+    return click.option(
+        "--published",
+        envvar="IDC_INDEXER_PUBLISHED",
+        show_envvar=True,
+        metavar="URI",
+        help="Where releases are published, if not by IDC itself.",
+    )(command)
+
+
 def engine_option(command: Command) -> Command:
     return click.option(
         "--engine",
