@@ -165,7 +165,7 @@ def _column(column: ColumnDifference) -> str:
             f"type {_change(column.type)}" if column.state == "kept" else f"{column.type.new or column.type.old}"
         )
     if column.cells:
-        said.append(f"{column.cells:,} cells changed")
+        said.append(f"{column.cells:,} {'cell' if column.cells == 1 else 'cells'} changed")
     if column.description:
         said.append("described otherwise")
     was, becomes = column.old, column.new
