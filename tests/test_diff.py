@@ -101,7 +101,7 @@ def test_counts_of_published_releases_are_those_of_plain_sql(packages: Packages,
                         f"left(min({name})::TEXT, 160), left(max({name})::TEXT, 160) FROM {view}"
                     )
         for groups, by in ((idc.collections, "collection_id"), (idc.modalities, "Modality")):
-            assert [(g.name, g.added, g.revised, g.removed) for g in groups] == ask(
+            assert [(g.name, g.added, g.revised, g.removed) for g in groups if g.new or g.removed] == ask(
                 f"""SELECT coalesce(n.{by}, o.{by}) AS name,
                     sum((o.SeriesInstanceUID IS NULL)::INT),
                     sum(coalesce(o.crdc_series_uuid <> n.crdc_series_uuid, false)::INT),

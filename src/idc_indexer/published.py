@@ -40,6 +40,7 @@ _MEDIA_TYPES = {
     ".sha256": "text/plain",
     ".json": "application/json",
     ".sql": "application/sql",
+    ".html": "text/html",
 }
 _RECORD = Headers("application/json", NO_CACHE, {})
 

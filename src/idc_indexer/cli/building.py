@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import platformdirs
@@ -25,6 +26,7 @@ from idc_indexer.cli.common import (
     progress,
     published_option,
 )
+from idc_indexer.errors import UsageError
 
 
 @main.command()
@@ -164,27 +166,78 @@ def build(
 
 @main.command()
 @click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@click.option(
+    "--against", metavar="OLD", help="The release before, as `diff` takes it: look for what should not change."
+)
+@click.option(
+    "--limits",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    show_envvar=True,
+    help="File with your own limits of what may change.",
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="FINDING=REASON",
+    help="Accept a finding of --against, for a reason that goes into the manifest; may be repeated.",
+)
+@published_option
 @json_option
-def verify(release: Path, as_json: bool) -> None:
+def verify(
+    release: Path,
+    against: str | None,
+    limits: Path | None,
+    accept: tuple[str, ...],
+    published: str | None,
+    as_json: bool,
+) -> None:
     """Check everything that the release in DIR promises.
 
+    With --against, also what changed since the release before: indices, columns or collections that are gone,
+    another type or key, rows that are fewer and NULLs that are more than the limits allow. Each finding has a name
+    by which it can be accepted.
     Prints one line for each problem and exits with 3 when there are any.
 
     \b
     Example:
-      idc-indexer verify release
+      idc-indexer verify release --against 25.0.5 --accept "collection:nlst=withdrawn by its authors"
     """
     from idc_indexer.verify import verify as run
 
+    if not against and (accept or limits):
+        raise UsageError("--accept and --limits are for what changed", "Give --against too.")
     problems = run(release)
+    document: dict[str, Any] = {"problems": [vars(problem) for problem in problems]}
+    said = [str(problem) for problem in problems]
+    bad = bool(problems)
+    if against and problems:
+        click.echo("what changed was not looked at: the release is not whole", err=True)
+    elif against:
+        from idc_indexer.diff import diff, open_sides
+        from idc_indexer.guard import guard, load_limits
+        from idc_indexer.published import PUBLISHED
+
+        allowed = load_limits(limits)
+        with open_sides(against, str(release), published or PUBLISHED) as sides:
+            found = diff(*sides)
+        findings = guard(release, found, allowed, dict(one.partition("=")[::2] for one in accept))
+        unseen = [table.name for table in found.tables if table.state == "unseen"]
+        document |= {"findings": [vars(finding) for finding in findings], "not_compared": unseen}
+        said += [
+            f"{finding.name}: {finding.message}" + (f" (accepted: {finding.reason})" if finding.reason else "")
+            for finding in findings
+        ]
+        bad = not all(finding.reason for finding in findings)
+        if unseen:
+            click.echo(f"not compared, for want of rows: {', '.join(unseen)}", err=True)
     if as_json:
-        print_json({"problems": [vars(problem) for problem in problems]})
+        print_json(document)
     else:
-        for problem in problems:
-            click.echo(str(problem))
-        if not problems:
+        for line in said:
+            click.echo(line)
+        if not bad:
             click.echo(f"{release}: whole")
-    if problems:
+    if bad:
         raise SystemExit(FOUND_PROBLEMS)
 
 
