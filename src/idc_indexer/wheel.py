@@ -17,12 +17,12 @@ from hatchling.builders.wheel import WheelBuilder
 
 from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.published import PUBLISHED
 from idc_indexer.release import MANIFEST, IndexEntry, Release, parquet_name, schema_name, sql_name, zip_name
 from idc_indexer.supplements import CSV
 from idc_indexer.verify import whole
 
 PACKAGE = "idc_index_data"
-PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
 LIMIT = 100_000_000
 """Bytes of the largest file that PyPI takes."""
 NEARLY = 90_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import platformdirs
@@ -22,6 +23,7 @@ from idc_indexer.cli.common import (
     markdown_option,
     paying,
     progress,
+    published_option,
     release_argument,
     show,
 )
@@ -188,22 +190,80 @@ def build(
 
 @main.command()
 @release_argument
+@click.option(
+    "--against", metavar="OLD", help="The release before, as `diff` takes it: look for what should not change."
+)
+@click.option(
+    "--limits",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    show_envvar=True,
+    help="File with your own limits of what may change.",
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="FINDING=REASON",
+    help="Accept a finding of --against, for a reason that goes into the manifest; may be repeated, or have lines.",
+)
+@published_option
 @json_option
-def verify(release: Path, as_json: bool) -> None:
+def verify(
+    release: Path,
+    against: str | None,
+    limits: Path | None,
+    accept: tuple[str, ...],
+    published: str | None,
+    as_json: bool,
+) -> None:
     """Check everything that the release in DIR promises.
 
+    With --against, also what changed since the release before: indices, columns or collections that are gone,
+    another type or key, rows that are fewer and NULLs that are more than the limits allow. Each finding has a name
+    by which it can be accepted.
     Prints one line for each problem and exits with 3 when there are any.
 
     \b
     Example:
-      idc-indexer verify release
+      idc-indexer verify release --against 25.0.5 --accept "collection:nlst=withdrawn by its authors"
     """
+    from idc_indexer.files import sha256
+    from idc_indexer.release import MANIFEST
     from idc_indexer.verify import verify as run
 
+    if not against and (accept or limits):
+        raise UsageError("--accept and --limits are for what changed", "Give --against too.")
     problems = run(release)
-    lines = [str(problem) for problem in problems] or [f"{release}: whole"]
-    show("Verification", lines, {"problems": [vars(problem) for problem in problems]}, as_json)
-    if problems:
+    document: dict[str, Any] = {"problems": [vars(problem) for problem in problems]}
+    said = [str(problem) for problem in problems]
+    bad = bool(problems)
+    if against and problems:
+        click.echo("what changed was not looked at: the release is not whole", err=True)
+    elif against:
+        from idc_indexer.diff import diff, open_sides
+        from idc_indexer.guard import guard, load_limits
+        from idc_indexer.published import PUBLISHED
+
+        allowed = load_limits(limits)
+        with open_sides(against, str(release), published or PUBLISHED) as sides:
+            found = diff(*sides)
+        findings = guard(
+            release, found, allowed, dict(one.partition("=")[::2] for one in "\n".join(accept).splitlines())
+        )
+        unseen = [table.name for table in found.tables if table.state == "unseen"]
+        document |= {"findings": [vars(finding) for finding in findings], "not_compared": unseen}
+        said += [
+            f"{finding.name}: {finding.message}" + (f" (accepted: {finding.reason})" if finding.reason else "")
+            for finding in findings
+        ]
+        bad = not all(finding.reason for finding in findings)
+        if unseen:
+            click.echo(f"not compared, for want of rows: {', '.join(unseen)}", err=True)
+    if not bad:
+        said.append(f"{release}: whole")
+    show("Verification", said, document, as_json)
+    # it changes with what was accepted
+    set_outputs(manifest_sha256=sha256(release / MANIFEST))
+    if bad:
         raise SystemExit(FOUND_PROBLEMS)
 
 
@@ -211,7 +271,7 @@ def verify(release: Path, as_json: bool) -> None:
 @release_argument
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
 @click.option("--leave-out", multiple=True, metavar="INDEX", help="Index to leave out; may be repeated.")
-@click.option("--published", metavar="URL", help="Where releases are published, if not by IDC itself.")
+@published_option
 def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str | None) -> None:
     """Build the data wheel idc-index-data from the release in DIR, which is verified first.
 
@@ -222,7 +282,8 @@ def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str |
     Example:
       idc-indexer wheel release --out dist
     """
-    from idc_indexer.wheel import LIMIT, NEARLY, PUBLISHED, build_wheel
+    from idc_indexer.published import PUBLISHED
+    from idc_indexer.wheel import LIMIT, NEARLY, build_wheel
 
     made = build_wheel(release, out, leave_out, published or PUBLISHED)
     if (size := made.stat().st_size) > NEARLY:

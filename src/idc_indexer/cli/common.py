@@ -104,6 +104,16 @@ def _expected(ctx: click.Context, _: click.Parameter, manifest_sha256: str | Non
         check_manifest(ctx.params["release"], manifest_sha256)
 
 
+def published_option(command: Command) -> Command:
+    return click.option(
+        "--published",
+        envvar="IDC_INDEXER_PUBLISHED",
+        show_envvar=True,
+        metavar="URI",
+        help="Where releases are published, if not by IDC itself.",
+    )(command)
+
+
 def engine_option(command: Command) -> Command:
     return click.option(
         "--engine",
