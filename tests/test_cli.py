@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_help_has_an_example_that_parses(
     result = run(*command, "--help")
     assert (result.exit_code, result.stderr) == (0, "")
     (example,) = re.findall(r"^  Example:\n    idc-indexer (.+)$", result.stdout, re.MULTILINE)
-    words = example.split()
+    words = shlex.split(example)
     assert words[: len(command)] == command
     command_at(command).make_context(command[-1], words[len(command) :])
 
