@@ -441,20 +441,29 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="session")
-def published() -> Path:
-    """The published data package, unpacked: fetched once and kept in IDC_INDEXER_TEST_CACHE or the user's cache."""
+def packages() -> Callable[[str], Path]:
+    """Published data packages by version, unpacked: fetched once, kept in IDC_INDEXER_TEST_CACHE or a user's cache."""
     if os.environ.get("IDC_INDEXER_TEST_OFFLINE"):
         pytest.skip("IDC_INDEXER_TEST_OFFLINE is set")
     cache = Path(os.environ.get("IDC_INDEXER_TEST_CACHE") or platformdirs.user_cache_path("idc-indexer") / "tests")
 
-    def fetch(folder: Path) -> None:
-        requirement = f"idc-index-data=={PUBLISHED}"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        (wheel,) = folder.glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
-        wheel.unlink()
+    def package(version: str) -> Path:
+        def fetch(folder: Path) -> None:
+            requirement = f"idc-index-data=={version}"
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
+            done = subprocess.run(pip, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            (wheel,) = folder.glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+            wheel.unlink()
 
-    return once(cache / f"idc-index-data-{PUBLISHED}", fetch) / "idc_index_data"
+        return once(cache / f"idc-index-data-{version}", fetch) / "idc_index_data"
+
+    return package
+
+
+@pytest.fixture(scope="session")
+def published(packages: Callable[[str], Path]) -> Path:
+    """The newest of them."""
+    return packages(PUBLISHED)

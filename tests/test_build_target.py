@@ -398,8 +398,8 @@ def test_second_build_to_one_target_is_refused(
             break
     first.send_signal(signal.SIGSTOP)
     before = around(out)
-    refused(build("sample"), 1, f"{out}: another build is writing there")
-    refused(build("sample", "--force"), 1, f"{out}: another build is writing there")
+    refused(build("sample"), 1, f"{out}: another command is writing there")
+    refused(build("sample", "--force"), 1, f"{out}: another command is writing there")
     assert around(out) == before
     first.send_signal(signal.SIGCONT)
     _, errors = first.communicate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import idc_indexer
 from idc_indexer.cli import main
 from tests.conftest import INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
-COMMANDS = ["list", "releases", "explain", "build", "verify", "wheel", "publish", "promote", "status", "check"]
+COMMANDS = ["list", "releases", "explain", "build", "verify", "diff", "wheel", "publish", "promote", "status", "check"]
 GROUPS = {"bucket": ["setup"]}
 ALL = [[command] for command in COMMANDS] + [[group, command] for group, of in GROUPS.items() for command in of]
 
@@ -55,7 +56,7 @@ def test_help_has_an_example_that_parses(
     result = run(*command, "--help")
     assert (result.exit_code, result.stderr) == (0, "")
     (example,) = re.findall(r"^  Example:\n    idc-indexer (.+)$", result.stdout, re.MULTILINE)
-    words = example.split()
+    words = shlex.split(example)
     assert words[: len(command)] == command
     command_at(command).make_context(command[-1], words[len(command) :])
 

@@ -11,13 +11,11 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pyarrow as pa
 
 import idc_indexer
@@ -32,6 +30,7 @@ from idc_indexer.release import (
     FileEntry,
     IndexEntry,
     Release,
+    alone,
     check_version,
     parquet_name,
     schema_name,
@@ -145,7 +144,7 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None, gdc: Gdc
         IndexerError: whatever else stands in the way; the target is as it was before.
     """
     gdc = gdc or Gdc()
-    with files.naming(plan.out), _alone(plan):
+    with files.naming(plan.out), alone(plan.out):
         _check_target(plan.out, plan.force)
         report("", "checking", 0)
         engine.prepare(plan.indices)
@@ -346,25 +345,6 @@ class _State:
         for path in self._folder.iterdir():
             if path.name not in names:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@contextmanager
-def _alone(plan: Plan) -> Iterator[None]:
-    """Keep a second build out of the same target. The system drops the lock of a process that dies."""
-    path = plan.out.with_name(f"{plan.out.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()  # the lock would take a folder that is not writable for one that is locked
-    try:
-        with filelock.FileLock(path, timeout=0):
-            try:
-                yield
-            finally:
-                # While it is held: whoever comes now either sees it locked or makes a new one.
-                path.unlink(missing_ok=True)
-    except filelock.Timeout as error:
-        raise IndexerError(
-            f"{plan.out}: another build is writing there", "Wait for it, or choose another --out."
-        ) from error
 
 
 def _move_into_place(plan: Plan) -> None:

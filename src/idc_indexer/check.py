@@ -9,26 +9,22 @@ from __future__ import annotations
 import io
 import re
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from email.message import Message
 from hashlib import sha256
 from http import HTTPStatus
-from http.client import HTTPException
-from urllib.error import HTTPError
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer import documents
-from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.errors import IndexerError
 from idc_indexer.published import CURRENT, EXPOSED, WORKERS, media_type
 from idc_indexer.release import MANIFEST, FileEntry, Release, sidecar, sidecar_name
 from idc_indexer.verify import Problem
-from idc_indexer.web import OPENER, PASSING, USER_AGENT, is_address
+from idc_indexer.web import Answer, ask, folder_url
 
 ORIGIN = "https://example.org"
 """A web page that has nothing to do with the bucket."""
@@ -36,43 +32,33 @@ SMALL = 1 << 20
 """Bytes up to which a file is always downloaded whole: schemas, queries, sidecars and most indices."""
 YEAR = 31_536_000
 
-_ATTEMPTS = 4
-_TIMEOUT = 60.0
 
-
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    headers: Message
-    body: bytes
-
-
-def check(url: str, deep: bool = False, sleep: Callable[[float], object] = time.sleep) -> list[Problem]:
+def check(
+    url: str, deep: bool = False, against: Path | None = None, sleep: Callable[[float], object] = time.sleep
+) -> list[Problem]:
     """Check a folder of published files.
 
     Args:
         url: of the folder, such as `https://storage.googleapis.com/<bucket>/current/release_artifacts/`. Below a
             folder `current`, files must not be cached; elsewhere they must be, for a year.
         deep: download also what is large, and compare its SHA-256.
+        against: a release, perhaps of a few indices only, whose files must be the published ones.
 
     Returns:
         Every problem, by file; empty when readers get all that they need.
 
     Raises:
         UsageError: not an address of HTTP.
-        IndexerError: the server cannot be reached, or the release was replaced while it was checked.
+        IndexerError: the server cannot be reached, or the release was replaced while it was checked; or there is
+            no release at `against`.
     """
-    if not is_address(url):
-        raise UsageError(f"{url!r} is not an address of published files", "Give https://....")
-    folder = _Folder(url.rstrip("/") + "/", deep, sleep)
+    rebuilt = Release.open(against) if against else None
+    folder = _Folder(url, deep, sleep)
     manifest = folder.ask(MANIFEST)
-    if refused := _refused(manifest):
-        return [Problem(MANIFEST, refused)]
-    try:
-        document = documents.parse(manifest.body, "manifest", MANIFEST)
-    except IndexerError as error:
-        return [Problem(MANIFEST, f"is not a manifest: {error}")]
-    listed = Release.parse(document).files
+    release = _parse(manifest)
+    if isinstance(release, str):
+        return [Problem(MANIFEST, release)]
+    listed = release.files
     files = [FileEntry(MANIFEST, len(manifest.body), sha256(manifest.body).hexdigest()), *listed]
     digests = {sidecar_name(file.name): sidecar(file.sha256, file.name) for file in listed}
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -81,45 +67,63 @@ def check(url: str, deep: bool = False, sleep: Callable[[float], object] = time.
         raise IndexerError(f"{url}: the release was replaced while it was checked", "Check again.")
     table = next((file for file in listed if file.name.endswith(".parquet")), None)
     preflight = list(folder.preflight(table.name)) if table else []
-    return [problem for problems in found for problem in problems] + preflight
+    differences = list(_differences(rebuilt, release)) if rebuilt else []
+    return [problem for problems in found for problem in problems] + preflight + differences
+
+
+def published(url: str) -> Release:
+    """What is published in a folder of files, by its manifest.
+
+    Raises:
+        UsageError: not an address of HTTP.
+        IndexerError: the server cannot be reached, or has no manifest there.
+    """
+    release = _parse(ask(folder_url(url) + MANIFEST))
+    if isinstance(release, str):
+        raise IndexerError(f"{url}: {MANIFEST} {release}")
+    return release
+
+
+def _parse(manifest: Answer) -> Release | str:
+    """The release of a manifest, or what is wrong with the answer."""
+    if manifest.refused:
+        return manifest.refused
+    try:
+        return Release.parse(documents.parse(manifest.body, "manifest", MANIFEST))
+    except IndexerError as error:
+        return f"is not a manifest: {error}"
+
+
+def _differences(rebuilt: Release, release: Release) -> Iterator[Problem]:
+    """The files of a rebuilt release that are not the published ones; and what may be why."""
+    digests = {file.name: file.sha256 for file in release.files}
+    others = {file.name: file.sha256 for file in rebuilt.files if file.sha256 != digests.get(file.name)}
+    for name, sha256_of_rebuilt in others.items():
+        found = f"is published with SHA-256 {digests[name]}" if name in digests else "is not published"
+        yield Problem(name, f"was rebuilt with SHA-256 {sha256_of_rebuilt}, and {found}")
+    if others:
+        for by in ("toolkit", "writer"):
+            theirs, ours = ("{name} {version}".format(**of.about[by]) for of in (release, rebuilt))
+            if theirs != ours:
+                yield Problem(MANIFEST, f"names {theirs} as the {by}, and what was rebuilt is by {ours}")
 
 
 class _Folder:
     def __init__(self, url: str, deep: bool, sleep: Callable[[float], object]) -> None:
-        self._url = url
+        self._url = folder_url(url)
         self._deep = deep
         self._sleep = sleep
         self._current = CURRENT in urlsplit(url).path.split("/")
 
-    def ask(self, name: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> _Answer:
-        """What the server answers; asked again when it is busy or the connection breaks."""
-        request = urllib.request.Request(  # noqa: S310 -- the scheme is checked above
-            self._url + quote(name),
-            headers={"Origin": ORIGIN, "User-Agent": USER_AGENT, **(headers or {})},
-            method=method,
-        )
-        problem = ""
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                self._sleep(2.0 ** (attempt - 1))
-            try:
-                with OPENER.open(request, timeout=_TIMEOUT) as response:
-                    return _Answer(response.status, response.headers, response.read())
-            except HTTPError as error:
-                with error:
-                    answer = _Answer(error.code, error.headers, b"")
-                if error.code not in PASSING:
-                    return answer
-                problem = f"HTTP {error.code}"
-            except (OSError, HTTPException) as error:
-                problem = str(getattr(error, "reason", error)) or type(error).__name__
-        raise IndexerError(f"{self._url}{name}: {problem}, {_ATTEMPTS} times")
+    def ask(self, name: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+        """What the server answers to a page of another site."""
+        return ask(self._url + quote(name), method, {"Origin": ORIGIN, **(headers or {})}, self._sleep)
 
     def problems(self, file: FileEntry, expected: bytes | None) -> Iterator[Problem]:
         """What is wrong with a file; `expected` is the content of a sidecar."""
         head = self.ask(file.name, "HEAD")
-        if refused := _refused(head):
-            yield Problem(file.name, refused)
+        if head.refused:
+            yield Problem(file.name, head.refused)
             return
         for message in [*self._headers(file, head), *self._bytes(file, expected)]:
             yield Problem(file.name, message)
@@ -133,7 +137,7 @@ class _Folder:
         if answer.status not in (200, 204) or not _allows(answer) or "get" not in methods or "range" not in headers:
             yield Problem(name, "may not be read in parts by pages of other sites: the preflight (OPTIONS) is refused")
 
-    def _headers(self, file: FileEntry, head: _Answer) -> Iterator[str]:
+    def _headers(self, file: FileEntry, head: Answer) -> Iterator[str]:
         size = head.headers.get("Content-Length")
         if size != str(file.bytes):
             yield f"has {size} bytes, in the manifest {file.bytes}"
@@ -188,7 +192,7 @@ class _Folder:
         if wrong or rows != file.rows:
             yield wrong or f"has {rows} rows, in the manifest {file.rows}"
 
-    def _part(self, file: FileEntry, asked: str, first: int, last: int) -> tuple[_Answer, str]:
+    def _part(self, file: FileEntry, asked: str, first: int, last: int) -> tuple[Answer, str]:
         """The answer to a range request, and what is wrong with it."""
         answer = self.ask(file.name, headers={"Range": f"bytes={asked}"})
         if answer.status != HTTPStatus.PARTIAL_CONTENT:
@@ -199,16 +203,7 @@ class _Folder:
         return answer, ""
 
 
-def _refused(answer: _Answer) -> str:
-    """Why a file cannot be read at all; empty when it can."""
-    if answer.status == HTTPStatus.OK:
-        return ""
-    if answer.status in (401, 403) or answer.status // 100 == 3:  # noqa: PLR2004 -- redirects, to sign in
-        return f"is not public: HTTP {answer.status}"
-    return f"is missing: HTTP {answer.status}" if answer.status in (404, 410) else f"HTTP {answer.status}"
-
-
-def _cross_origin(answer: _Answer, method: str) -> Iterator[str]:
+def _cross_origin(answer: Answer, method: str) -> Iterator[str]:
     """What a page of another site may not do or see."""
     if not _allows(answer):
         yield f"may not be read by pages of other sites (CORS): {method} has no Access-Control-Allow-Origin for them"
@@ -219,9 +214,9 @@ def _cross_origin(answer: _Answer, method: str) -> Iterator[str]:
         yield f"hides headers from pages of other sites (CORS): {method} does not expose {', '.join(hidden)}"
 
 
-def _allows(answer: _Answer) -> bool:
+def _allows(answer: Answer) -> bool:
     return answer.headers.get("Access-Control-Allow-Origin") in ("*", ORIGIN)
 
 
-def _listed(answer: _Answer, header: str) -> set[str]:
+def _listed(answer: Answer, header: str) -> set[str]:
     return {value.strip().lower() for value in answer.headers.get(header, "").split(",")}

@@ -19,6 +19,8 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.release import MANIFEST, FileEntry, Release
 from idc_indexer.stores import ABSENT, ConflictError, Headers, Object, Store
 
+PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
+"""Where IDC publishes its releases."""
 ARTIFACTS = "release_artifacts"
 CURRENT = "current"
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -37,6 +39,7 @@ _MEDIA_TYPES = {
     ".sha256": "text/plain",
     ".json": "application/json",
     ".sql": "application/sql",
+    ".html": "text/html",
 }
 _RECORD = Headers("application/json", NO_CACHE, {})
 

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from idc_indexer import documents
+import filelock
+
+from idc_indexer import documents, files
 from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
+REPORT = "report.html"
 FORMAT_VERSION = 1
 # PEP 440 without epochs and local versions: what PyPI takes, and what is safe in paths and URLs.
 _VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
+
+
+def idc_version_of(release_version: str) -> int:
+    """The IDC release that is in a data release: the first number of its version, as readers take it.
+
+    Raises:
+        UsageError: not X.Y.Z (with a PEP 440 suffix).
+    """
+    if not _VERSION.fullmatch(release_version):
+        raise UsageError(
+            f"release version {release_version!r} is not of the form X.Y.Z", "Write it like 25.0.0 or 25.1.0rc1."
+        )
+    return int(release_version.split(".", 1)[0])
 
 
 def check_version(release_version: str, idc_version: int) -> None:
     """Check the version of a data release.
 
     Raises:
-        UsageError: not X.Y.Z (with a PEP 440 suffix), or X is not the IDC release, which is what
-            readers take it for.
+        UsageError: not a version, or not one of that IDC release.
     """
-    if not _VERSION.fullmatch(release_version):
-        raise UsageError(
-            f"release version {release_version!r} is not of the form X.Y.Z",
-            f"Write it like {idc_version}.0.0 or {idc_version}.1.0rc1.",
-        )
-    if int(release_version.split(".", 1)[0]) != idc_version:
+    if idc_version_of(release_version) != idc_version:
         raise UsageError(
             f"release version {release_version} does not begin with the IDC release, {idc_version}",
             "The first number of a release version says which IDC release is in it.",
@@ -64,6 +76,20 @@ def zip_name(csv: str) -> str:
 def sidecar(sha256: str, file: str) -> bytes:
     """The line that `sha256sum -c` reads."""
     return f"{sha256}  {file}\n".encode()
+
+
+def check_manifest(path: Path, manifest_sha256: str) -> None:
+    """Check that the release at a path is the one that is meant.
+
+    Raises:
+        IndexerError: no release is there, or another one.
+    """
+    release = Release.open(path)
+    if (found := files.sha256(path / MANIFEST)) != manifest_sha256.lower():
+        raise IndexerError(
+            f"{path}: the SHA-256 of its {MANIFEST} is {found}, not {manifest_sha256}",
+            f"This is another release, {release.release_version}, or another build of it.",
+        )
 
 
 @dataclass(frozen=True)
@@ -117,12 +143,29 @@ class IndexEntry:
 
 
 @dataclass(frozen=True)
+class Acceptance:
+    """A finding of `verify --against` that a person accepted.
+
+    Attributes:
+        finding: its name, such as `rows:ct_index`.
+        against: the version that the release was compared with, or the name of what was given.
+        message: what was found.
+    """
+
+    finding: str
+    against: str
+    message: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Release:
     """A release folder and what its manifest says.
 
     Attributes:
         about: toolkit, writer, engine and source: how the release came to be.
         supplements: what is made from idc_index: further tables, and its zipped CSV.
+        report: the report for people; None when none was made.
     """
 
     path: Path
@@ -131,6 +174,8 @@ class Release:
     about: Mapping[str, Any]
     indices: tuple[IndexEntry, ...]
     supplements: tuple[IndexEntry, ...] = ()
+    report: FileEntry | None = None
+    accepted: tuple[Acceptance, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> Release:
@@ -150,11 +195,14 @@ class Release:
             tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
         )
         about = {key: document[key] for key in ("toolkit", "writer", "engine", "source")}
-        return cls(path, document["idc_version"], document["release_version"], about, indices, supplements)
+        report = FileEntry(**document["report"]) if "report" in document else None
+        accepted = tuple(Acceptance(**one) for one in document.get("accepted", ()))
+        idc_version, release_version = document["idc_version"], document["release_version"]
+        return cls(path, idc_version, release_version, about, indices, supplements, report, accepted)
 
-    def manifest(self) -> bytes:
-        """The manifest: nothing in it depends on the clock or on where the release lies."""
-        document = {
+    def to_document(self) -> dict[str, Any]:
+        """What the manifest says: nothing in it depends on the clock or on where the release lies."""
+        document: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "idc_version": self.idc_version,
             "release_version": self.release_version,
@@ -162,7 +210,15 @@ class Release:
             "indices": [entry.to_document() for entry in self.indices],
             "supplements": [entry.to_document() for entry in self.supplements],
         }
-        return documents.dump(document, "manifest")
+        if self.report:
+            document["report"] = self.report.to_document()
+        if self.accepted:
+            document["accepted"] = [vars(one) for one in self.accepted]
+        return document
+
+    def manifest(self) -> bytes:
+        """The bytes of the manifest."""
+        return documents.dump(self.to_document(), "manifest")
 
     @property
     def entries(self) -> tuple[IndexEntry, ...]:
@@ -172,4 +228,29 @@ class Release:
     @property
     def files(self) -> list[FileEntry]:
         """Every file the manifest lists."""
-        return [file for entry in self.entries for file in entry.files]
+        of_tables = [file for entry in self.entries for file in entry.files]
+        return [*of_tables, self.report] if self.report else of_tables
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other commands from writing to a release. The system drops the lock of a process that dies.
+
+    Raises:
+        IndexerError: another one is writing there.
+    """
+    lock = path.absolute().with_name(f"{path.absolute().name}.lock")
+    with files.naming(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()  # the lock would take a folder that is not writable for one that is locked
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                # While it is held: whoever comes now either sees it locked or makes a new one. Windows removes no open
+                # file; there, filelock removes it once it is closed, unless somebody else has opened it.
+                if sys.platform != "win32":
+                    lock.unlink(missing_ok=True)
+    except filelock.Timeout as error:
+        raise IndexerError(f"{path}: another command is writing there", "Wait until it has ended.") from error

@@ -59,8 +59,9 @@ def rows(supplement: Supplement, index: Path, gdc: Gdc) -> Iterator[pa.RecordBat
         if supplement.name == GDC:
             yield from _mapping(supplement, index, gdc)
         else:
-            for batch in pq.ParquetFile(index).iter_batches(columns=names):
-                yield batch.select(names)
+            with pq.ParquetFile(index) as parquet_file:
+                for batch in parquet_file.iter_batches(columns=names):
+                    yield batch.select(names)
     except (duckdb.Error, pa.ArrowException, KeyError) as error:
         raise IndexerError(f"{supplement.name} cannot be made from {index.name}: {error}") from error
 
@@ -94,24 +95,25 @@ def write_csv(index: Path, path: Path) -> Written:
     Raises:
         IndexerError: a column cannot be text, or the file not be written.
     """
-    parquet = pq.ParquetFile(index)
     # A zip knows the time of its members and the system it was made on: these are always the same.
     member = zipfile.ZipInfo(CSV, (1980, 1, 1, 0, 0, 0))
     member.create_system, member.external_attr = 3, 0o644 << 16
     member.compress_type = zipfile.ZIP_DEFLATED
     try:
         with (
+            pq.ParquetFile(index) as parquet_file,
             files.partial(path) as temporary,
             zipfile.ZipFile(temporary, "w") as archive,
             # a size that is not known beforehand may turn out to need it
             archive.open(member, "w", force_zip64=True) as text,
-            csv.CSVWriter(text, parquet.schema_arrow) as writer,
+            csv.CSVWriter(text, parquet_file.schema_arrow) as writer,
         ):
-            for batch in parquet.iter_batches():
+            rows = parquet_file.metadata.num_rows
+            for batch in parquet_file.iter_batches():
                 writer.write_batch(batch)
     except pa.ArrowException as error:
         raise IndexerError(f"{CSV} cannot be made from {index.name}: {error}") from error
-    return Written(parquet.metadata.num_rows, path.stat().st_size, files.sha256(path))
+    return Written(rows, path.stat().st_size, files.sha256(path))
 
 
 def table_problems(connection: duckdb.DuckDBPyConnection, name: str) -> Iterator[str]:

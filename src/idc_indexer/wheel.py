@@ -17,12 +17,12 @@ from hatchling.builders.wheel import WheelBuilder
 
 from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.published import PUBLISHED
 from idc_indexer.release import MANIFEST, IndexEntry, Release, parquet_name, schema_name, sql_name, zip_name
 from idc_indexer.supplements import CSV
 from idc_indexer.verify import whole
 
 PACKAGE = "idc_index_data"
-PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
 LIMIT = 100_000_000
 """Bytes of the largest file that PyPI takes."""
 NEARLY = 90_000_000
@@ -90,15 +90,16 @@ def _write_project(project: Path, release: Release, carried: Collection[str], pu
     (package / "_version.py").write_text(
         f'"""Which release this is."""\n\nversion = "{release.release_version}"\npublished = {json.dumps(published)}\n',
         encoding="utf-8",
+        newline="\n",
     )
-    (project / "README.md").write_text(_readme(release, carried, published), encoding="utf-8")
+    (project / "README.md").write_text(_readme(release, carried, published), encoding="utf-8", newline="\n")
     names = [MANIFEST, *(parquet_name(name) for name in carried)]
     for entry in release.indices:
         names += [schema_name(entry.name), sql_name(entry.name)]
     if CSV in {entry.name for entry in release.supplements}:
         names.append(zip_name(CSV))
     included = {str(release.path.absolute() / name): f"{PACKAGE}/{name}" for name in names}
-    (project / "pyproject.toml").write_text(_pyproject(release, included), encoding="utf-8")
+    (project / "pyproject.toml").write_text(_pyproject(release, included), encoding="utf-8", newline="\n")
 
 
 def _pyproject(release: Release, included: Mapping[str, str]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,24 +12,34 @@ from idc_indexer.cli.common import (
     FOUND_PROBLEMS,
     bigquery_options,
     catalog_options,
+    cost_line,
     engine_option,
     export_options,
     json_option,
     main,
+    markdown_option,
     paying,
-    print_costs,
-    print_json,
+    published_option,
+    release_argument,
+    show,
 )
+from idc_indexer.cli.github import set_outputs
 from idc_indexer.cli.progress import progress
+from idc_indexer.errors import UsageError
 
 
 @main.command()
-@click.argument("indices", nargs=-1, metavar="[INDEX]...")
+@click.argument("indices", nargs=-1, metavar="[INDEX]...", envvar="IDC_INDEXER_BUILD_INDICES")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder that becomes the release.")
 @click.option(
-    "--idc-version", type=click.IntRange(1), required=True, help="IDC release to build the indices of, such as 25."
+    "--idc-version",
+    type=click.IntRange(1),
+    help="IDC release to build the indices of, such as 25; the first number of --release-version when not given.",
 )
-@click.option("--release-version", required=True, help="Version of the data release, such as 25.0.5.")
+@click.option("--release-version", help="Version of the data release, such as 25.0.5.")
+@click.option(
+    "--like", metavar="URL", help="Build what is published at URL again: with its release version, to compare the two."
+)
 @engine_option
 @export_options
 @click.option("--offline", is_flag=True, help="Ask the network for nothing: build from what was staged before.")
@@ -52,11 +62,13 @@ from idc_indexer.cli.progress import progress
 @click.option("--force", is_flag=True, help="Replace the release that is at --out.")
 @catalog_options
 @json_option
+@markdown_option
 def build(
     indices: tuple[str, ...],
     out: Path,
-    idc_version: int,
-    release_version: str,
+    idc_version: int | None,
+    release_version: str | None,
+    like: str | None,
     engine: str,
     source: str,
     cache_dir: Path,
@@ -76,6 +88,7 @@ def build(
     queries: tuple[Path, ...],
     schemas: tuple[Path, ...],
     as_json: bool,
+    in_markdown: bool,
 ) -> None:
     """Build a release: the named indices, or all of them.
 
@@ -93,8 +106,18 @@ def build(
     from idc_indexer.build import dry_run as check
     from idc_indexer.catalog import Catalog
     from idc_indexer.engines import Engine
+    from idc_indexer.files import sha256
     from idc_indexer.gdc import GDC_URL, Gdc
+    from idc_indexer.release import MANIFEST, idc_version_of
 
+    if like:
+        from idc_indexer.check import published
+
+        release_version = release_version or published(like).release_version
+    if not release_version:
+        raise UsageError("Missing option '--release-version'", "Give it, or --like URL to build a published one again.")
+    if idc_version is None:
+        idc_version = idc_version_of(release_version)
     gdc, shown = Gdc(gdc_url or GDC_URL), progress()
     catalog = Catalog(queries, schemas)
     check_request(catalog, indices, idc_version, release_version, out, force)
@@ -115,51 +138,108 @@ def build(
     plan = plan_build(catalog, indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv)
     if dry_run:
         check(plan, worker)
-        print_costs({name: estimate.to_document(price_per_tib) for name, estimate in estimates.items()}, as_json)
+        costs = {name: estimate.to_document(price_per_tib) for name, estimate in estimates.items()}
+        keys = ("bytes_processed", "bytes_billed", "price_usd")
+        total = {key: sum(cost[key] for cost in costs.values()) for key in keys}
+        lines = [f"{name}: {cost_line(cost)}" for name, cost in (costs | {"total": total}).items()]
+        show(f"Cost of {release_version}", lines, {"indices": costs, "total": total}, as_json, in_markdown)
         return
     with shown:
         release = run(plan, worker, shown.report, gdc)
     if not (indices or gdc_url):
         click.echo(f"without gdc_idc_mapping: for it, give --gdc-url {GDC_URL}", err=True)
-    if as_json:
-        print_json(json.loads(release.manifest()))
-        return
-    for entry in release.entries:
-        data = entry.files[0]
-        click.echo(f"{data.name}: {entry.rows:,} rows, {data.bytes:,} bytes, sha256 {data.sha256}")
+    data = [(entry.files[0], entry.rows) for entry in release.entries]
+    lines = [f"{file.name}: {rows:,} rows, {file.bytes:,} bytes, sha256 {file.sha256}" for file, rows in data]
+    show(f"Release {release_version}", lines, release.to_document(), as_json, in_markdown)
+    set_outputs(
+        release_version=release_version, idc_version=idc_version, manifest_sha256=sha256(release.path / MANIFEST)
+    )
 
 
 @main.command()
-@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@release_argument
+@click.option(
+    "--against", metavar="OLD", help="The release before, as `diff` takes it: look for what should not change."
+)
+@click.option(
+    "--limits",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    show_envvar=True,
+    help="File with your own limits of what may change.",
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="FINDING=REASON",
+    help="Accept a finding of --against, for a reason that goes into the manifest; may be repeated, or have lines.",
+)
+@published_option
 @json_option
-def verify(release: Path, as_json: bool) -> None:
+def verify(
+    release: Path,
+    against: str | None,
+    limits: Path | None,
+    accept: tuple[str, ...],
+    published: str | None,
+    as_json: bool,
+) -> None:
     """Check everything that the release in DIR promises.
 
+    With --against, also what changed since the release before: indices, columns or collections that are gone,
+    another type or key, rows that are fewer and NULLs that are more than the limits allow. Each finding has a name
+    by which it can be accepted.
     Prints one line for each problem and exits with 3 when there are any.
 
     \b
     Example:
-      idc-indexer verify release
+      idc-indexer verify release --against 25.0.5 --accept "collection:nlst=withdrawn by its authors"
     """
+    from idc_indexer.files import sha256
+    from idc_indexer.release import MANIFEST
     from idc_indexer.verify import verify as run
 
+    if not against and (accept or limits):
+        raise UsageError("--accept and --limits are for what changed", "Give --against too.")
     problems = run(release)
-    if as_json:
-        print_json({"problems": [vars(problem) for problem in problems]})
-    else:
-        for problem in problems:
-            click.echo(str(problem))
-        if not problems:
-            click.echo(f"{release}: whole")
-    if problems:
+    document: dict[str, Any] = {"problems": [vars(problem) for problem in problems]}
+    said = [str(problem) for problem in problems]
+    bad = bool(problems)
+    if against and problems:
+        click.echo("what changed was not looked at: the release is not whole", err=True)
+    elif against:
+        from idc_indexer.diff import diff, open_sides
+        from idc_indexer.guard import guard, load_limits
+        from idc_indexer.published import PUBLISHED
+
+        allowed = load_limits(limits)
+        with open_sides(against, str(release), published or PUBLISHED) as sides:
+            found = diff(*sides)
+        findings = guard(
+            release, found, allowed, dict(one.partition("=")[::2] for one in "\n".join(accept).splitlines())
+        )
+        unseen = [table.name for table in found.tables if table.state == "unseen"]
+        document |= {"findings": [vars(finding) for finding in findings], "not_compared": unseen}
+        said += [
+            f"{finding.name}: {finding.message}" + (f" (accepted: {finding.reason})" if finding.reason else "")
+            for finding in findings
+        ]
+        bad = not all(finding.reason for finding in findings)
+        if unseen:
+            click.echo(f"not compared, for want of rows: {', '.join(unseen)}", err=True)
+    if not bad:
+        said.append(f"{release}: whole")
+    show("Verification", said, document, as_json)
+    # it changes with what was accepted
+    set_outputs(manifest_sha256=sha256(release / MANIFEST))
+    if bad:
         raise SystemExit(FOUND_PROBLEMS)
 
 
 @main.command()
-@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@release_argument
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
 @click.option("--leave-out", multiple=True, metavar="INDEX", help="Index to leave out; may be repeated.")
-@click.option("--published", metavar="URL", help="Where releases are published, if not by IDC itself.")
+@published_option
 def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str | None) -> None:
     """Build the data wheel idc-index-data from the release in DIR, which is verified first.
 
@@ -170,9 +250,10 @@ def wheel(release: Path, out: Path, leave_out: tuple[str, ...], published: str |
     Example:
       idc-indexer wheel release --out dist
     """
-    from idc_indexer.wheel import LIMIT, NEARLY, PUBLISHED, build_wheel
+    from idc_indexer.published import PUBLISHED
+    from idc_indexer.wheel import LIMIT, NEARLY, build_wheel
 
     made = build_wheel(release, out, leave_out, published or PUBLISHED)
     if (size := made.stat().st_size) > NEARLY:
         click.echo(f"{made.name} has {size / 1e6:.1f} MB; PyPI takes {LIMIT / 1e6:.0f} MB", err=True)
-    click.echo(str(made))
+    show("Data wheel", [str(made)])

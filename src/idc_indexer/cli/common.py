@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import click
 import platformdirs
 
 import idc_indexer
+from idc_indexer.cli.github import as_markdown, summarize
 from idc_indexer.errors import IndexerError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -126,6 +127,40 @@ def export_options(command: Command) -> Command:
     return command
 
 
+def markdown_option(command: Command) -> Command:
+    return click.option("--markdown", "in_markdown", is_flag=True, help="Print the result as Markdown.")(command)
+
+
+def release_argument(command: Command) -> Command:
+    """DIR, a release, and the digest by which one is handed from one machine to the next."""
+    command = click.option(
+        "--manifest-sha256",
+        metavar="SHA256",
+        expose_value=False,
+        callback=_expected,
+        help="SHA-256 that manifest.json must have, which has those of all other files: it is this very release.",
+    )(command)
+    folder = click.Path(path_type=Path, exists=True, file_okay=False)
+    return click.argument("release", type=folder, metavar="DIR", is_eager=True)(command)
+
+
+def _expected(ctx: click.Context, _: click.Parameter, manifest_sha256: str | None) -> None:
+    if manifest_sha256:
+        from idc_indexer.release import check_manifest
+
+        check_manifest(ctx.params["release"], manifest_sha256)
+
+
+def published_option(command: Command) -> Command:
+    return click.option(
+        "--published",
+        envvar="IDC_INDEXER_PUBLISHED",
+        show_envvar=True,
+        metavar="URI",
+        help="Where releases are published, if not by IDC itself.",
+    )(command)
+
+
 def engine_option(command: Command) -> Command:
     return click.option(
         "--engine",
@@ -168,15 +203,23 @@ def paying(project: str | None) -> str:
     return project
 
 
-def print_costs(costs: dict[str, dict[str, float]], as_json: bool) -> None:
-    """What a build will cost: a line for each index, and the total. Nothing where the engine asks for no money."""
-    total = {key: sum(cost[key] for cost in costs.values()) for key in ("bytes_processed", "bytes_billed", "price_usd")}
+def show(
+    title: str, lines: Sequence[str], document: Any = None, as_json: bool = False, in_markdown: bool = False
+) -> None:
+    """Print a result: its lines, or the document, or the lines as Markdown; and sum it up for GitHub.
+
+    Args:
+        title: what the lines are about, where they stand beside others.
+    """
+    markdown = as_markdown(title, lines)
+    summarize(markdown)
     if as_json:
-        print_json({"indices": costs, "total": total})
-        return
-    for name, cost in costs.items():
-        click.echo(f"{name}: {cost_line(cost)}")
-    click.echo(f"total: {cost_line(total)}")
+        print_json(document)
+    elif in_markdown:
+        click.echo(markdown, nl=False)
+    else:
+        for line in lines:
+            click.echo(line)
 
 
 def cost_line(cost: dict[str, float]) -> str:

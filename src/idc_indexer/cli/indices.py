@@ -18,7 +18,9 @@ from idc_indexer.cli.common import (
     main,
     paying,
     print_json,
+    show,
 )
+from idc_indexer.cli.github import set_outputs
 from idc_indexer.errors import IndexerError, UsageError
 
 
@@ -114,10 +116,17 @@ def explain(
 @click.option(
     "--source", default=PUBLIC_EXPORT, show_default=True, show_envvar=True, help="Export to look at, with duckdb."
 )
+@click.option(
+    "--newer-than", metavar="URL", help="List only those newer than what is published at URL, such as .../current/...."
+)
 @connection_options
 @json_option
-def releases(engine: str, source: str, project: str | None, location: str, as_json: bool) -> None:
+def releases(
+    engine: str, source: str, newer_than: str | None, project: str | None, location: str, as_json: bool
+) -> None:
     """List the IDC releases that a source has.
+
+    In a step of GitHub Actions, the newest of those listed is the output `newest`.
 
     \b
     Example:
@@ -134,8 +143,14 @@ def releases(engine: str, source: str, project: str | None, location: str, as_js
         found = open_export(source).releases()
     if not found:
         raise IndexerError("there is no IDC release", "Look at another --source.")
-    if as_json:
-        print_json({"releases": found, "newest": found[-1]})
-        return
-    for release in found:
-        click.echo(f"{release} (newest)" if release == found[-1] else str(release))
+    if newer_than:
+        from idc_indexer.check import published
+
+        last = published(newer_than)
+        found = [release for release in found if release > last.idc_version]
+    newest = found[-1] if found else None
+    lines = [f"{release} (newest)" if release == newest else str(release) for release in found]
+    if not found:
+        lines = [f"none is newer than {last.idc_version}, which is published as {last.release_version}"]
+    show("IDC releases", lines, {"releases": found, "newest": newest}, as_json)
+    set_outputs(newest=newest or "")

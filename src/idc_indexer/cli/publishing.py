@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from idc_indexer.cli.common import FOUND_PROBLEMS, Command, json_option, main, print_json
+from idc_indexer.cli.common import (
+    FOUND_PROBLEMS,
+    Command,
+    json_option,
+    main,
+    markdown_option,
+    release_argument,
+    show,
+)
 from idc_indexer.errors import UsageError
 
 
@@ -26,7 +34,7 @@ def _rollback_option(command: Command) -> Command:
 
 
 @main.command()
-@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@release_argument
 @_store_option
 @click.option("--promote", "also_promote", is_flag=True, help="Make it current too.")
 @_rollback_option
@@ -99,17 +107,14 @@ def status(to: str, as_json: bool) -> None:
     from idc_indexer.stores import open_store
 
     found = run(open_store(to))
-    if as_json:
-        print_json(found.to_document())
-    else:
-        for version in found.versions:
-            click.echo(f"{version.version}: {version.state}")
-            for name, problem in version.problems.items():
-                click.echo(f"    {name} {problem}")
-        how = "unfinished: promote it again" if found.promoting else "not whole" if found.problems else "whole"
-        click.echo(f"current: {found.current}, {how}" if found.current else "current: no version was promoted")
-        for name, problem in found.problems.items():
-            click.echo(f"    {name} {problem}")
+    lines = []
+    for version in found.versions:
+        lines.append(f"{version.version}: {version.state}")
+        lines += [f"    {name} {problem}" for name, problem in version.problems.items()]
+    how = "unfinished: promote it again" if found.promoting else "not whole" if found.problems else "whole"
+    lines.append(f"current: {found.current}, {how}" if found.current else "current: no version was promoted")
+    lines += [f"    {name} {problem}" for name, problem in found.problems.items()]
+    show(f"Versions at {to}", lines, found.to_document(), as_json)
     if not found.whole:
         raise SystemExit(FOUND_PROBLEMS)
 
@@ -117,8 +122,15 @@ def status(to: str, as_json: bool) -> None:
 @main.command()
 @click.argument("url")
 @click.option("--deep", is_flag=True, help="Download every file whole, and compare its SHA-256.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="A release, such as one of a few indices: what is in it must be what is published, by SHA-256.",
+)
 @json_option
-def check(url: str, deep: bool, as_json: bool) -> None:
+@markdown_option
+def check(url: str, deep: bool, against: Path | None, as_json: bool, in_markdown: bool) -> None:
     """Check what is published at URL as its readers see it: over HTTP, without credentials.
 
     URL is the folder of the files, such as .../current/release_artifacts/. Every file of its manifest is asked
@@ -132,14 +144,9 @@ def check(url: str, deep: bool, as_json: bool) -> None:
     """
     from idc_indexer.check import check as run
 
-    problems = run(url, deep)
-    if as_json:
-        print_json({"problems": [vars(problem) for problem in problems]})
-    else:
-        for problem in problems:
-            click.echo(str(problem))
-        if not problems:
-            click.echo(f"{url}: well")
+    problems = run(url, deep, against)
+    lines = [str(problem) for problem in problems] or [f"{url}: well"]
+    show(f"Check of {url}", lines, {"problems": [vars(problem) for problem in problems]}, as_json, in_markdown)
     if problems:
         raise SystemExit(FOUND_PROBLEMS)
 
@@ -165,26 +172,19 @@ def bucket_setup(to: str, apply_it: bool, as_json: bool) -> None:
     from idc_indexer.bucket import setup
 
     settings = setup(to, apply_it)
-    if as_json:
-        print_json([vars(setting) for setting in settings])
-    else:
-        for setting in settings:
-            state = "set" if setting.good else "set now" if apply_it else f"missing: {setting.change}"
-            click.echo(f"{setting.name}: {state}")
+    changed = "set now" if apply_it else "missing: {}"
+    lines = [f"{s.name}: {'set' if s.good else changed.format(s.change)}" for s in settings]
+    show(f"Settings of {to}", lines, [vars(setting) for setting in settings], as_json)
     if not apply_it and not all(setting.good for setting in settings):
         raise SystemExit(FOUND_PROBLEMS)
 
 
 def _print_steps(steps: dict[str, Any], version: str, dry_run: bool, as_json: bool) -> None:
     """What was done with each object, and in all."""
-    if as_json:
-        done = {command: [vars(step) for step in of] for command, of in steps.items()}
-        print_json({"version": version, "dry_run": dry_run, **done})
-        return
+    lines = []
     for command, of in steps.items():
         changed = [step for step in of if step.action != "keep"]
-        for step in changed:
-            click.echo(f"{step.action} {step.name}: {step.bytes:,} bytes")
+        lines += [f"{step.action} {step.name}: {step.bytes:,} bytes" for step in changed]
         written = sum(step.bytes for step in changed if step.action != "remove")
         counts = {
             action: [step.action for step in of].count(action) for action in ("create", "replace", "remove", "keep")
@@ -192,4 +192,6 @@ def _print_steps(steps: dict[str, Any], version: str, dry_run: bool, as_json: bo
         summary = ", ".join(
             f"{count} to {action}" if dry_run else f"{action} {count}" for action, count in counts.items()
         )
-        click.echo(f"{command} {version}{' (dry run)' if dry_run else ''}: {summary}; {written:,} bytes")
+        lines.append(f"{command} {version}{' (dry run)' if dry_run else ''}: {summary}; {written:,} bytes")
+    done = {command: [vars(step) for step in of] for command, of in steps.items()}
+    show(" and ".join(steps).capitalize(), lines, {"version": version, "dry_run": dry_run, **done}, as_json)
