@@ -29,6 +29,7 @@ from google.api_core.exceptions import Unauthorized
 from idc_indexer.documents import bundled
 from idc_indexer.engines.bigquery import AT_ONCE, errors, jobs
 from idc_indexer.engines.bigquery.jobs import Estimate
+from idc_indexer.exports import Cache
 from idc_indexer.sources import Sources
 from idc_indexer.sql import analyze
 from tests.conftest import (
@@ -381,6 +382,20 @@ def test_rows_that_were_kept_and_are_damaged(bill: Bill, out: Path, tmp_path: Pa
     assert bill("collections_index", "--force").exit_code == 0
     assert contents(out) == before
     assert path.read_bytes() == data
+
+
+def test_kept_rows_are_shown_and_removed(server: BigQueryServer, bill: Bill, run: Run, tmp_path: Path) -> None:
+    assert bill(*QUICK).exit_code == 0
+    size = sum(path.stat().st_size for path in (tmp_path / "cache" / "bigquery").glob("*.parquet"))
+    (kept,) = json.loads(run("cache", "--json").stdout)["kept"]
+    assert (kept["name"], kept["shards"], kept["bytes"]) == ("bigquery", len(QUICK), size)
+    with Cache(tmp_path / "cache").results.used():
+        refused(run("cache", "remove", "bigquery"), 1, "bigquery: another process uses it")
+    assert run("cache", "remove", "bigquery").exit_code == 0
+    assert json.loads(run("cache", "--json").stdout)["kept"] == []
+    server.expire()
+    assert bill(*QUICK, "--force").exit_code == 0
+    assert ran(server) == sorted([*QUICK, *QUICK])
 
 
 def test_rows_that_break_off_are_not_kept(server: BigQueryServer, bill: Bill, tmp_path: Path) -> None:

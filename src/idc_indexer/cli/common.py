@@ -88,7 +88,7 @@ def cache_option(command: Command) -> Command:
         show_default="the user's cache folder",
         envvar="IDC_INDEXER_CACHE_DIR",
         show_envvar=True,
-        help="Folder for what later builds use again: staged shards, reductions of past releases.",
+        help="Folder for what later builds use again: staged shards, reductions of past releases, results of BigQuery.",
     )(command)
 
 

@@ -67,10 +67,10 @@ def stage(
 @json_option
 @click.pass_context
 def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
-    """Show what is kept of exports, and remove it.
+    """Show what is kept for later builds, and remove it.
 
-    Without a further command: a line for each table of each release, with shards, leaf columns and bytes, and one for
-    the reductions of past releases.
+    Without a further command: a line for each table of each release, with shards, leaf columns and bytes, one for
+    the reductions of past releases, and one for results of BigQuery.
 
     \b
     Example:
@@ -97,7 +97,7 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Remove all that is kept.")
 @click.pass_obj
 def remove(cache_dir: Path, names: tuple[str, ...], everything: bool) -> None:
-    """Remove what is kept of a RELEASE (idc_v25), of a TABLE (idc_v25.dicom_all), or the `reductions`.
+    """Remove what is kept of a RELEASE (idc_v25) or a TABLE (idc_v25.dicom_all), `reductions`, or results of `bigquery`.
 
     What another process uses is not removed; that is an error.
 

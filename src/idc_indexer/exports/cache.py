@@ -1,9 +1,10 @@
-"""The folder in which staged shards and reductions of past releases are kept, and who may touch what of it.
+"""The folder in which staged shards, reductions of past releases and results are kept, and who may touch what of it.
 
     <root>/staged/<source>/<dataset>.<table>/       one folder for each table of each source
         listing.json                                what the source held when it was last listed
         000000000000-<key>.parquet                  a shard with the leaf columns that were needed so far
     <root>/reductions/                              series versions of past releases
+    <root>/bigquery/                                results of jobs
 
 The key of a shard stands for size and ETag of the object: a file is right for as long as its name is. Beside each
 folder lie two locks: of those who write in it one at a time, and of those who use it any number, as long as nobody
@@ -140,12 +141,12 @@ class Folder:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of one table, or as reductions. Counts of files and bytes.
+    """What is kept of one table, or of none. Counts of files and bytes.
 
     Attributes:
-        source: where it came from; "" of reductions.
-        name: such as `idc_v25.dicom_all`, or `reductions`.
-        leaves: how many leaf columns its first shard has; 0 of reductions.
+        source: where it came from; "" of what is of no table.
+        name: such as `idc_v25.dicom_all`, or `reductions`, or `bigquery`.
+        leaves: how many leaf columns its first shard has; 0 of what is of no table.
     """
 
     source: str
@@ -179,8 +180,13 @@ class Cache:
         """The folder of reductions of past releases."""
         return Folder(self.root / "reductions")
 
+    @property
+    def results(self) -> Folder:
+        """The folder of results of jobs in BigQuery."""
+        return Folder(self.root / "bigquery")
+
     def kept(self) -> list[Kept]:
-        """What is there, by source and name; reductions last."""
+        """What is there, by source and name; what is of no table last."""
         found: list[Kept] = []
         for path in sorted((self.root / "staged").glob(f"*/*/{_LISTING}")):
             folder = Folder(path.parent)
@@ -188,10 +194,14 @@ class Cache:
             assert document is not None
             found.append(_count(document["source"], path.parent.name, folder))
         found.sort(key=lambda one: (one.source, _natural(one.name)))
-        return [*found, *([_count("", "reductions", self.reductions)] if self.reductions.shards else [])]
+        others = [_count("", folder.path.name, folder) for folder in (self.reductions, self.results) if folder.shards]
+        return [*found, *others]
 
     def remove(self, names: list[str]) -> list[Kept]:
-        """Remove what has one of these names: a table, all of a release (`idc_v25`), or `reductions`; all when empty.
+        """Remove what has one of these names, or all when there are none.
+
+        Args:
+            names: a table, all of a release (`idc_v25`), `reductions`, `bigquery`.
 
         Returns:
             What was there.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,10 @@ class BigQueryEngine:
                 f"the build would bill {total:,} bytes, and --max-bytes-billed is {self._most_billed:,}",
                 "Nothing was started. See what each index costs with --dry-run.",
             )
-        self._following = tuple(index for index in indices if not self._has_kept(index))
         try:
-            yield
+            with self._kept.folder.used() if self._kept else nullcontext():
+                self._following = tuple(index for index in indices if not self._has_kept(index))
+                yield
         except KeyboardInterrupt:
             self._jobs.cancel()
             raise

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError
+from idc_indexer.exports import Cache
 from idc_indexer.files import naming, partial
 
 _INPUTS = b"inputs"
@@ -23,10 +24,10 @@ class Kept:
     """The rows of results, as BigQuery gave them."""
 
     def __init__(self, cache: Path) -> None:
-        self._folder = cache / "bigquery"
+        self.folder = Cache(cache).results
 
     def _path(self, index: PinnedIndex) -> Path:
-        return self._folder / f"{index.name}-v{index.release}.parquet"
+        return self.folder.path / f"{index.name}-v{index.release}.parquet"
 
     def has(self, index: PinnedIndex, inputs: str) -> bool:
         """Whether there is a result of the same query over the same tables.
@@ -61,8 +62,6 @@ class Kept:
     def keeping(self, index: PinnedIndex, inputs: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same batches; when all have come, they are kept."""
         path = self._path(index)
-        with naming(path):
-            self._folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = filelock.FileLock(path.with_suffix(".lock"), timeout=0).acquire()
         except filelock.Timeout:  # another build is keeping them
