@@ -97,7 +97,7 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Remove all that is kept.")
 @click.pass_obj
 def remove(cache_dir: Path, names: tuple[str, ...], everything: bool) -> None:
-    """Remove what is kept of a RELEASE (idc_v25) or a TABLE (idc_v25.dicom_all), `reductions`, or results of `bigquery`.
+    """Remove what is kept of a RELEASE (idc_v25) or TABLE (idc_v25.dicom_all), `reductions`, or results of `bigquery`.
 
     What another process uses is not removed; that is an error.
 
