@@ -1,0 +1,261 @@
+"""Requests, bytes, seconds and memory of `stage` from S3, next to other ways to read the same columns.
+
+    python scripts/wide_export.py PACKAGE EXPORT --shards 300
+    python scripts/benchmark_staging.py EXPORT --httpfs PYTHON
+
+PYTHON is one of an environment with `duckdb==1.5.5` and `duckdb-extension-httpfs==1.5.5`, the only version of DuckDB
+whose extension for S3 is on PyPI. The server of the tests serves EXPORT on loopback and counts; every way to read runs
+as a process of its own, one after the other. Three Markdown tables are printed:
+
+* staging: the columns of all indices, from all tables of the export, by `stage` and by others that write them to
+  local files too, and the same byte ranges by plain connections that keep nothing: the floor.
+* readers: the byte ranges of some shards by other libraries, at different latencies.
+* gaps: how many ranges and bytes a shard takes when gaps up to a size are read over.
+
+Linux and macOS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from idc_indexer.exports.footers import chunk_ranges, coalesced, leaf_paths
+from tests.peers.s3 import S3Server, Seen
+
+from benchmark import Run, measure
+from idc_indexer.build import plan_build
+from idc_indexer.catalog import Catalog
+from staging_readers import Job
+
+RELEASE = 25
+WIDE = f"idc_v{RELEASE}/dicom_all"
+BUCKET = "exports"
+GAPS = (0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20)
+LATENCIES = (0.0, 0.03, 0.1)
+Ranges = dict[str, list[tuple[int, int]]]
+
+
+# --- What has to be read ------------------------------------------------------------------------------------
+
+
+def needed_columns() -> dict[str, set[str]]:
+    """The leaf columns that the indices read, in lower case, by folder of a table."""
+    plan = plan_build(Catalog(), (), RELEASE, f"{RELEASE}.0.0", Path("never written"), force=False)
+    needed: dict[str, set[str]] = {}
+    for index in plan.indices:
+        for leaf in index.statement.leaves:
+            needed.setdefault(f"{leaf.table.dataset}/{leaf.table.name}", set()).add(leaf.path.lower())
+    return needed
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What has to be read of a shard: bytes of its footer, where that ends, and the needed column chunks."""
+
+    footer: int
+    end: int
+    chunks: list[tuple[int, int]]
+
+    @property
+    def bytes(self) -> int:
+        return self.footer + sum(end - start for start, end in self.chunks)
+
+
+def total(shards: Mapping[str, Shard]) -> int:
+    """Bytes."""
+    return sum(shard.bytes for shard in shards.values())
+
+
+def look(path: Path, leaves: set[str]) -> Shard:
+    metadata = pq.read_metadata(path)
+    wanted = [number for number, leaf in enumerate(leaf_paths(pq.read_schema(path))) if leaf in leaves]
+    assert len(wanted) == len(leaves), f"{path} lacks columns"
+    chunks = [each for group in range(metadata.num_row_groups) for each in chunk_ranges(metadata, group, wanted)]
+    return Shard(metadata.serialized_size + 8, path.stat().st_size, chunks)
+
+
+def look_at_all(export: Path, needed: Mapping[str, set[str]]) -> dict[str, Shard]:
+    """By key."""
+    paths = [(path, leaves) for folder, leaves in needed.items() for path in sorted((export / folder).iterdir())]
+    return {path.relative_to(export).as_posix(): look(path, leaves) for path, leaves in paths}
+
+
+def to_fetch(shards: Mapping[str, Shard]) -> Ranges:
+    """The ranges that have to be fetched: footers, and column chunks that lie side by side."""
+    return {
+        key: [
+            (start, end - 1) for start, end in [(shard.end - shard.footer, shard.end), *coalesced(shard.chunks, gap=0)]
+        ]
+        for key, shard in shards.items()
+    }
+
+
+# --- Running ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A way to read, and what the server saw of it."""
+
+    name: str
+    run: Run
+    seen: Seen
+
+
+class Bench:
+    """The server, the shards that it has, and how the processes are told."""
+
+    def __init__(self, s3: S3Server, export: Path, scratch: Path, connections: int, httpfs: Path | None) -> None:
+        self.s3 = s3
+        self._export = export
+        self.needed = needed_columns()
+        self.shards = look_at_all(export, self.needed)
+        self.wide = {key: shard for key, shard in self.shards.items() if key.startswith(f"{WIDE}/")}
+        self._scratch = scratch
+        self._connections = connections
+        self._httpfs = httpfs
+
+    def measured(self, name: str, command: Iterable[object]) -> Measured:
+        self.s3.clear()
+        run = measure([str(part) for part in command])
+        return Measured(name, run, self.s3.seen())
+
+    def stage(self) -> Measured:
+        command = ["-m", "idc_indexer", "stage", "--source", f"s3://{BUCKET}", "--idc-version", RELEASE]
+        return self.measured("`idc-indexer stage`", [sys.executable, *command, "--cache-dir", self._scratch / "cache"])
+
+    def reader(self, name: str, ranges: Ranges, tables: Iterable[str] = ()) -> Measured | None:
+        """Measure a reader; None when it has no environment."""
+        python = sys.executable
+        if name.startswith("httpfs"):
+            if self._httpfs is None:
+                return None
+            python = str(self._httpfs)
+        out = self._scratch / name
+        out.mkdir(exist_ok=True)
+        columns = {table: sorted({leaf.partition(".")[0] for leaf in self.needed[table]}) for table in tables}
+        spelt = {table: _spelt(self._export / table, names) for table, names in columns.items()}
+        job = Job(self.s3.url, BUCKET, self._connections, ranges, spelt, str(out))
+        path = self._scratch / f"{name}.json"
+        path.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        return self.measured(name, [python, Path(__file__).parent / "staging_readers.py", name, path])
+
+
+def _spelt(folder: Path, columns: Iterable[str]) -> list[str]:
+    names = {name.lower(): name for name in pq.read_schema(next(folder.iterdir())).names}
+    return [names[column] for column in columns]
+
+
+# --- The tables ---------------------------------------------------------------------------------------------
+
+
+NAMES = {
+    "plain": "the same ranges, plain connections",
+    "dataset": "pyarrow dataset over S3FileSystem",
+    "httpfs": "DuckDB over httpfs",
+    "httpfs_threads": "DuckDB over httpfs, as many threads as connections",
+}
+
+
+def staging(bench: Bench, latency: float) -> None:
+    """The columns of all indices, from all tables."""
+    bench.s3.set(latency=latency)
+    print(
+        f"{len(bench.shards)} shards, {len(bench.wide)} of them wide, {latency * 1000:.0f} ms per request. Needed, MB: "
+        f"{total(bench.shards) / 1e6:,.1f}, of wide shards {total(bench.wide) / 1e6:,.1f}, of those footers "
+        f"{sum(shard.footer for shard in bench.wide.values()) / 1e6:,.1f}\n"
+    )
+    head = ["", "requests", "MB", "× needed", "requests of a wide shard", "its footer read", "× needed"]
+    head += ["seconds", "× floor", "processor seconds", "peak memory, GB"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    staged = bench.stage()
+    floor = bench.reader("plain", {key.removeprefix(f"{BUCKET}/"): read for key, read in staged.seen.ranges.items()})
+    assert floor
+    others = (bench.reader(name, {}, bench.needed) for name in ("dataset", "httpfs_threads", "httpfs"))
+    for found in (staged, floor, *others):
+        if found:
+            print(f"| {' | '.join(row(bench, found, floor))} |", flush=True)
+
+
+def row(bench: Bench, found: Measured, floor: Measured) -> Iterator[str]:
+    """The cells of a line."""
+    seen, run = found.seen, found.run
+    wide = {key: seen.ranges.get(f"{BUCKET}/{key}", []) for key in bench.wide}
+    footers = sum(last >= bench.wide[key].end - 1 for key, ranges in wide.items() for _, last in ranges)
+    yield NAMES.get(found.name, found.name)
+    yield f"{seen.requests.total():,}"
+    yield f"{seen.total / 1e6:,.1f}"
+    yield f"{seen.total / total(bench.shards):.2f}"
+    yield f"{sum(map(len, wide.values())) / len(wide):.1f}"
+    yield f"{footers / len(wide):.2f}"
+    yield f"{sum(seen.bytes[f'{BUCKET}/{key}'] for key in wide) / total(bench.wide):.2f}"
+    yield f"{run.wall:.1f}"
+    yield f"{run.wall / floor.run.wall:.2f}"
+    yield f"{run.cpu:.1f}"
+    yield f"{run.memory:.2f}"
+
+
+def readers(bench: Bench, count: int) -> None:
+    """Ranges of the first `count` wide shards, by every reader of ranges."""
+    ranges = to_fetch(dict(list(bench.wide.items())[:count]))
+    print(f"\n{count} wide shards, {sum(map(len, ranges.values())):,} ranges; seconds\n")
+    head = " | ".join(f"{latency * 1000:.0f} ms" for latency in LATENCIES)
+    print(f"| reader | requests | {head} | processor s |\n|---|---|" + "---|" * (len(LATENCIES) + 1))
+    for name in ("plain", "urllib3", "obstore", "arrow"):
+        found = []
+        for latency in LATENCIES:
+            bench.s3.set(latency=latency)
+            found.append(bench.reader(name, ranges))
+        done = [each for each in found if each]
+        seconds = " | ".join(f"{each.run.wall:.1f}" for each in done)
+        print(f"| {name} | {done[-1].seen.requests.total():,} | {seconds} | {done[-1].run.cpu:.1f} |", flush=True)
+
+
+def gaps(bench: Bench) -> None:
+    shard = next(iter(bench.wide.values()))
+    chunks = sum(end - start for start, end in shard.chunks)
+    print(
+        f"\nA shard: footer {shard.footer / 1e6:.2f} MB, {len(shard.chunks)} needed chunks {chunks / 1e6:.2f} MB\n\n"
+        "| gaps read over, bytes | ranges | bytes of chunks | bytes with the footer |\n|---|---|---|---|"
+    )
+    for gap in GAPS:
+        read = coalesced(shard.chunks, gap=gap)
+        size = sum(end - start for start, end in read)
+        print(f"| {gap:,} | {len(read)} | {size / chunks:.2f} × | {(size + shard.footer) / shard.bytes:.2f} × |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure staging from S3, next to other ways to read.")
+    parser.add_argument("export", type=Path, metavar="EXPORT", help="what wide_export.py wrote")
+    parser.add_argument("--httpfs", type=Path, metavar="PYTHON", help="of an environment with duckdb-extension-httpfs")
+    parser.add_argument("--latency", type=float, default=0.03, help="seconds per request (default: 0.03)")
+    parser.add_argument("--connections", type=int, default=32, help="(default: 32)")
+    parser.add_argument("--shards", type=int, default=30, help="of the comparison of readers (default: 30)")
+    parser.add_argument("--tables", nargs="+", choices=("staging", "readers", "gaps"), help="(default: all)")
+    parser.add_argument("--scratch", type=Path, help="folder for what is staged (default: temporary)")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(dir=options.scratch) as scratch,
+        S3Server({BUCKET: options.export.absolute()}) as s3,
+    ):
+        os.environ.update(s3.environment)
+        bench = Bench(s3, options.export, Path(scratch), options.connections, options.httpfs)
+        tables: dict[str, Callable[[], None]] = {
+            "staging": lambda: staging(bench, options.latency),
+            "readers": lambda: readers(bench, options.shards),
+            "gaps": lambda: gaps(bench),
+        }
+        for name in options.tables or tables:
+            tables[name]()
+
+
+if __name__ == "__main__":
+    main()
