@@ -312,12 +312,12 @@ def template(kinds: Mapping[str, Type], rows: int, seed: int) -> dict[str, Array
             number, look = values.split()
             made[name] = fill(kind, random, rows, look, int(number), 1)
         elif name == "OtherElements":
-            made[name] = fill(kind, random, rows, "private", 0, 0.9, items=24)
+            made[name] = fill(kind, random, rows, "private", 0, 0.9, items=40)
         elif name == "PerFrameFunctionalGroupsSequence":
             made[name] = fill(kind, random, rows, "numbers", 200, 0.02, items=60)
         else:
             # Most attributes belong to kinds of instances of which a shard has few, or none.
-            share = (0, 0, 0, 0, 0, 0, 0.0005, 0.005, 0.03, 0.3)[lot(name) % 10]
+            share = 0.3 if lot(name) % 50 == 0 else (0, 0, 0, 0, 0, 0, 0.0005, 0.0005, 0.005, 0.03)[lot(name) % 10]
             made[name] = fill(kind, random, rows, "words", 5 + lot(name) % 40, share)
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -63,7 +64,7 @@ def test_columns_that_are_read_can_come_first(wide: Path, tmp_path: Path) -> Non
         assert chunks(one) == chunks(other)
 
 
-def chunks(metadata: pq.FileMetaData) -> dict[str, tuple[int, bool, object]]:
+def chunks(metadata: pq.FileMetaData) -> Mapping[str, object]:
     """Bytes and extremes of the column chunks of a shard with one row group."""
     group = metadata.row_group(0)
     found = {}
