@@ -5,11 +5,12 @@
 
 PYTHON is one of an environment with `duckdb==1.5.5` and `duckdb-extension-httpfs==1.5.5`, the only version of DuckDB
 whose extension for S3 is on PyPI. The server of the tests serves EXPORT on loopback and counts; every way to read runs
-as a process of its own, one after the other. Three Markdown tables are printed:
+as a process of its own, one after the other. Markdown tables are printed:
 
 * staging: the columns of all indices, from all tables of the export, by `stage` and by others that write them to
   local files too, and the same byte ranges by plain connections that keep nothing: the floor.
 * readers: the byte ranges of some shards by other libraries, at different latencies.
+* links: staging over lines of 100 Mbit/s and 1 Gbit/s.
 * gaps: how many ranges and bytes a shard takes when gaps up to a size are read over.
 
 Linux and macOS.
@@ -40,6 +41,7 @@ WIDE = f"idc_v{RELEASE}/dicom_all"
 BUCKET = "exports"
 GAPS = (0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20)
 LATENCIES = (0.0, 0.03, 0.1)
+LINKS = (100, 1000)
 Ranges = dict[str, list[tuple[int, int]]]
 
 
@@ -176,13 +178,14 @@ def staging(bench: Bench, latency: float) -> None:
     head = ["", "requests", "MB", "× needed", "requests of a wide shard", "its footer read", "× needed"]
     head += ["seconds", "× floor", "processor seconds", "peak memory, GB"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    staged = bench.stage()
+    staged, kept = bench.stage()
     floor = bench.reader("plain", {key.removeprefix(f"{BUCKET}/"): read for key, read in staged.seen.ranges.items()})
     assert floor
     others = (bench.reader(name, {}, bench.needed) for name in ("dataset", "httpfs_threads", "httpfs"))
     for found in (staged, floor, *others):
         if found:
             print(f"| {' | '.join(row(bench, found, floor))} |", flush=True)
+    print(f"\n`stage` keeps {kept / 1e6:,.1f} MB.")
 
 
 def row(bench: Bench, found: Measured, floor: Measured) -> Iterator[str]:
@@ -219,6 +222,20 @@ def readers(bench: Bench, count: int) -> None:
         print(f"| {name} | {done[-1].seen.requests.total():,} | {seconds} | {done[-1].run.cpu:.1f} |", flush=True)
 
 
+def links(bench: Bench, latency: float) -> None:
+    """Staging over slower lines than loopback."""
+    head = ["line, Mbit/s", "seconds", "MB", "at the rate of the line, seconds", "processor seconds"]
+    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for megabits in LINKS:
+        bench.s3.set(latency=latency, bandwidth=megabits * 1e6 / 8)
+        found, _ = bench.stage()
+        size, run = found.seen.total / 1e6, found.run
+        print(
+            f"| {megabits:,} | {run.wall:.1f} | {size:,.1f} | {size * 8 / megabits:.1f} | {run.cpu:.1f} |", flush=True
+        )
+    bench.s3.set(bandwidth=0)
+
+
 def gaps(bench: Bench) -> None:
     shard = next(iter(bench.wide.values()))
     chunks = sum(end - start for start, end in shard.chunks)
@@ -239,7 +256,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.03, help="seconds per request (default: 0.03)")
     parser.add_argument("--connections", type=int, default=32, help="(default: 32)")
     parser.add_argument("--shards", type=int, default=30, help="of the comparison of readers (default: 30)")
-    parser.add_argument("--tables", nargs="+", choices=("staging", "readers", "gaps"), help="(default: all)")
+    parser.add_argument("--tables", nargs="+", choices=("staging", "readers", "links", "gaps"), help="(default: all)")
     parser.add_argument("--scratch", type=Path, help="folder for what is staged (default: temporary)")
     options = parser.parse_args()
     with (
@@ -251,6 +268,7 @@ def main() -> None:
         tables: dict[str, Callable[[], None]] = {
             "staging": lambda: staging(bench, options.latency),
             "readers": lambda: readers(bench, options.shards),
+            "links": lambda: links(bench, options.latency),
             "gaps": lambda: gaps(bench),
         }
         for name in options.tables or tables:
