@@ -1,7 +1,7 @@
 """Requests, bytes, seconds and memory of `stage` from S3, next to other ways to read the same columns.
 
     python scripts/wide_export.py PACKAGE EXPORT --shards 300
-    python scripts/benchmark_staging.py EXPORT --httpfs PYTHON
+    PYTHONPATH=. python scripts/benchmark_staging.py EXPORT --httpfs PYTHON
 
 PYTHON is one of an environment with `duckdb==1.5.5` and `duckdb-extension-httpfs==1.5.5`, the only version of DuckDB
 whose extension for S3 is on PyPI. The server of the tests serves EXPORT on loopback and counts; every way to read runs
@@ -28,12 +28,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from idc_indexer.exports.footers import chunk_ranges, coalesced, leaf_paths
 from tests.peers.s3 import S3Server, Seen
 
 from benchmark import Run, measure
 from idc_indexer.build import plan_build
 from idc_indexer.catalog import Catalog
+from idc_indexer.exports.footers import chunk_ranges, coalesced, leaf_paths
 from staging_readers import Job
 
 RELEASE = 25
@@ -130,9 +130,12 @@ class Bench:
         run = measure([str(part) for part in command])
         return Measured(name, run, self.s3.seen())
 
-    def stage(self) -> Measured:
+    def stage(self) -> tuple[Measured, int]:
+        """Measure staging into an empty cache, and the bytes that it then has."""
         command = ["-m", "idc_indexer", "stage", "--source", f"s3://{BUCKET}", "--idc-version", RELEASE]
-        return self.measured("`idc-indexer stage`", [sys.executable, *command, "--cache-dir", self._scratch / "cache"])
+        with tempfile.TemporaryDirectory(dir=self._scratch) as cache:
+            found = self.measured("`idc-indexer stage`", [sys.executable, *command, "--cache-dir", cache])
+            return found, sum(path.stat().st_size for path in Path(cache).rglob("*") if path.is_file())
 
     def reader(self, name: str, ranges: Ranges, tables: Iterable[str] = ()) -> Measured | None:
         """Measure a reader; None when it has no environment."""

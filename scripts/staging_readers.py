@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -143,9 +144,9 @@ def _arrow(job: Job) -> Any:
 
 def _duckdb(job: Job, setting: str) -> None:
     import duckdb
-    import duckdb_extension_httpfs
 
-    (extension,) = Path(duckdb_extension_httpfs.__file__).parent.rglob("*.duckdb_extension")
+    package = import_module("duckdb_extension_httpfs")  # of other environments, and without types
+    (extension,) = Path(str(package.__file__)).parent.rglob("*.duckdb_extension")
     connection = duckdb.connect(config={"allow_unsigned_extensions": True, "preserve_insertion_order": False})
     connection.execute(f"LOAD '{extension}'; {setting}; SET memory_limit = '6GB'")
     connection.execute(f"SET s3_endpoint = '{job.host}'; SET s3_url_style = 'path'; SET s3_use_ssl = false")
