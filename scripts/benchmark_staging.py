@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -40,6 +41,7 @@ RELEASE = 25
 WIDE = f"idc_v{RELEASE}/dicom_all"
 BUCKET = "exports"
 GAPS = (0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20)
+SHARES = (0.05, 0.1, 0.2, 1.0)
 LATENCIES = (0.0, 0.03, 0.1)
 LINKS = (100, 1000)
 Ranges = dict[str, list[tuple[int, int]]]
@@ -94,7 +96,8 @@ def to_fetch(shards: Mapping[str, Shard]) -> Ranges:
     """The ranges that have to be fetched: footers, and column chunks that lie side by side."""
     return {
         key: [
-            (start, end - 1) for start, end in [(shard.end - shard.footer, shard.end), *coalesced(shard.chunks, gap=0)]
+            (start, end - 1)
+            for start, end in [(shard.end - shard.footer, shard.end), *coalesced(shard.chunks, spare=0)]
         ]
         for key, shard in shards.items()
     }
@@ -240,16 +243,18 @@ def links(bench: Bench, latency: float) -> None:
 
 
 def gaps(bench: Bench) -> None:
+    """What a wide shard takes, by the largest gap that is read over, or by the share of all that may be."""
     shard = next(iter(bench.wide.values()))
-    chunks = sum(end - start for start, end in shard.chunks)
-    print(
-        f"\nA shard: footer {shard.footer / 1e6:.2f} MB, {len(shard.chunks)} needed chunks {chunks / 1e6:.2f} MB\n\n"
-        "| gaps read over, bytes | ranges | bytes of chunks | bytes with the footer |\n|---|---|---|---|"
-    )
-    for gap in GAPS:
-        read = coalesced(shard.chunks, gap=gap)
+    chunks = shard.bytes - shard.footer
+    between = sorted(after[0] - before[1] for before, after in pairwise(shard.chunks))
+    print(f"\nA shard: footer {shard.footer / 1e6:.2f} MB, {len(shard.chunks)} needed chunks {chunks / 1e6:.2f} MB\n")
+    print("| read over | ranges | × chunks | × chunks and footer |\n|---|---|---|---|")
+    spared = {f"gaps up to {most:,} bytes": sum(gap for gap in between if gap <= most) for most in GAPS}
+    spared |= {f"{share:.0%} of what is needed": int(share * shard.bytes) for share in SHARES}
+    for name, spare in spared.items():
+        read = coalesced(shard.chunks, spare)
         size = sum(end - start for start, end in read)
-        print(f"| {gap:,} | {len(read)} | {size / chunks:.2f} × | {(size + shard.footer) / shard.bytes:.2f} × |")
+        print(f"| {name} | {len(read)} | {size / chunks:.2f} | {(size + shard.footer) / shard.bytes:.2f} |")
 
 
 def main() -> None:
