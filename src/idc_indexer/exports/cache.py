@@ -48,7 +48,7 @@ class Folder:
         Raises:
             filelock.Timeout: somebody else still was after `timeout` seconds, if that is not negative.
         """
-        self._make()
+        self.make()
         lock = filelock.FileLock(self._beside("lock"))
         try:
             lock.acquire(timeout=0)
@@ -65,7 +65,7 @@ class Folder:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Let nobody remove what is here."""
-        self._make()
+        self.make()
         with self._use().read_lock():
             yield
 
@@ -91,6 +91,15 @@ class Folder:
         key = hashlib.sha256(f"{FORMAT} {source.bytes} {source.etag}".encode()).hexdigest()
         return self.path / f"{source.name.removesuffix('.parquet')}-{key[:16]}.parquet"
 
+    def spool(self, source: Object) -> Path:
+        """Where what was fetched of an object is, as long as it is not kept."""
+        return self.path / f".{self.shard(source).stem}.fetched"
+
+    @property
+    def spools(self) -> list[Path]:
+        """All spools."""
+        return sorted(self.path.glob(".*.fetched"))
+
     @property
     def shards(self) -> list[Path]:
         """All shards that are kept."""
@@ -109,7 +118,12 @@ class Folder:
         except filelock.Timeout:
             pass
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            IndexerError: nothing can be written there.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -268,7 +268,7 @@ class Export:
     def _check(self, table: Table, leaves: list[Leaf]) -> list[str]:
         shards = self.shards(table)
         if self._place.folder:
-            schema = read_footer(self._place, shards[0]).metadata.schema.to_arrow_schema()
+            schema = self._footer(shards[0]).schema.to_arrow_schema()
             if len(leaf_paths(schema)) <= NARROW:
                 self._facts[table] = self._check_all(table)
                 return [f"{self.uri}: {problem}" for problem in _columns(schema, table, leaves)]
@@ -288,12 +288,16 @@ class Export:
         """Check the footers of all shards of a table that is read where it is."""
         shards = self.shards(table)
         with ThreadPoolExecutor() as pool:
-            footers = [footer.metadata for footer in pool.map(lambda shard: read_footer(self._place, shard), shards)]
+            footers = list(pool.map(self._footer, shards))
         pairs = zip(shards, footers, strict=True)
         odd = [shard.name for shard, footer in pairs if not footer.schema.equals(footers[0].schema)]
         if odd:
             raise other_schema(self._place, table, odd, shards[0])
         return self._fact(table, sum(footer.num_rows for footer in footers))
+
+    def _footer(self, shard: Object) -> pq.FileMetaData:
+        read = partial(self._place.read, shard)
+        return read_footer(read, f"{self.uri}/{shard.key}", shard.bytes).metadata
 
     def _fact(self, table: Table, rows: int) -> TableFacts:
         if not rows:

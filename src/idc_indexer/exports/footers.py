@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports.places import Object, Place
 
 FIRST_GUESS = 64 << 10
 """Bytes asked for at the end of a table's first shard. Small tables come whole with it."""
-GAP = 64 << 10
-"""The most bytes between two column chunks that are read together: of a shard with 2,000 leaf columns, of which 244 are
-needed, 8 kB make 7 ranges and 1.04 times the bytes, 64 kB 4 ranges and 1.10 times."""
+SPARE = 0.1
+"""Bytes that nobody needs and that are read with the others, so that there are fewer requests, as a part of footer and
+needed column chunks. Of a shard with 2,008 leaf columns in the order of their tags, 132 of them needed, in 65 places:
+0.05 makes 30 requests, 0.1 makes 23, 0.2 makes 18; with the needed ones side by side, in 34 places: 6, 2 and 2."""
 RANGE = 8 << 20
 """The most bytes of one request: what breaks off is asked for again whole."""
 
@@ -44,27 +45,29 @@ class Footer:
     start: int
 
 
-def read_footer(place: Place, shard: Object, guess: int = FIRST_GUESS) -> Footer:
+def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, guess: int = FIRST_GUESS) -> Footer:
     """Read a footer with one request, or with a second one for what the first lacked.
 
     Args:
+        read: gives the bytes of the file from a first one up to, and without, a last one.
+        name: of the file, for messages.
+        size: of the file.
         guess: how many bytes at the end of the file are likely to hold it.
 
     Raises:
         DamagedError: it is no Parquet file.
         IndexerError: it cannot be read.
     """
-    name = f"{place.uri}/{shard.key}"
-    start = max(shard.bytes - guess, 0)
-    tail = place.read(shard, start, shard.bytes) if shard.bytes else memoryview(b"")
+    start = max(size - guess, 0)
+    tail = read(start, size) if size else memoryview(b"")
     if len(tail) < _TRAILER + len(_MAGIC) or tail[-4:] != _MAGIC:
         raise _not_parquet(name, "it does not end like one")
     length = int.from_bytes(tail[-8:-4], "little") + _TRAILER
-    if length > shard.bytes - len(_MAGIC):
+    if length > size - len(_MAGIC):
         raise _not_parquet(name, "its footer is longer than the file")
     if length > len(tail):
-        missing = place.read(shard, shard.bytes - length, start)
-        tail, start = memoryview(bytes(missing) + bytes(tail)), shard.bytes - length
+        missing = read(size - length, start)
+        tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
     try:
         metadata = pq.read_metadata(pa.BufferReader(pa.py_buffer(tail)))
     except (OSError, pa.ArrowException) as error:
@@ -107,11 +110,23 @@ def chunk_ranges(metadata: pq.FileMetaData, group: int, leaves: Collection[int])
     return sorted(found)
 
 
-def coalesced(ranges: Sequence[Range], gap: int = GAP, most: int = RANGE) -> list[Range]:
-    """Ranges to read, few and not too long, that hold all those given, which are sorted."""
+def coalesced(ranges: Sequence[Range], spare: int, most: int = RANGE) -> list[Range]:
+    """Ranges to read that hold all those given, which are sorted: as few as there can be, none of them too long.
+
+    Args:
+        spare: the most bytes between them that may be read too; the smallest gaps are closed first.
+        most: the most bytes of a range.
+    """
+    gaps = sorted((after[0] - before[1], place) for place, (before, after) in enumerate(pairwise(ranges)))
+    closed = set()
+    for gap, place in gaps:
+        spare -= max(gap, 0)
+        if spare < 0:
+            break
+        closed.add(place)
     joined: list[list[int]] = []
-    for start, end in ranges:
-        if joined and start - joined[-1][1] <= gap:
+    for place, (start, end) in enumerate(ranges):
+        if place - 1 in closed:
             joined[-1][1] = max(end, joined[-1][1])
         else:
             joined.append([start, end])

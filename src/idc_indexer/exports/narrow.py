@@ -52,7 +52,7 @@ class Writer:
 
     def __init__(self, path: Path, about: Kept, times_in_utc: bool) -> None:
         self._path = path
-        self._about = {_SCHEMA: about.schema, _LEAVES: "\n".join(sorted(about.leaves))}
+        self._about = {_SCHEMA.decode(): about.schema, _LEAVES.decode(): "\n".join(sorted(about.leaves))}
         self._times_in_utc = times_in_utc
         self._writer: pq.ParquetWriter | None = None
 

@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from idc_indexer import files
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports.cache import Folder
 from idc_indexer.exports.footers import (
     FIRST_GUESS,
+    SPARE,
     DamagedError,
     Footer,
     Range,
@@ -33,7 +36,7 @@ from idc_indexer.exports.footers import (
 )
 from idc_indexer.exports.narrow import Kept, Parts, Writer, adjusted_times, kept, merged
 from idc_indexer.exports.places import Object, Place
-from idc_indexer.files import partial
+from idc_indexer.exports.spool import Spool
 from idc_indexer.sources import Table
 
 CONNECTIONS = 32
@@ -124,8 +127,9 @@ class TableStaging:
 
     def stale(self) -> list[Path]:
         """What is kept of objects that the source no longer has."""
-        current = {self.folder.shard(shard) for shard in self._shards}
-        return [path for path in self.folder.shards if path not in current]
+        paths = (self.folder.shard, self.folder.spool)
+        current = {path(shard) for shard in self._shards for path in paths}
+        return [path for path in (*self.folder.shards, *self.folder.spools) if path not in current]
 
     def covered(self) -> list[Path]:
         """The shards that are kept with no other leaf columns than those needed."""
@@ -148,10 +152,10 @@ class TableStaging:
                 self._stage(shard, footer or self._footer(shard))
                 return
             except DamagedError as error:
+                self.folder.spool(shard).unlink(missing_ok=True)
                 if attempt == tries:
-                    raise IndexerError(
-                        error.message, f"{error.hint} What is staged already is kept: run the same command again."
-                    ) from error
+                    kept = "What is staged already is kept: the same command goes on from there."
+                    raise IndexerError(error.message, f"{error.hint} {kept}") from error
                 footer = None
                 self._place.weather.again("damaged bytes")
 
@@ -166,10 +170,19 @@ class TableStaging:
             raise other_schema(self._place, self.table, odd, self._shards[0])
 
     def _footer(self, shard: Object) -> Footer:
-        footer = read_footer(self._place, shard, self._guess)
+        read, there = self._source(shard)
+        footer = read_footer(read, f"{self._place.uri}/{shard.key}", shard.bytes, max(self._guess, there))
         # Footers of one table differ by the lengths of their statistics.
         self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
         return footer
+
+    def _source(self, shard: Object) -> tuple[Callable[[int, int], memoryview], int]:
+        """What reads a shard, and how many bytes of its end are there."""
+        if self._place.folder:
+            return partial(self._place.read, shard), 0
+        self.folder.make()
+        spool = Spool(self.folder.spool(shard), self._place, shard)
+        return spool.read, spool.tail
 
     def _known(self, footer: Footer) -> tuple[str, list[str]]:
         """A digest of the schema of a shard, and its leaf columns; worked out once for all shards that share it."""
@@ -200,7 +213,8 @@ class TableStaging:
         name = f"{self._place.uri}/{shard.key}"
         digest, leaves = self._known(footer)
         if digest != self._schemas[0][1]:
-            raise other_schema(self._place, self.table, [shard.name], self._shards[0])
+            error = other_schema(self._place, self.table, [shard.name], self._shards[0])
+            raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may have come wrong
         older, path = self.kept(shard), self.folder.shard(shard)
         indices = self._indices(leaves, shard)
         before = pq.ParquetFile(path) if older else None
@@ -209,7 +223,7 @@ class TableStaging:
         columns = [footer.metadata.schema.column(index).path for index in indices]
         chunks = self._chunks(footer, indices)
         try:
-            with partial(path) as temporary, Writer(temporary, about, times) as writer:
+            with files.partial(path) as temporary, Writer(temporary, about, times) as writer:
                 for groups in _parts(chunks):
                     ranges = sorted(each for group in groups for each in chunks[group])
                     with self._fetched(shard, footer, ranges) as parts:
@@ -231,15 +245,19 @@ class TableStaging:
         finally:
             if before:
                 before.close()
+        self.folder.spool(shard).unlink(missing_ok=True)
 
     @contextmanager
     def _fetched(
         self, shard: Object, footer: Footer, ranges: Sequence[Range]
     ) -> Iterator[list[tuple[int, memoryview]]]:
         """The bytes of some ranges; those at the end came with the footer."""
-        to_read = coalesced([(start, min(end, footer.start)) for start, end in ranges if start < footer.start])
+        before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
+        spare = SPARE * (footer.bytes + sum(end - start for start, end in before))
+        to_read = coalesced(before, int(spare))
         with self._gate.flight(sum(end - start for start, end in to_read)):
-            parts = [(start, self._place.read(shard, start, end)) for start, end in to_read]
+            read, _ = self._source(shard)
+            parts = [(start, read(start, end)) for start, end in to_read]
             with self._gate.processor:
                 yield [*parts, (footer.start, footer.tail)]
 
