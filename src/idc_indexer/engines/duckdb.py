@@ -207,10 +207,9 @@ class DuckDBEngine:
         except duckdb.OutOfMemoryException as error:
             raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
         except (duckdb.Error, pa.ArrowException) as error:
-            if shard := self._export.broken(tables):
-                raise IndexerError(
-                    f"{name}: {shard} is damaged: {first_line(error)}", "Fetch that shard again."
-                ) from error
+            if broken := self._export.broken(tables):
+                shard, hint = broken
+                raise IndexerError(f"{name}: {shard} is damaged: {first_line(error)}", hint) from error
             raise IndexerError(f"{name}: {first_line(error)}") from error
 
 
