@@ -9,7 +9,8 @@ as a process of its own, one after the other. Markdown tables are printed:
 
 * staging: the columns of all indices, from all tables of the export, by `stage` and by others that write them to
   local files too, and the same byte ranges by plain connections that keep nothing: the floor.
-* readers: the byte ranges of some shards by other libraries, at different latencies.
+* readers: some shards at different latencies, by libraries that read ranges and by those that read columns, which write
+  them too.
 * links: staging over lines of 100 Mbit/s and 1 Gbit/s.
 * gaps: how many ranges and bytes a shard takes when gaps up to a size are read over.
 
@@ -39,7 +40,7 @@ from staging_readers import Job
 
 RELEASE = 25
 WIDE = f"idc_v{RELEASE}/dicom_all"
-BUCKET = "exports"
+BUCKET, FEW = "exports", "few"
 GAPS = (0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20)
 SHARES = (0.05, 0.1, 0.2, 1.0)
 LATENCIES = (0.0, 0.03, 0.1)
@@ -135,8 +136,18 @@ class Bench:
             found = self.measured("`idc-indexer stage`", [sys.executable, *command, "--cache-dir", cache])
             return found, sum(path.stat().st_size for path in Path(cache).rglob("*") if path.is_file())
 
-    def reader(self, name: str, ranges: Ranges, tables: Iterable[str] = ()) -> Measured | None:
-        """Measure a reader; None when it has no environment."""
+    def serve_few(self, keys: Iterable[str]) -> None:
+        """Serve some shards as another bucket."""
+        folder = self._scratch / FEW
+        for key in keys:
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / key).symlink_to((self._export / key).absolute())
+        self.s3.set(buckets={BUCKET: str(self._export.absolute()), FEW: str(folder)})
+
+    def reader(
+        self, name: str, ranges: Ranges | None = None, tables: Iterable[str] = (), bucket: str = BUCKET
+    ) -> Measured | None:
+        """Measure a reader of ranges or of tables; None when it has no environment."""
         python = sys.executable
         if name.startswith("httpfs"):
             if self._httpfs is None:
@@ -146,7 +157,7 @@ class Bench:
         out.mkdir(exist_ok=True)
         columns = {table: sorted({leaf.partition(".")[0] for leaf in self.needed[table]}) for table in tables}
         spelt = {table: _spelt(self._export / table, names) for table, names in columns.items()}
-        job = Job(self.s3.url, BUCKET, self._connections, ranges, spelt, str(out))
+        job = Job(self.s3.url, bucket, self._connections, ranges or {}, spelt, str(out))
         path = self._scratch / f"{name}.json"
         path.write_text(json.dumps(asdict(job)), encoding="utf-8")
         return self.measured(name, [python, Path(__file__).parent / "staging_readers.py", name, path])
@@ -161,7 +172,8 @@ def _spelt(folder: Path, columns: Iterable[str]) -> list[str]:
 
 
 NAMES = {
-    "plain": "the same ranges, plain connections",
+    "plain": "ranges, plain connections",
+    "arrow": "pyarrow S3FileSystem",
     "dataset": "pyarrow dataset over S3FileSystem",
     "httpfs": "DuckDB over httpfs",
     "httpfs_threads": "DuckDB over httpfs, 8 threads",
@@ -185,7 +197,7 @@ def staging(bench: Bench, latency: float) -> None:
     for found in (staged, floor):
         print(f"| {' | '.join(row(bench, found, floor))} |", flush=True)
     for name in ("dataset", "httpfs_threads", "httpfs"):
-        if other := bench.reader(name, {}, bench.needed):
+        if other := bench.reader(name, tables=bench.needed):
             print(f"| {' | '.join(row(bench, other, floor))} |", flush=True)
     print(f"\n`stage` keeps {kept / 1e6:,.1f} MB.", flush=True)
 
@@ -209,19 +221,22 @@ def row(bench: Bench, found: Measured, floor: Measured) -> Iterator[str]:
 
 
 def readers(bench: Bench, count: int) -> None:
-    """Ranges of the first `count` wide shards, by every reader of ranges."""
+    """The first `count` wide shards, by every reader."""
     ranges = {key: to_fetch(shard) for key, shard in list(bench.wide.items())[:count]}
+    bench.serve_few(ranges)
     print(f"\n{count} wide shards, {sum(map(len, ranges.values())):,} ranges; seconds\n")
-    head = " | ".join(f"{latency * 1000:.0f} ms" for latency in LATENCIES)
-    print(f"| reader | requests | {head} | processor s |\n|---|---|" + "---|" * (len(LATENCIES) + 1))
-    for name in ("plain", "urllib3", "obstore", "arrow"):
+    head = ["", "requests", *(f"{latency * 1000:.0f} ms" for latency in LATENCIES), "processor seconds"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for name in ("plain", "urllib3", "obstore", "arrow", "dataset", "httpfs_threads"):
         found = []
         for latency in LATENCIES:
             bench.s3.set(latency=latency)
-            found.append(bench.reader(name, ranges))
-        done = [each for each in found if each]
-        seconds = " | ".join(f"{each.run.wall:.1f}" for each in done)
-        print(f"| {name} | {done[-1].seen.requests.total():,} | {seconds} | {done[-1].run.cpu:.1f} |", flush=True)
+            of_tables = name in ("dataset", "httpfs_threads")
+            found.append(bench.reader(name, tables=[WIDE], bucket=FEW) if of_tables else bench.reader(name, ranges))
+        if done := [each for each in found if each]:
+            seconds = " | ".join(f"{each.run.wall:.1f}" for each in done)
+            requests, cpu = done[-1].seen.requests.total(), done[-1].run.cpu
+            print(f"| {NAMES.get(name, name)} | {requests:,} | {seconds} | {cpu:.1f} |", flush=True)
 
 
 def links(bench: Bench, latency: float) -> None:
