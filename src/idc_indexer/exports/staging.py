@@ -128,7 +128,8 @@ class TableStaging:
         groups = self._chunks(footer, self._indices(leaves, shard))
         chunks = sum(end - start for ranges in groups for start, end in ranges)
         share = sum(one.bytes for one in lacking) / shard.bytes
-        return Need(len(lacking), int(footer.bytes * len(lacking) + chunks * share), int(chunks * share * DISK))
+        fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
+        return Need(len(lacking), int(fetch), int(chunks * share * DISK))
 
     def stale(self) -> list[Path]:
         """What is kept of objects that the source no longer has."""
