@@ -1,4 +1,4 @@
-"""Write an export whose dicom_all is as wide as the real one: about 2,000 leaf columns, a footer of 0.6 MB.
+"""Write an export whose dicom_all is as wide as the real one: about 2,000 leaf columns, a footer of half a megabyte.
 
     python scripts/wide_export.py PACKAGE OUT --shards 300
 
@@ -11,11 +11,11 @@ What is guaranteed:
 
 * A shard has about ROWS rows in one row group; shards differ in everything that an index reads.
 * Records have fields that no index reads, beside those that one does.
-* Hashes, identifiers and URLs are as hard to compress as real ones; most of the other columns are empty in most rows.
+* Hashes and identifiers that nothing reads are random, as real ones might be; most other columns are all but empty.
 * The same package and options give the same rows and columns.
 
-What is not: the content of the columns that nothing reads is one of DISTINCT templates, the same in many shards.
-The past releases, and the tables beside dicom_all, are as narrow as ``reference_export`` writes them.
+What is not: what is in the columns that nothing reads means nothing, and is the same every DISTINCT shards. The past
+releases, and the tables beside dicom_all, are as narrow as ``reference_export`` writes them.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ from idc_indexer.sources import dicom_attribute
 from reference.job import new_table
 from reference_export import SMALL, export, positive
 
-ROWS, LEAVES, DISTINCT, DEPTH = 9_000, 2_000, 4, 2
+ROWS, LEAVES, DISTINCT = 9_000, 2_000, 4
+DEPTH = 2  # of sequences in sequences
 INSTANCES = 58_784_975
 """Rows of dicom_all in release 25."""
+CODE = ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]
 
 TEXT, INT = pa.string(), pa.int64()
 Type: TypeAlias = Any  # of Arrow; the stubs know little of nested ones
@@ -176,12 +178,11 @@ def leaves(kind: Type) -> int:
 def attribute(keyword: str, depth: int = 0) -> Type:
     """The type of a DICOM attribute, with fields chosen for a sequence."""
     field = dicom_attribute(keyword)
-    if field is None:
-        return PERSON
+    assert field, keyword
     if field.type != "RECORD":
         return arrow_field(field).type
     if "CodeSequence" in keyword or depth >= DEPTH:
-        names = ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]
+        names = CODE
     else:
         # Attributes of the same group of tags, some of them sequences again.
         group = by_group()[(tag_for_keyword(keyword) or 0) >> 16]
@@ -334,9 +335,9 @@ def widen(narrow: Path, wide: Path, number: int = LEAVES, read_first: bool = Fal
     unread = {name: kind for name, kind in kinds.items() if name not in read.names}
     templates = [template(unread, most, seed) for seed in range(min(DISTINCT, len(shards)))]
     with new_table(wide) as unfinished:
-        for place_of, shard in enumerate(shards):
+        for order, shard in enumerate(shards):
             rows = pq.read_table(shard).combine_chunks()
-            further = templates[place_of % DISTINCT]
+            further = templates[order % DISTINCT]
             made = {
                 name: rows[name].cast(kind) if name in read.names else further[name].slice(0, rows.num_rows)
                 for name, kind in kinds.items()
