@@ -40,6 +40,8 @@ def connect(
     Raises:
         UsageError: when DuckDB does not understand an option.
     """
+    # parquet_metadata_cache is left off, for it makes no difference: 16 indices of 960 staged shards took 64.9 and
+    # 67.9 s of processor time with it, 66.5 and 64.8 s without.
     config: dict[str, Any] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -207,10 +209,9 @@ class DuckDBEngine:
         except duckdb.OutOfMemoryException as error:
             raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
         except (duckdb.Error, pa.ArrowException) as error:
-            if shard := self._export.broken(tables):
-                raise IndexerError(
-                    f"{name}: {shard} is damaged: {first_line(error)}", "Fetch that shard again."
-                ) from error
+            if broken := self._export.broken(tables):
+                shard, hint = broken
+                raise IndexerError(f"{name}: {shard} is damaged: {first_line(error)}", hint) from error
             raise IndexerError(f"{name}: {first_line(error)}") from error
 
 

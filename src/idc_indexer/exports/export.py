@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -45,8 +46,12 @@ BATCH_WINDOW = timedelta(hours=6)
 """The longest that one export can take: BigQuery ends a query job after 6 hours.
 https://cloud.google.com/bigquery/quotas#query_jobs"""
 NARROW = 500
-"""Leaf columns up to which a table in a folder is read where it is."""
+"""Leaf columns up to which a table in a folder is read where it is. All indices of one release, of 16 shards of 9,000
+rows: with 2,008 leaf columns 7.5 s of processor time in place and 3.8 s staged, with 600 4.4 s and 3.3 s, with 300
+4.3 s and 3.4 s; one index: 0.8 s and 1.1 s, 0.4 s and 0.7 s, 0.3 s and 0.6 s. What is staged of larger shards is a
+copy of gigabytes, which a narrow table does not repay."""
 
+_STAGE_FIRST = "Run `idc-indexer stage` with the same options while there is a network."
 _SHARD = re.compile(r"[0-9]{12}\.parquet")
 _PLACE = re.compile(r"(idc_v([1-9][0-9]*)(_clinical)?)/([A-Za-z0-9_]+)/[0-9]{12}\.parquet")
 _DATASET = re.compile(r"idc_v([1-9][0-9]*)")
@@ -158,7 +163,8 @@ class Export:
         releases = self.releases()
         if release not in releases:
             have = ", ".join(map(str, releases)) or "no folder named idc_vNN"
-            raise IndexerError(f"{self.uri}: IDC release {release} is not there", f"It has {have}.")
+            hint = _STAGE_FIRST if self._offline else f"It has {have}."
+            raise IndexerError(f"{self.uri}: IDC release {release} is not there", hint)
         for name in sorted(self._left_out):
             match = _PLACE.fullmatch(name)
             table = match and Table(int(match[2]), match[3] is not None, match[4])
@@ -192,7 +198,7 @@ class Export:
             else:
                 raise IndexerError(
                     f"{self.uri}: nothing is kept of table {table}",
-                    "Run `idc-indexer stage` with the same options while there is a network.",
+                    _STAGE_FIRST,
                 )
         return self._listed[table]
 
@@ -278,7 +284,7 @@ class Export:
         if self._offline and (lacking := staging.lacking()):
             raise IndexerError(
                 f"{self.uri}: {len(lacking)} of {len(shards)} shards of {table} are not staged with all columns",
-                "Run `idc-indexer stage` with the same options while there is a network.",
+                _STAGE_FIRST,
             )
         problems = _columns(staging.schema(), table, leaves)
         self._tables[table] = staging
@@ -400,18 +406,18 @@ class Export:
                 staging = TableStaging(self._place, table, shards, folder, paths, self._gate)
                 _remove(folder, staging.covered)
 
-    def broken(self, tables: Iterable[Table]) -> str:
-        """The first shard that cannot be read to its end, "" when all can; for use after a failure."""
-        for path in (path for table in tables for path in self.paths(table)):
-            if not Path(path).exists():
-                continue  # of a past release, and removed since
-            try:
-                with pq.ParquetFile(path) as file:
-                    for _ in file.iter_batches():
-                        pass
-            except (OSError, pa.ArrowException):
-                return path
-        return ""
+    def broken(self, tables: Iterable[Table]) -> tuple[str, str] | None:
+        """The first shard that cannot be read to its end, and what to do about it; for use after a failure."""
+        for table in tables:
+            again = f"Remove what is staged, `idc-indexer cache remove {table}`, and run the same command again."
+            for path in filter(os.path.exists, self.paths(table)):  # what was staged of past releases is gone
+                try:
+                    with pq.ParquetFile(path) as file:
+                        for _ in file.iter_batches():
+                            pass
+                except (OSError, pa.ArrowException):
+                    return path, again if table in self._tables else "Fetch that shard again."
+        return None
 
 
 def open_export(

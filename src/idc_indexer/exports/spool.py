@@ -6,6 +6,7 @@ written is ignored, and fetched again.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -29,12 +30,16 @@ class Spool:
         self._parts: list[tuple[int, memoryview]] = []
         with naming(path):
             data = memoryview(path.read_bytes()) if path.is_file() else memoryview(b"")
-        while len(data) >= _HEAD.size:
-            start, length, checksum = _HEAD.unpack(data[: _HEAD.size])
-            part, data = data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length :]
-            if len(part) < length or zlib.crc32(part) != checksum:
-                break
-            self._parts.append((start, part))
+            whole = 0
+            while whole + _HEAD.size <= len(data):
+                start, length, checksum = _HEAD.unpack(data[whole : whole + _HEAD.size])
+                part = data[whole + _HEAD.size : whole + _HEAD.size + length]
+                if len(part) < length or zlib.crc32(part) != checksum:
+                    break
+                self._parts.append((start, part))
+                whole += _HEAD.size + length
+            if whole < len(data):
+                os.truncate(path, whole)  # what follows would not be found again
 
     @property
     def tail(self) -> int:

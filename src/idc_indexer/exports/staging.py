@@ -15,7 +15,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,7 +41,10 @@ from idc_indexer.exports.places import Object, Place
 from idc_indexer.exports.spool import Spool
 from idc_indexer.sources import Table
 
-CONNECTIONS = 32
+Result = TypeVar("Result")
+
+FIRST_CONNECTIONS, CONNECTIONS = 4, 32
+"""As many are used at first, and after each shard one more: a service scales up, and tells a burst to slow down."""
 IN_FLIGHT = 256 << 20
 """The most bytes that were fetched and are not written yet; a larger part of a shard is fetched alone."""
 PART = 32 << 20
@@ -109,7 +114,7 @@ class TableStaging:
         """The schema of the first shard that lacks something, whose footer is read; of a kept one when none does."""
         if lacking := self.lacking():
             if self._sample is None or self._sample[0] not in lacking:
-                self._sample = (lacking[0], self._footer(lacking[0]))
+                self._sample = (lacking[0], self._undamaged(lacking[0], partial(self._footer, lacking[0])))
             return self._sample[1].metadata.schema.to_arrow_schema()
         return pq.read_schema(self.folder.shard(self._shards[0]))
 
@@ -123,7 +128,8 @@ class TableStaging:
         groups = self._chunks(footer, self._indices(leaves, shard))
         chunks = sum(end - start for ranges in groups for start, end in ranges)
         share = sum(one.bytes for one in lacking) / shard.bytes
-        return Need(len(lacking), int(footer.bytes * len(lacking) + chunks * share), int(chunks * share * DISK))
+        fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
+        return Need(len(lacking), int(fetch), int(chunks * share * DISK))
 
     def stale(self) -> list[Path]:
         """What is kept of objects that the source no longer has."""
@@ -143,21 +149,22 @@ class TableStaging:
             IndexerError: it cannot be had, or not be written.
             Stopped: something else went wrong.
         """
-        sampled, footer = self._sample or (None, None)
-        if sampled != shard:
-            footer = None
+        sampled = [self._sample[1]] if self._sample and self._sample[0] == shard else []
+        self._undamaged(shard, lambda: self._stage(shard, sampled.pop() if sampled else self._footer(shard)))
+
+    def _undamaged(self, shard: Object, fetch: Callable[[], Result]) -> Result:
+        """What is made of bytes of a shard; when they are damaged, they are fetched again."""
         tries = 1 if self._place.folder else DAMAGED_TRIES
         for attempt in range(1, tries + 1):
             try:
-                self._stage(shard, footer or self._footer(shard))
-                return
+                return fetch()
             except DamagedError as error:
                 self.folder.spool(shard).unlink(missing_ok=True)
                 if attempt == tries:
                     kept = "What is staged already is kept: the same command goes on from there."
                     raise IndexerError(error.message, f"{error.hint} {kept}") from error
-                footer = None
                 self._place.weather.again("damaged bytes")
+        raise AssertionError("the last attempt returned or raised")
 
     def check_schemas(self) -> None:
         """Raises:
@@ -171,7 +178,7 @@ class TableStaging:
 
     def _footer(self, shard: Object) -> Footer:
         read, there = self._source(shard)
-        footer = read_footer(read, f"{self._place.uri}/{shard.key}", shard.bytes, max(self._guess, there))
+        footer = read_footer(read, f"{self._place.uri}/{shard.key}", shard.bytes, there or self._guess)
         # Footers of one table differ by the lengths of their statistics.
         self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
         return footer
@@ -296,19 +303,22 @@ def stage_all(
     Raises:
         IndexerError: the first that could not be staged; all that were, are kept.
     """
+    ahead, window = iter(work), FIRST_CONNECTIONS
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        waiting: dict[Future[None], tuple[TableStaging, Object]] = {
-            pool.submit(staging.stage, shard): (staging, shard) for staging, shard in work
-        }
+        waiting: dict[Future[None], tuple[TableStaging, Object]] = {}
         try:
-            while waiting:
+            while True:
+                for staging, shard in islice(ahead, window - len(waiting)):
+                    waiting[pool.submit(staging.stage, shard)] = (staging, shard)
+                if not waiting:
+                    return
                 # On Windows, a wait without an end cannot be interrupted.
                 for future in wait(waiting, timeout=1, return_when=FIRST_COMPLETED).done:
                     future.result()
                     done(*waiting.pop(future))
+                    window = min(window + 1, CONNECTIONS)
         except BaseException:
             place.weather.stop()
-            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
