@@ -28,7 +28,14 @@ def main() -> None:
             programs = Path(folder, "Scripts" if sys.platform == "win32" else "bin")
             packages = next(Path(folder).rglob("site-packages"))
             before = {path.name for path in packages.iterdir()}
-            install = [programs / "python", "-m", "pip", "install", "--quiet", f"{options.wheel}{extra}"]
+            install: list[str | Path] = [
+                programs / "python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                f"{options.wheel}{extra}",
+            ]
             subprocess.run(install, check=True)
             added = {path.name: _size(path) for path in packages.iterdir() if path.name not in before}
             largest = sorted(added, key=lambda name: -added[name])[:3]
