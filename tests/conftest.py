@@ -64,7 +64,7 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Keeps the commands of a test out of the user's cache."""
-    return {"IDC_INDEXER_BUILD_CACHE_DIR": str(tmp_path / "cache")}
+    return {"IDC_INDEXER_CACHE_DIR": str(tmp_path / "cache")}
 
 
 @pytest.fixture

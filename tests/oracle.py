@@ -13,13 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from idc_indexer.arrow import arrow_schema, arrow_type, conform
 from idc_indexer.catalog import PinnedIndex, Schema
 from idc_indexer.engines.duckdb import DuckDBEngine
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports import Export
+from idc_indexer.exports import open_export
 from idc_indexer.fields import Field
 from idc_indexer.sources import PROJECT, Sources, Table
 from idc_indexer.sql import Statement, analyze, to_duckdb
@@ -45,10 +44,10 @@ def by_duckdb(statement: Statement, tables: Tables, columns: tuple[Field, ...]) 
             shard = Path(folder, table.dataset, table.name, "000000000000.parquet")
             shard.parent.mkdir(parents=True)
             pq.write_table(rows, shard, write_time_adjusted_to_utc=True)  # as BigQuery does
-        export = Export(fs.LocalFileSystem(), folder, folder)
-        engine = DuckDBEngine(export, Path(folder, "cache"), Path(folder, "spill"), threads=2)
+        export = open_export(folder, cache_dir=Path(folder, "cache"))
+        engine = DuckDBEngine(export, Path(folder, "spill"), threads=2)
         engine.prepare([index])
-        with engine.rows(index) as batches:
+        with engine.running([index]), engine.rows(index) as batches:
             return pa.Table.from_batches([conform(b, columns, "it") for b in batches], arrow_schema(columns))
 
 

@@ -365,7 +365,7 @@ def test_names_of_folders_mean_nothing(name: str, build: Build, run: Run, tmp_pa
 
 def test_damaged_cache_is_named(tiny: TinyExport, build: Build, environment: dict[str, str]) -> None:
     assert build(tiny, "prior_versions_index").exit_code == 0
-    (cached,) = Path(environment["IDC_INDEXER_BUILD_CACHE_DIR"]).rglob("*-v13-*.parquet")
+    (cached,) = Path(environment["IDC_INDEXER_CACHE_DIR"]).rglob("*-v13-*.parquet")
     cached.write_bytes(cached.read_bytes()[:-50])
     refused(build(tiny, "prior_versions_index", "--force"), 1, str(cached))
     cached.unlink()

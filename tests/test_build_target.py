@@ -382,9 +382,9 @@ def test_full_disk_under_the_cache(start: Start, out: Path, environment: dict[st
     output, errors = process.communicate()
     assert (process.returncode, output) == (1, ""), errors
     assert "Traceback" not in errors
-    assert environment["IDC_INDEXER_BUILD_CACHE_DIR"] in errors
+    assert environment["IDC_INDEXER_CACHE_DIR"] in errors
     assert around(out) == []
-    assert not list(Path(environment["IDC_INDEXER_BUILD_CACHE_DIR"]).rglob("*.p*"))
+    assert not list(Path(environment["IDC_INDEXER_CACHE_DIR"]).rglob("*.p*"))
 
 
 @posix

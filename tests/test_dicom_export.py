@@ -98,7 +98,7 @@ def test_googlesql_makes_the_same_of_it(name: str, dicom_export: Path) -> None:
     export = open_export(str(dicom_export))
     tables: dict[Table, pa.Table] = {}
     for table, columns in columns_read(index.statement.leaves).items():
-        tables[table] = pq.read_table(export.stage(table), columns=[column.name for column in columns])
+        tables[table] = pq.read_table(export.paths(table), columns=[column.name for column in columns])
     defined = by_googlesql(index.statement, tables)
     assert [(field.name, field.type) for field in defined.schema] == [
         (column.name, arrow_type(column)) for column in index.schema.columns

@@ -282,7 +282,7 @@ def test_kept_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
             raise InterruptedError
 
     def go() -> None:
-        engine = DuckDBEngine(open_export("sample"), tmp_path / "cache", plan.incomplete / "spill")
+        engine = DuckDBEngine(open_export("sample", cache_dir=tmp_path / "cache"), plan.incomplete / "spill")
         build(plan, engine, report, Gdc(server.url))
 
     with pytest.raises((InterruptedError, IndexerError)):

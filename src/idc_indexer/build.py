@@ -69,12 +69,33 @@ class Plan:
     @property
     def incomplete(self) -> Path:
         """Where the release is made, until it is whole."""
-        return self.out.with_name(f"{self.out.name}.incomplete")
+        return incomplete(self.out)
 
     @property
     def replaced(self) -> Path:
         """Where a release that is replaced waits, while the new one is moved into place."""
-        return self.out.with_name(f"{self.out.name}.replaced")
+        return _replaced(self.out)
+
+
+def incomplete(out: Path) -> Path:
+    """Where a release is made that is to lie at `out`."""
+    return out.absolute().with_name(f"{out.name}.incomplete")
+
+
+def check_request(
+    catalog: Catalog, names: Iterable[str], idc_version: int, release_version: str, out: Path, force: bool = False
+) -> None:
+    """Refuse what makes no sense whatever the source holds. It takes no time, and asks nobody.
+
+    Raises:
+        UsageError: an unknown index, a malformed version, a target that may not be replaced.
+    """
+    if idc_version < 1:
+        raise UsageError(f"--idc-version {idc_version}: the first IDC release is 1")
+    check_version(release_version, idc_version)
+    catalog.select(set(names) - catalog.supplements.keys())
+    with files.naming(out):
+        _check_target(out.absolute(), force)
 
 
 def plan_build(
@@ -97,12 +118,10 @@ def plan_build(
         csv: whether to write idc_index as a zipped CSV too.
 
     Raises:
-        UsageError: an unknown index, a malformed version.
+        UsageError: as `check_request` does.
         IndexerError: an index that the release cannot have.
     """
-    if idc_version < 1:
-        raise UsageError(f"--idc-version {idc_version}: the first IDC release is 1")
-    check_version(release_version, idc_version)
+    check_request(catalog, names, idc_version, release_version, out, force)
     wanted = set(names)
     made = tuple(s for n, s in catalog.supplements.items() if (n in wanted if wanted else gdc or n != GDC))
     if wanted and (made or csv):
@@ -126,7 +145,7 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None, gdc: Gdc
     """
     gdc = gdc or Gdc()
     with files.naming(plan.out), alone(plan.out):
-        _check_target(plan)
+        _check_target(plan.out, plan.force)
         report("", "checking", 0)
         engine.prepare(plan.indices)
         if GDC in {supplement.name for supplement in plan.supplements}:
@@ -158,21 +177,24 @@ def dry_run(plan: Plan, engine: Engine) -> None:
         UsageError, IndexerError: as `build` does.
     """
     with files.naming(plan.out):
-        _check_target(plan)
+        _check_target(plan.out, plan.force)
         engine.prepare(plan.indices)
 
 
-def _check_target(plan: Plan) -> None:
+def _replaced(out: Path) -> Path:
+    return out.with_name(f"{out.name}.replaced")
+
+
+def _check_target(out: Path, force: bool) -> None:
     """Refuse to write where a release, or anything else, would be lost."""
-    out = plan.out
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UsageError(f"{out}: exists and is not a folder")
-    if plan.replaced.exists() and not plan.force:
-        raise UsageError(f"{plan.replaced}: a build was killed while it replaced {out}", "Finish it with --force.")
+    if (replaced := _replaced(out)).exists() and not force:
+        raise UsageError(f"{replaced}: a build was killed while it replaced {out}", "Finish it with --force.")
     if out.exists() and any(out.iterdir()):
         if not (out / MANIFEST).is_file():
             raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
-        if not plan.force:
+        if not force:
             raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
 
 

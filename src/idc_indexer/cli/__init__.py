@@ -4,7 +4,7 @@ Exit codes: 0 done, 1 could not, 2 usage, 3 a check ran and found problems. Resu
 everything else to stderr.
 """
 
-from idc_indexer.cli import building, comparing, indices, publishing
+from idc_indexer.cli import building, comparing, indices, publishing, staging
 from idc_indexer.cli.common import main
 
-__all__ = ["building", "comparing", "indices", "main", "publishing"]
+__all__ = ["building", "comparing", "indices", "main", "publishing", "staging"]

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import platformdirs
 
 from idc_indexer.cli.common import (
     FOUND_PROBLEMS,
-    PUBLIC_EXPORT,
-    Hours,
     bigquery_options,
     catalog_options,
     cost_line,
     engine_option,
+    export_options,
     json_option,
     main,
     markdown_option,
     paying,
-    progress,
     published_option,
     release_argument,
     show,
 )
 from idc_indexer.cli.github import set_outputs
+from idc_indexer.cli.progress import progress
 from idc_indexer.errors import UsageError
 
 
@@ -44,38 +41,8 @@ from idc_indexer.errors import UsageError
     "--like", metavar="URL", help="Build what is published at URL again: with its release version, to compare the two."
 )
 @engine_option
-@click.option(
-    "--source",
-    default=PUBLIC_EXPORT,
-    show_default=True,
-    show_envvar=True,
-    help="Export to build from: a folder that holds idc_vNN/<table>/*.parquet, or «sample».",
-)
-@click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path),
-    default=lambda: platformdirs.user_cache_path("idc-indexer"),
-    show_default="the user's cache folder",
-    show_envvar=True,
-    help="Folder for what later builds use again.",
-)
-@click.option("--memory-limit", default="6GB", show_default=True, help="Memory that queries may take.")
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads that queries use; one per processor when not given."
-)
-@click.option(
-    "--leave-out",
-    multiple=True,
-    metavar="PATH",
-    help="Shard not to read, such as idc_v25/dicom_all/000000005000.parquet; may be repeated.",
-)
-@click.option(
-    "--batch-hours",
-    type=Hours(0, 100_000),
-    default=6.0,
-    show_default=True,
-    help="How far apart in time the shards of one table may be.",
-)
+@export_options
+@click.option("--offline", is_flag=True, help="Ask the network for nothing: build from what was staged before.")
 @click.option(
     "--gdc-url",
     envvar="IDC_INDEXER_GDC_URL",
@@ -109,6 +76,7 @@ def build(
     threads: int | None,
     leave_out: tuple[str, ...],
     batch_hours: float,
+    offline: bool,
     gdc_url: str | None,
     project: str | None,
     location: str,
@@ -134,11 +102,10 @@ def build(
       idc-indexer build --source sample --idc-version 25 --release-version 25.0.0 --out release
     """
     from idc_indexer.build import build as run
+    from idc_indexer.build import check_request, incomplete, plan_build
     from idc_indexer.build import dry_run as check
-    from idc_indexer.build import plan_build
     from idc_indexer.catalog import Catalog
     from idc_indexer.engines import Engine
-    from idc_indexer.exports import open_export
     from idc_indexer.files import sha256
     from idc_indexer.gdc import GDC_URL, Gdc
     from idc_indexer.release import MANIFEST, idc_version_of
@@ -151,23 +118,24 @@ def build(
         raise UsageError("Missing option '--release-version'", "Give it, or --like URL to build a published one again.")
     if idc_version is None:
         idc_version = idc_version_of(release_version)
-    export = open_export(source, leave_out, timedelta(hours=batch_hours), idc_version) if engine == "duckdb" else None
-    gdc = Gdc(gdc_url or GDC_URL)
-    plan = plan_build(
-        Catalog(queries, schemas), indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv
-    )
+    gdc, shown = Gdc(gdc_url or GDC_URL), progress()
+    catalog = Catalog(queries, schemas)
+    check_request(catalog, indices, idc_version, release_version, out, force)
     worker: Engine
-    if export is not None:
+    if engine == "duckdb":
         from idc_indexer.engines.duckdb import DuckDBEngine
+        from idc_indexer.exports import open_export
 
-        worker = DuckDBEngine(export, cache_dir, plan.incomplete / "spill", threads, memory_limit)
+        export = open_export(source, leave_out, timedelta(hours=batch_hours), cache_dir, offline)
+        worker = DuckDBEngine(export, incomplete(out) / "spill", threads, memory_limit, shown)
         estimates = {}
+        export.require(idc_version)  # before the query is written out for each past release
     else:
         from idc_indexer.engines.bigquery import BigQueryEngine, connect
 
-        say = partial(click.echo, err=True)
-        worker = asked = BigQueryEngine(connect(paying(project), location), max_bytes_billed, say)
+        worker = asked = BigQueryEngine(connect(paying(project), location), max_bytes_billed, shown.say)
         estimates = asked.estimates
+    plan = plan_build(catalog, indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv)
     if dry_run:
         check(plan, worker)
         costs = {name: estimate.to_document(price_per_tib) for name, estimate in estimates.items()}
@@ -176,8 +144,8 @@ def build(
         lines = [f"{name}: {cost_line(cost)}" for name, cost in (costs | {"total": total}).items()]
         show(f"Cost of {release_version}", lines, {"indices": costs, "total": total}, as_json, in_markdown)
         return
-    with progress() as report:
-        release = run(plan, worker, report, gdc)
+    with shown:
+        release = run(plan, worker, shown.report, gdc)
     if not (indices or gdc_url):
         click.echo(f"without gdc_idc_mapping: for it, give --gdc-url {GDC_URL}", err=True)
     data = [(entry.files[0], entry.rows) for entry in release.entries]

@@ -6,11 +6,11 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import platformdirs
 
 import idc_indexer
 from idc_indexer.cli.github import as_markdown, summarize
@@ -78,6 +78,53 @@ def catalog_options(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def cache_option(command: Command) -> Command:
+    return click.option(
+        "--cache-dir",
+        type=click.Path(path_type=Path),
+        default=lambda: platformdirs.user_cache_path("idc-indexer"),
+        show_default="the user's cache folder",
+        envvar="IDC_INDEXER_CACHE_DIR",
+        show_envvar=True,
+        help="Folder for what later builds use again: staged shards, reductions of past releases.",
+    )(command)
+
+
+def export_options(command: Command) -> Command:
+    """Options of whatever reads an export."""
+    for option in (
+        click.option(
+            "--batch-hours",
+            type=Hours(0, 100_000),
+            default=6.0,
+            show_default=True,
+            help="How far apart in time the shards of one table may be.",
+        ),
+        click.option(
+            "--leave-out",
+            multiple=True,
+            metavar="PATH",
+            help="Shard not to read, such as idc_v25/dicom_all/000000005000.parquet; may be repeated.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1, 1024),
+            help="Threads that queries use; one per processor when not given.",
+        ),
+        click.option("--memory-limit", default="6GB", show_default=True, help="Memory that queries may take."),
+        cache_option,
+        click.option(
+            "--source",
+            default=PUBLIC_EXPORT,
+            show_default=True,
+            show_envvar=True,
+            help="Export to read: s3:// or gs:// or a folder that holds idc_vNN/<table>/*.parquet, or «sample».",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def markdown_option(command: Command) -> Command:
@@ -181,43 +228,3 @@ def cost_line(cost: dict[str, float]) -> str:
 
 def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def progress() -> AbstractContextManager[Callable[[str, str, int], None]]:
-    """Progress on stderr: a live line on a terminal, one plain line a step elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-
-        def plain(index: str, step: str, rows: int) -> None:
-            if step != "building" or not rows:
-                click.echo(_step(index, step, rows), err=True)
-
-        return nullcontext(plain)
-    return _Live(console)
-
-
-def _step(index: str, step: str, rows: int) -> str:
-    return f"{step} {index}".strip() + (f": {rows:,} rows" if rows else "")
-
-
-class _Live:
-    """A spinner with what is going on; finished indices stay above it."""
-
-    def __init__(self, console: Any) -> None:
-        self._console = console
-        self._status = console.status("starting")
-
-    def __enter__(self) -> Callable[[str, str, int], None]:
-        self._status.start()
-        return self._report
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-
-    def _report(self, index: str, step: str, rows: int) -> None:
-        if step in ("done", "kept"):
-            self._console.print(_step(index, step, rows), highlight=False)
-        else:
-            self._status.update(_step(index, step, rows))

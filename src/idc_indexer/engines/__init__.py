@@ -15,7 +15,7 @@ class Engine(Protocol):
     """Where queries run. All that differs between engines is behind these methods."""
 
     def describe(self) -> dict[str, Any]:
-        """`engine` and `source` of the manifest, complete after `prepare`."""
+        """`engine` and `source` of the manifest, complete after `running` was entered."""
 
     def fingerprint(self, index: PinnedIndex) -> str:
         """A digest that changes when the input of an index may have changed."""
@@ -30,10 +30,11 @@ class Engine(Protocol):
     def running(self, indices: Sequence[PinnedIndex]) -> AbstractContextManager[None]:
         """What a build does in this block is ask for the rows of these indices, in this order, each once.
 
-        An engine may work ahead. Ctrl-C in the block ends whatever still runs on its behalf.
+        An engine may work ahead. Ctrl-C in the block ends whatever still runs on its behalf. What all the indices that
+        were prepared read is fetched on entering, if it has to be.
 
         Raises:
-            IndexerError: together they go beyond a limit; nothing was started.
+            IndexerError: together they go beyond a limit, nothing was started; or something cannot be fetched.
         """
 
     def rows(self, index: PinnedIndex) -> AbstractContextManager[Iterator[pa.RecordBatch]]:

@@ -6,19 +6,19 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
-import filelock
 import pyarrow as pa
 
+from idc_indexer import files
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.exports import Export, TableFacts
-from idc_indexer.files import naming, partial
+from idc_indexer.exports import Export, Silent, Watch, size
 from idc_indexer.sources import Table
 from idc_indexer.sql import Leaf, Reduction, Translation, to_duckdb
 from idc_indexer.sql.translate import PAST_ROWS
@@ -64,47 +64,79 @@ class DuckDBEngine:
     def __init__(
         self,
         export: Export,
-        cache: Path,
         temporary: Path,
         threads: int | None = None,
         memory_limit: str | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Args:
-        cache: folder where the reductions of past releases are kept, for every later build.
+        export: what is queried; in its cache the reductions of past releases are kept, for every later build.
         temporary: folder for what does not fit in memory; the caller removes it.
+        watch: who is told how staging goes.
         """
         self._export = export
-        self._cache = cache
+        self._reductions = export.cache.reductions
+        self._watch = watch or Silent()
         self._connection = connect(threads, memory_limit, temporary)
-        self._facts: dict[Table, TableFacts] = {}
+        self._leaves: list[Leaf] = []
         self._translations: dict[str, Translation] = {}
 
     def describe(self) -> dict[str, Any]:
-        tables = {
-            str(table): {**asdict(facts), "left_out": list(facts.left_out)}
-            for table, facts in sorted(self._facts.items())
-        }
+        tables = {}
+        for table in sorted({leaf.table for leaf in self._leaves}):
+            facts = asdict(self._export.facts(table))
+            tables[str(table)] = {**facts, "left_out": list(facts["left_out"])}
         return {
             "engine": {"name": "duckdb", "version": duckdb.__version__},
-            "source": {"kind": self._export.kind, "tables": tables},
+            "source": {**self._export.describe(), "tables": tables},
         }
 
     def fingerprint(self, index: PinnedIndex) -> str:
         return self._export.fingerprint({leaf.table for leaf in index.statement.leaves})
 
     def prepare(self, indices: Sequence[PinnedIndex]) -> None:
-        leaves: list[Leaf] = []
+        past: dict[int, list[Leaf]] = {}
+        self._leaves = []
         for index in indices:
             translation = to_duckdb(index.statement, index.where)
             self._translations[index.name] = translation
-            kept = {reduction.release for reduction in translation.reductions if self._is_kept(index, reduction)}
-            leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in kept]
-        facts = self._export.check(leaves)
-        # Past releases are read once, then kept: a manifest that listed them would tell first builds from later ones.
-        self._facts = {table: facts[table] for table in facts if table.release == indices[0].release}
+            of_past = {reduction.release for reduction in translation.reductions}
+            # Past releases are read once: a manifest that listed them would tell first builds from later ones.
+            self._leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in of_past]
+            with ThreadPoolExecutor() as pool:
+                kept = pool.map(partial(self._is_kept, index), translation.reductions)
+            for reduction, there in zip(translation.reductions, kept, strict=True):
+                if not there:
+                    past.setdefault(reduction.release, []).extend(_of_release(index, reduction.release))
+        self._export.check([*self._leaves, *(leaf for leaves in past.values() for leaf in leaves)])
+        self._announce(list(past.values()))
 
-    def running(self, indices: Sequence[PinnedIndex]) -> AbstractContextManager[None]:  # noqa: ARG002
-        return nullcontext()  # one query at a time takes the whole machine
+    def _announce(self, past: Sequence[Sequence[Leaf]]) -> None:
+        """Say what staging will take, and see that there is room."""
+        current, *before = (self._export.need({leaf.table for leaf in leaves}) for leaves in (self._leaves, *past))
+        fetch = current.fetch + sum(need.fetch for need in before)
+        if not fetch:
+            return
+        disk = max(need.disk for need in (current, *before))  # past releases come and go, one at a time
+        room = self._export.check_room(disk)
+        shards = current.shards + sum(need.shards for need in before)
+        releases = sum(need.shards > 0 for need in before)
+        also = f", {releases} past releases among them" if releases else ""
+        self._watch.say(
+            f"to stage: about {size(fetch)} of {shards:,} shards{also}; about {size(disk)} on disk, where {room}"
+        )
+
+    @contextmanager
+    def running(self, indices: Sequence[PinnedIndex]) -> Iterator[None]:
+        with ExitStack() as stack:
+            reductions = [(index, one) for index in indices for one in self._translations[index.name].reductions]
+            if reductions:
+                stack.enter_context(self._reductions.used())
+            for index, reduction in reductions:
+                with self._explaining(index.name, {leaf.table for leaf in _of_release(index, reduction.release)}):
+                    self._reduce(index, reduction)
+            stack.enter_context(self._export.staged(self._leaves, self._watch))
+            yield  # one query at a time takes the whole machine
 
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
@@ -118,8 +150,8 @@ class DuckDBEngine:
             past = {reduction.release for reduction in translation.reductions}
             self._view(cursor, [leaf for leaf in index.statement.leaves if leaf.table.release not in past])
             if past:
-                files = [str(self._reduce(index, reduction)) for reduction in translation.reductions]
-                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM {parquet(files)}')
+                paths = [str(self._reduced(index, reduction)) for reduction in translation.reductions]
+                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM {parquet(paths)}')
             yield _batches(cursor, translation.sql)
 
     def _view(self, cursor: duckdb.DuckDBPyConnection, leaves: Sequence[Leaf]) -> None:
@@ -131,9 +163,9 @@ class DuckDBEngine:
             value = f'COALESCE("{name}", [])' if leaf.fields[0].mode == "REPEATED" else f'"{name}"'
             columns.setdefault(leaf.table, {})[name] = f'{value} AS "{name}"'
         for table, selected in columns.items():
-            files = parquet(self._export.stage(table))
+            rows = parquet(self._export.paths(table))
             cursor.execute(
-                f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} FROM {files}'
+                f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} FROM {rows}'
             )
 
     def _is_kept(self, index: PinnedIndex, reduction: Reduction) -> bool:
@@ -146,21 +178,22 @@ class DuckDBEngine:
         """Where the reduction of a past release is kept: by its SQL and by what it reads."""
         tables = {leaf.table for leaf in _of_release(index, reduction.release)}
         key = hashlib.sha256(f"{reduction.sql}\n{self._export.fingerprint(tables)}".encode()).hexdigest()
-        return self._cache / "reductions" / f"{index.name}-v{reduction.release}-{key[:32]}.parquet"
+        return self._reductions.path / f"{index.name}-v{reduction.release}-{key[:32]}.parquet"
 
-    def _reduce(self, index: PinnedIndex, reduction: Reduction) -> Path:
-        path = self._reduced(index, reduction)
-        with naming(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    def _reduce(self, index: PinnedIndex, reduction: Reduction) -> None:
+        """Have the reduction of a past release; what was staged for it is not kept any longer."""
+        path, leaves = self._reduced(index, reduction), _of_release(index, reduction.release)
+        what = f"waiting for another process, which reduces release {reduction.release}"
         # Of two builds that share the cache, one does the work and the other waits for it.
-        with filelock.FileLock(path.parent / ".lock"):
+        with self._reductions.written(lambda: self._watch.say(what)):
             if not path.exists():
-                with self._connection.cursor() as cursor, partial(path) as temporary:
-                    self._view(cursor, _of_release(index, reduction.release))
-                    copy = f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
-                    with ThreadPoolExecutor(1) as pool:
-                        _wait(cursor, pool.submit(cursor.execute, copy))
-        return path
+                with self._export.staged(leaves, self._watch), self._connection.cursor() as cursor:
+                    self._view(cursor, leaves)
+                    with files.partial(path) as temporary:
+                        copy = f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
+                        with ThreadPoolExecutor(1) as pool:
+                            _wait(cursor, pool.submit(cursor.execute, copy))
+        self._export.discard(leaves)
 
     @contextmanager
     def _explaining(self, name: str, tables: set[Table]) -> Iterator[None]:
@@ -174,10 +207,9 @@ class DuckDBEngine:
         except duckdb.OutOfMemoryException as error:
             raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
         except (duckdb.Error, pa.ArrowException) as error:
-            if shard := self._export.broken(tables):
-                raise IndexerError(
-                    f"{name}: {shard} is damaged: {first_line(error)}", "Fetch that shard again."
-                ) from error
+            if broken := self._export.broken(tables):
+                shard, hint = broken
+                raise IndexerError(f"{name}: {shard} is damaged: {first_line(error)}", hint) from error
             raise IndexerError(f"{name}: {first_line(error)}") from error
 
 

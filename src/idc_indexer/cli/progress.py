@@ -1,0 +1,120 @@
+"""Progress on stderr: live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from idc_indexer.exports import Progress
+
+STEP, SECONDS = 0.05, 5.0
+"""The part of what is staged, and the time, after which there is another plain line."""
+
+
+def progress() -> Plain:
+    """What shows how a build, or staging, goes. Use it in a `with` block."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return Live(console) if console.is_terminal else Plain()
+
+
+class Plain:
+    """One line a step."""
+
+    def __init__(self) -> None:
+        self._shown = (0.0, 0.0)
+
+    def __enter__(self) -> Plain:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def report(self, index: str, step: str, rows: int) -> None:
+        """Called by a build."""
+        if step != "building" or not rows:
+            self.say(_step(index, step, rows))
+
+    def say(self, line: str) -> None:
+        """Called by a build and by staging."""
+        click.echo(line, err=True)
+
+    def staging(self, progress: Progress) -> None:
+        """Called by staging, after each shard."""
+        part, seconds = self._shown if progress.shards > 1 else (0.0, 0.0)
+        now = progress.shards / progress.all_shards
+        if part + STEP <= now < 1 and seconds + SECONDS <= progress.seconds:
+            self._shown = (now, progress.seconds)
+            self.say(f"staging {progress.what}: {staged(progress)}")
+
+
+class Live(Plain):
+    """A spinner with what is going on, a bar while something is staged; what is finished stays above."""
+
+    def __init__(self, console: Any) -> None:
+        super().__init__()
+        self._console = console
+        self._status = console.status("starting")
+        self._bar: Any = None
+
+    def __enter__(self) -> Plain:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+        self._end_bar()
+
+    def report(self, index: str, step: str, rows: int) -> None:
+        if step in ("done", "kept"):
+            self.say(_step(index, step, rows))
+        else:
+            self._status.update(_step(index, step, rows))
+
+    def say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False)
+
+    def staging(self, progress: Progress) -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        if self._bar is None:
+            self._status.stop()
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[how]}"))
+            self._bar = Bars(*columns, console=self._console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(f"staging {progress.what}", total=progress.all_shards, how="")
+        self._bar.update(self._task, completed=progress.shards, how=staged(progress))
+        if progress.shards == progress.all_shards:
+            self._end_bar()
+            self._status.start()
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def staged(progress: Progress) -> str:
+    """How far it is, how quick, and how long it will take."""
+    from idc_indexer.exports import size
+
+    seconds = max(progress.seconds, 1e-3)
+    left = seconds * (progress.all_shards - progress.shards) / progress.shards
+    return (
+        f"{progress.shards:,} of {progress.all_shards:,} shards, {size(progress.bytes)} of {size(progress.all_bytes)}, "
+        f"{progress.bytes / seconds / 1e6:,.1f} MB/s, {_span(left)} left"
+    )
+
+
+def _span(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes > 1 else f"{seconds:.0f} s"
+
+
+def _step(index: str, step: str, rows: int) -> str:
+    return f"{step} {index}".strip() + (f": {rows:,} rows" if rows else "")

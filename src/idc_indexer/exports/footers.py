@@ -1,0 +1,133 @@
+"""Footers of Parquet files: read with as little as possible; and where in a file the needed leaf columns lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from idc_indexer.errors import IndexerError
+
+FIRST_GUESS = 64 << 10
+"""Bytes asked for at the end of a table's first shard. Small tables come whole with it."""
+SPARE = 0.12
+"""Bytes that nobody needs and that are read with the others, so that there are fewer requests, as a part of footer and
+needed column chunks. Of a shard with 2,008 leaf columns in the order of their tags, 132 of them needed, in 65 places:
+0.05 makes 30 requests, 0.12 makes 22, 0.2 makes 18; with the needed ones side by side, in 34 places: 6, 2 and 2."""
+RANGE = 8 << 20
+"""The most bytes of one request: what breaks off is asked for again whole."""
+
+_MAGIC, _TRAILER = b"PAR1", 8
+
+Range = tuple[int, int]
+
+
+class DamagedError(IndexerError):
+    """The bytes of a shard are not what a Parquet file has in that place."""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The footer of a shard.
+
+    Attributes:
+        bytes: how long it is in the file, with its length and magic number.
+        tail: the end of the file that was read to get it, and where that begins.
+    """
+
+    metadata: pq.FileMetaData
+    bytes: int
+    tail: memoryview
+    start: int
+
+
+def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, guess: int = FIRST_GUESS) -> Footer:
+    """Read a footer with one request, or with a second one for what the first lacked.
+
+    Args:
+        read: gives the bytes of the file from a first one up to, and without, a last one.
+        name: of the file, for messages.
+        size: of the file.
+        guess: how many bytes at the end of the file are likely to hold it.
+
+    Raises:
+        DamagedError: it is no Parquet file.
+        IndexerError: it cannot be read.
+    """
+    start = max(size - guess, 0)
+    tail = read(start, size) if size else memoryview(b"")
+    if len(tail) < _TRAILER + len(_MAGIC) or tail[-4:] != _MAGIC:
+        raise _not_parquet(name, "it does not end like one")
+    length = int.from_bytes(tail[-8:-4], "little") + _TRAILER
+    if length > size - len(_MAGIC):
+        raise _not_parquet(name, "its footer is longer than the file")
+    if length > len(tail):
+        missing = read(size - length, start)
+        tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(pa.py_buffer(tail)))
+    except (OSError, pa.ArrowException) as error:
+        raise _not_parquet(name, str(error)) from error
+    return Footer(metadata, length, tail, start)
+
+
+def _not_parquet(name: str, why: str) -> DamagedError:
+    return DamagedError(f"{name}: not a whole Parquet file: {why}", "Fetch that shard again.")
+
+
+def leaf_paths(schema: pa.Schema) -> list[str]:
+    """The leaf columns of a file in order, named as queries name them: `A.B` whatever is repeated, lower case."""
+    return [path.lower() for field in schema for path in _leaves(field)]
+
+
+def _leaves(field: pa.Field[Any]) -> Iterator[str]:
+    kind = field.type
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    if pa.types.is_struct(kind):
+        for child in kind:
+            yield from (f"{field.name}.{path}" for path in _leaves(child))
+    elif pa.types.is_map(kind):
+        yield from (f"{field.name}.key", f"{field.name}.value")
+    else:
+        yield field.name
+
+
+def chunk_ranges(metadata: pq.FileMetaData, group: int, leaves: Collection[int]) -> list[Range]:
+    """Where the column chunks of these leaves lie in a file, in its order."""
+    found = []
+    row_group = metadata.row_group(group)
+    for leaf in leaves:
+        chunk = row_group.column(leaf)
+        start = chunk.data_page_offset
+        if chunk.dictionary_page_offset:  # some writers say 0 for none
+            start = min(start, chunk.dictionary_page_offset)
+        found.append((start, start + chunk.total_compressed_size))
+    return sorted(found)
+
+
+def coalesced(ranges: Sequence[Range], spare: int, most: int = RANGE) -> list[Range]:
+    """Ranges to read that hold all those given, which are sorted: as few as there can be, none of them too long.
+
+    Args:
+        spare: the most bytes between them that may be read too; the smallest gaps are closed first.
+        most: the most bytes of a range.
+    """
+    gaps = sorted((after[0] - before[1], place) for place, (before, after) in enumerate(pairwise(ranges)))
+    closed = set()
+    for gap, place in gaps:
+        spare -= max(gap, 0)
+        if spare < 0:
+            break
+        closed.add(place)
+    joined: list[list[int]] = []
+    for place, (start, end) in enumerate(ranges):
+        if place - 1 in closed:
+            joined[-1][1] = max(end, joined[-1][1])
+        else:
+            joined.append([start, end])
+    return [(at, min(at + most, end)) for start, end in joined for at in range(start, end, most)]

@@ -1,0 +1,365 @@
+"""Staging: of each shard the needed leaf columns are fetched, once, and kept as a narrow Parquet file on this machine.
+
+Every shard is a checkpoint: it appears whole, under a name that stands for the object's size and ETag, and a shard
+that is there with all leaf columns that are asked for costs no request. A shard that lacks some gets those alone, and
+the two are merged. Memory holds a few row groups and the bytes in flight, both bounded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from idc_indexer import files
+from idc_indexer.errors import IndexerError
+from idc_indexer.exports.cache import Folder
+from idc_indexer.exports.footers import (
+    FIRST_GUESS,
+    SPARE,
+    DamagedError,
+    Footer,
+    Range,
+    chunk_ranges,
+    coalesced,
+    leaf_paths,
+    read_footer,
+)
+from idc_indexer.exports.narrow import Kept, Parts, Writer, adjusted_times, kept, merged
+from idc_indexer.exports.places import Object, Place
+from idc_indexer.exports.spool import Spool
+from idc_indexer.sources import Table
+
+Result = TypeVar("Result")
+
+FIRST_CONNECTIONS, CONNECTIONS = 4, 32
+"""As many are used at first, and after each shard one more: a service scales up, and tells a burst to slow down."""
+IN_FLIGHT = 256 << 20
+"""The most bytes that were fetched and are not written yet; a larger part of a shard is fetched alone."""
+PART = 32 << 20
+"""A shard with more is staged in parts of as many row groups as stay below."""
+DAMAGED_TRIES = 3
+"""How often bytes that cannot be decoded are fetched: what comes wrong three times lies wrong."""
+DISK = 1.3
+"""Bytes of a narrow shard by those of its column chunks, at most."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What is yet to be done: shards to fetch, bytes over the network, bytes on disk; estimated from one shard."""
+
+    shards: int = 0
+    fetch: int = 0
+    disk: int = 0
+
+    def __add__(self, other: Need) -> Need:
+        return Need(self.shards + other.shards, self.fetch + other.fetch, self.disk + other.disk)
+
+
+class TableStaging:
+    """One table of an export on its way to this machine."""
+
+    def __init__(
+        self, place: Place, table: Table, shards: Sequence[Object], folder: Folder, leaves: Iterable[str], gate: Gate
+    ) -> None:
+        """Args:
+        shards: all of the table, in order.
+        leaves: the leaf columns that are needed, as `leaf_paths` names them.
+        """
+        self._place = place
+        self.table = table
+        self._shards = shards
+        self.folder = folder
+        self.leaves = frozenset(leaves)
+        self._gate = gate
+        self._kept: dict[Path, tuple[tuple[int, int], Kept | None]] = {}
+        self._sample: tuple[Object, Footer] | None = None
+        self._guess = FIRST_GUESS
+        self._schemas: list[tuple[pq.ParquetSchema, str, list[str]]] = []
+
+    def kept(self, shard: Object) -> Kept | None:
+        """What is kept of a shard."""
+        path = self.folder.shard(shard)
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        version = (status.st_mtime_ns, status.st_size)
+        if path not in self._kept or self._kept[path][0] != version:
+            self._kept[path] = (version, kept(path))
+        return self._kept[path][1]
+
+    def lacking(self) -> list[Object]:
+        """The shards of which something is yet to be fetched."""
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(self.kept, self._shards)
+        return [
+            shard
+            for shard, there in zip(self._shards, found, strict=True)
+            if there is None or not self.leaves <= there.leaves
+        ]
+
+    def schema(self) -> pa.Schema:
+        """The schema of the first shard that lacks something, whose footer is read; of a kept one when none does."""
+        if lacking := self.lacking():
+            if self._sample is None or self._sample[0] not in lacking:
+                self._sample = (lacking[0], self._undamaged(lacking[0], partial(self._footer, lacking[0])))
+            return self._sample[1].metadata.schema.to_arrow_schema()
+        return pq.read_schema(self.folder.shard(self._shards[0]))
+
+    def need(self) -> Need:
+        """What is yet to be done."""
+        lacking = self.lacking()
+        if not lacking or self._sample is None:
+            return Need()
+        shard, footer = self._sample
+        _, leaves = self._known(footer)
+        groups = self._chunks(footer, self._indices(leaves, shard))
+        chunks = sum(end - start for ranges in groups for start, end in ranges)
+        share = sum(one.bytes for one in lacking) / shard.bytes
+        return Need(len(lacking), int(footer.bytes * len(lacking) + chunks * share), int(chunks * share * DISK))
+
+    def stale(self) -> list[Path]:
+        """What is kept of objects that the source no longer has."""
+        paths = (self.folder.shard, self.folder.spool)
+        current = {path(shard) for shard in self._shards for path in paths}
+        return [path for path in (*self.folder.shards, *self.folder.spools) if path not in current]
+
+    def covered(self) -> list[Path]:
+        """The shards that are kept with no other leaf columns than those needed."""
+        found = ((self.folder.shard(shard), self.kept(shard)) for shard in self._shards)
+        return [path for path, there in found if there and there.leaves <= self.leaves]
+
+    def stage(self, shard: Object) -> None:
+        """Fetch and keep what is lacking of a shard.
+
+        Raises:
+            IndexerError: it cannot be had, or not be written.
+            Stopped: something else went wrong.
+        """
+        sampled = [self._sample[1]] if self._sample and self._sample[0] == shard else []
+        self._undamaged(shard, lambda: self._stage(shard, sampled.pop() if sampled else self._footer(shard)))
+
+    def _undamaged(self, shard: Object, fetch: Callable[[], Result]) -> Result:
+        """What is made of bytes of a shard; when they are damaged, they are fetched again."""
+        tries = 1 if self._place.folder else DAMAGED_TRIES
+        for attempt in range(1, tries + 1):
+            try:
+                return fetch()
+            except DamagedError as error:
+                self.folder.spool(shard).unlink(missing_ok=True)
+                if attempt == tries:
+                    kept = "What is staged already is kept: the same command goes on from there."
+                    raise IndexerError(error.message, f"{error.hint} {kept}") from error
+                self._place.weather.again("damaged bytes")
+        raise AssertionError("the last attempt returned or raised")
+
+    def check_schemas(self) -> None:
+        """Raises:
+        IndexerError: shards are of more than one schema, or hold no rows.
+        """
+        found = {shard: there for shard in self._shards if (there := self.kept(shard))}
+        first = next(iter(found.values()))
+        odd = [shard.name for shard, there in found.items() if there.schema != first.schema]
+        if odd:
+            raise other_schema(self._place, self.table, odd, self._shards[0])
+
+    def _footer(self, shard: Object) -> Footer:
+        read, there = self._source(shard)
+        footer = read_footer(read, f"{self._place.uri}/{shard.key}", shard.bytes, there or self._guess)
+        # Footers of one table differ by the lengths of their statistics.
+        self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
+        return footer
+
+    def _source(self, shard: Object) -> tuple[Callable[[int, int], memoryview], int]:
+        """What reads a shard, and how many bytes of its end are there."""
+        if self._place.folder:
+            return partial(self._place.read, shard), 0
+        self.folder.make()
+        spool = Spool(self.folder.spool(shard), self._place, shard)
+        return spool.read, spool.tail
+
+    def _known(self, footer: Footer) -> tuple[str, list[str]]:
+        """A digest of the schema of a shard, and its leaf columns; worked out once for all shards that share it."""
+        schema = footer.metadata.schema
+        for known, digest, leaves in self._schemas:
+            if known.equals(schema):
+                return digest, leaves
+        arrow = schema.to_arrow_schema().remove_metadata()
+        digest, leaves = hashlib.sha256(arrow.serialize()).hexdigest(), leaf_paths(arrow)
+        self._schemas.append((schema, digest, leaves))
+        return digest, leaves
+
+    def _indices(self, leaves: list[str], shard: Object) -> list[int]:
+        """Numbers of the leaf columns that are lacking of a shard."""
+        there = self.kept(shard)
+        wanted = self.leaves - (there.leaves if there else frozenset())
+        return [number for number, leaf in enumerate(leaves) if leaf in wanted]
+
+    def _chunks(self, footer: Footer, indices: Sequence[int]) -> list[list[Range]]:
+        """Where the column chunks are, by row group."""
+        try:
+            groups = range(footer.metadata.num_row_groups)
+            return [chunk_ranges(footer.metadata, group, indices) for group in groups]
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedError(f"{self.table}: {error}") from error
+
+    def _stage(self, shard: Object, footer: Footer) -> None:
+        name = f"{self._place.uri}/{shard.key}"
+        digest, leaves = self._known(footer)
+        if digest != self._schemas[0][1]:
+            error = other_schema(self._place, self.table, [shard.name], self._shards[0])
+            raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may have come wrong
+        older, path = self.kept(shard), self.folder.shard(shard)
+        indices = self._indices(leaves, shard)
+        before = pq.ParquetFile(path) if older else None
+        about = Kept(digest, self.leaves | (older.leaves if older else frozenset()), footer.metadata.num_rows)
+        times = adjusted_times(footer.metadata, range(len(leaves)))
+        columns = [footer.metadata.schema.column(index).path for index in indices]
+        chunks = self._chunks(footer, indices)
+        try:
+            with files.partial(path) as temporary, Writer(temporary, about, times) as writer:
+                for groups in _parts(chunks):
+                    ranges = sorted(each for group in groups for each in chunks[group])
+                    with self._fetched(shard, footer, ranges) as parts:
+                        with _reading(name):
+                            source = pa.PythonFile(Parts(shard.bytes, parts), mode="r")
+                            file = pq.ParquetFile(
+                                source, metadata=footer.metadata, pre_buffer=False, page_checksum_verification=True
+                            )
+                        for group in groups:
+                            with _reading(name):
+                                rows = file.read_row_group(group, columns, use_threads=False)
+                                if before:
+                                    rows = merged(before.read_row_group(group, use_threads=False), rows)
+                            writer.write(rows)
+                if not chunks:
+                    with _reading(name):
+                        rows = footer_only(footer, columns)
+                        writer.write(merged(before.read(), rows) if before else rows)
+        finally:
+            if before:
+                before.close()
+        self.folder.spool(shard).unlink(missing_ok=True)
+
+    @contextmanager
+    def _fetched(
+        self, shard: Object, footer: Footer, ranges: Sequence[Range]
+    ) -> Iterator[list[tuple[int, memoryview]]]:
+        """The bytes of some ranges; those at the end came with the footer."""
+        before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
+        spare = SPARE * (footer.bytes + sum(end - start for start, end in before))
+        to_read = coalesced(before, int(spare))
+        with self._gate.flight(sum(end - start for start, end in to_read)):
+            read, _ = self._source(shard)
+            parts = [(start, read(start, end)) for start, end in to_read]
+            with self._gate.processor:
+                yield [*parts, (footer.start, footer.tail)]
+
+
+class Gate:
+    """How much may go on at the same time."""
+
+    def __init__(self) -> None:
+        self.processor = threading.Semaphore(os.cpu_count() or 1)
+        self._free = IN_FLIGHT
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def flight(self, size: int) -> Iterator[None]:
+        """Wait until so many bytes may be fetched."""
+        size = min(size, IN_FLIGHT)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+def stage_all(
+    place: Place, work: Sequence[tuple[TableStaging, Object]], done: Callable[[TableStaging, Object], None]
+) -> None:
+    """Stage shards over many connections.
+
+    Args:
+        done: called after each, in the thread of the caller.
+
+    Raises:
+        IndexerError: the first that could not be staged; all that were, are kept.
+    """
+    ahead, window = iter(work), FIRST_CONNECTIONS
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        waiting: dict[Future[None], tuple[TableStaging, Object]] = {}
+        try:
+            while True:
+                for staging, shard in islice(ahead, window - len(waiting)):
+                    waiting[pool.submit(staging.stage, shard)] = (staging, shard)
+                if not waiting:
+                    return
+                # On Windows, a wait without an end cannot be interrupted.
+                for future in wait(waiting, timeout=1, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    done(*waiting.pop(future))
+                    window = min(window + 1, CONNECTIONS)
+        except BaseException:
+            place.weather.stop()
+            raise
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """Names, and how many more there are."""
+    listed = list(names)
+    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + rest
+
+
+def other_schema(place: Place, table: Table, odd: Sequence[str], first: Object) -> IndexerError:
+    """The error that shards of one table have two schemas."""
+    return IndexerError(
+        f"{place.uri}: {table}: {some(odd)} of another schema than {first.name}",
+        "Shards of one export share one schema; leave the others out with --leave-out.",
+    )
+
+
+def footer_only(footer: Footer, columns: list[str]) -> pa.Table:
+    """The table of a shard without row groups."""
+    return pq.ParquetFile(pa.BufferReader(pa.py_buffer(footer.tail))).read(columns)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What goes wrong here is due to the bytes that were fetched."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DamagedError(f"{name}: is damaged: {error}", "Fetch that shard again.") from error
+
+
+def _parts(chunks: Sequence[Sequence[Range]]) -> Iterator[list[int]]:
+    """Row groups, in as few parts as possible of at most `PART` bytes, or of one group."""
+    part: list[int] = []
+    size = 0
+    for group, ranges in enumerate(chunks):
+        more = sum(end - start for start, end in ranges)
+        if part and size + more > PART:
+            yield part
+            part, size = [], 0
+        part.append(group)
+        size += more
+    if part:
+        yield part

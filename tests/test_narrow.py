@@ -1,0 +1,147 @@
+"""A narrow shard holds what pyarrow reads of those leaf columns from the whole one, whatever is nested in what."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idc_indexer.exports.cache import Folder
+from idc_indexer.exports.footers import coalesced, leaf_paths
+from idc_indexer.exports.narrow import Parts, merged
+from idc_indexer.exports.places import open_place
+from idc_indexer.exports.staging import Gate, TableStaging
+from idc_indexer.exports.weather import Weather
+from idc_indexer.sources import Table
+
+NAMES = ["a", "B", "c d", "list", "element"]
+VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.string(): st.text(max_size=3),
+    pa.int64(): st.integers(-3, 3),
+    pa.float64(): st.floats(allow_nan=False, width=16),
+    pa.bool_(): st.booleans(),
+    pa.date32(): st.dates(),
+    pa.time64("us"): st.times(),
+    pa.decimal128(38, 9): st.decimals(-9, 9, places=9),
+}
+
+
+@st.composite
+def kinds(draw: st.DrawFn, depth: int = 2) -> pa.DataType:
+    choice = draw(st.sampled_from(["plain", "record", "list"] if depth else ["plain"]))
+    if choice == "plain":
+        return draw(st.sampled_from(list(VALUES)))
+    if choice == "list":
+        return pa.list_(draw(kinds(depth - 1)))
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
+    return pa.struct([pa.field(name, draw(kinds(depth - 1)), draw(st.booleans())) for name in names])
+
+
+def values(kind: pa.DataType, nullable: bool = True) -> st.SearchStrategy[Any]:
+    if pa.types.is_list(kind):
+        found: st.SearchStrategy[Any] = st.lists(values(kind.value_type, kind.value_field.nullable), max_size=3)
+    elif pa.types.is_struct(kind):
+        found = st.fixed_dictionaries({field.name: values(field.type, field.nullable) for field in kind})
+    else:
+        found = VALUES[kind]
+    return st.none() | found if nullable else found
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pa.Table:
+    kind = draw(
+        st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True).flatmap(
+            lambda names: st.tuples(*(kinds() for _ in names)).map(lambda of: list(zip(names, of, strict=True)))
+        )
+    )
+    schema = pa.schema([pa.field(name, of) for name, of in kind])
+    rows = draw(st.lists(st.fixed_dictionaries({name: values(of) for name, of in kind}), max_size=6))
+    return pa.Table.from_pylist(rows, schema)
+
+
+def read(path: Path, leaves: set[str]) -> list[dict[str, Any]]:
+    """The rows of these leaf columns, as pyarrow reads them."""
+    with pq.ParquetFile(path) as file:
+        names = leaf_paths(file.schema_arrow)
+        return file.read(
+            [file.schema.column(place).path for place, name in enumerate(names) if name in leaves]
+        ).to_pylist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.data())
+def test_staged_equals_what_pyarrow_reads(table: pa.Table, data: st.DataObject) -> None:
+    """Also when more leaf columns are staged later, and when there are several row groups, or none."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "idc_v25", "x")
+        folder.mkdir(parents=True)
+        path = folder / "000000000000.parquet"
+        group = data.draw(st.integers(1, 6))
+        pq.write_table(table, path, row_group_size=group, write_time_adjusted_to_utc=True)
+        place = open_place(temporary, Weather(1))
+        (shard,) = place.list("idc_v25/x")
+        names = sorted(set(leaf_paths(pq.read_schema(path))))
+        staged: set[str] = set()
+        for _ in range(2):
+            staged |= data.draw(st.sets(st.sampled_from(names), min_size=1))
+            kept = Folder(Path(temporary, "kept"))
+            staging = TableStaging(place, Table(25, False, "x"), [shard], kept, staged, Gate())
+            with kept.written():
+                if staging.lacking():
+                    staging.schema()
+                    staging.stage(shard)
+            there = staging.kept(shard)
+            assert there is not None
+            assert (set(there.leaves), there.rows) == (staged, table.num_rows)
+            assert not staging.lacking()
+            assert read(kept.shard(shard), staged) == read(path, staged)
+        whole, narrow = (pq.ParquetFile(one).schema for one in (path, kept.shard(shard)))
+        logical = {whole.column(leaf).path: str(whole.column(leaf).logical_type) for leaf in range(len(whole))}
+        for leaf in range(len(narrow)):
+            column = narrow.column(leaf)
+            assert str(column.logical_type) == logical[column.path]
+
+
+def test_what_was_not_fetched_is_an_error() -> None:
+    file = Parts(100, [(50, memoryview(b"b" * 10)), (10, memoryview(b"a" * 10)), (20, memoryview(b"c" * 5))])
+    file.seek(12)
+    assert file.read(10) == b"a" * 8 + b"cc"
+    for at, size in ((0, 1), (24, 2), (55, 6), (99, 1), (10, -1)):
+        file.seek(at)
+        with pytest.raises(OSError, match="were not fetched"):
+            file.read(size)
+    assert file.seek(0, 2) == 100
+    assert file.read(5) == b""
+
+
+def test_other_rows_are_not_merged() -> None:
+    rows = pa.table({"a": [[{"x": 1}], []]})
+    others: list[list[Any]] = [[[{"y": 1}]], [[], [{"y": 1}]], [None, []]]
+    for other in others:
+        with pytest.raises(ValueError, match=r"rows|lengths"):
+            merged(rows, pa.table({"a": pa.array(other, pa.list_(pa.struct([("y", pa.int64())])))}))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), max_size=20), st.integers(0, 400), st.integers(1, 60)
+)
+def test_ranges_hold_what_is_needed_and_no_more_than_may_be_spared(
+    steps: list[tuple[int, int]], spare: int, most: int
+) -> None:
+    needed, at = [], 0
+    for gap, length in steps:
+        needed.append((at + gap, at + gap + length))
+        at += gap + length
+    joined = coalesced(needed, spare, most)
+    covered = {byte for start, end in joined for byte in range(start, end)}
+    wanted = {byte for start, end in needed for byte in range(start, end)}
+    assert wanted <= covered
+    assert sum(end - start for start, end in joined) == len(covered) <= len(wanted) + spare
+    assert all(end - start <= most for start, end in joined)
+    assert len(coalesced(needed, spare, 10**9)) <= len(coalesced(needed, 0, 10**9))
