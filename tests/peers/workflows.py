@@ -216,7 +216,7 @@ class _Worker:
             "GITHUB_STEP_SUMMARY": str(self.summary),
             "GITHUB_SHA": contexts["github"]["sha"],
             "FAKE_GITHUB": str(repository.folder / "github"),
-            "IDC_INDEXER_BUILD_CACHE_DIR": str(home / "cache"),
+            "IDC_INDEXER_CACHE_DIR": str(home / "cache"),
             **repository.environment,
         }
         for scope in (workflow, job):
