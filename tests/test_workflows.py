@@ -17,6 +17,7 @@ from typing import Any
 import platformdirs
 import pytest
 
+import idc_indexer
 from idc_indexer.documents import bundled
 from tests.conftest import Run, once
 from tests.peers import workflows
@@ -187,6 +188,37 @@ def test_a_release_of_the_toolkit_is_none_of_the_indices(make: Make) -> None:
     assert run.attempt(lambda job, *_: job == "toolkit")["toolkit"] == "failure"
     assert set(repository.start("release", "release", tag="v0.1.0").attempt().values()) == {"skipped"}
     assert set(repository.start("toolkit", "release", tag="25.0.0").attempt().values()) == {"skipped"}
+
+
+def test_a_release_of_the_toolkit_in_which_every_job_loses_its_machine_once(make: Make) -> None:
+    repository = make()
+    tag = f"v{idc_indexer.__version__}"
+    subprocess.run(
+        [repository.folder / "bin" / "gh", "release", "create", tag],
+        env=os.environ | {"GH_TOKEN": "contents=write", "FAKE_GITHUB": str(repository.folder / "github")},
+        check=True,
+    )
+    run = repository.start("toolkit", "release", tag=tag)
+    died: list[str] = []
+
+    def lost(job: str, step: int, steps: int) -> bool:
+        if job in died or step != steps:
+            return False
+        died.append(job)
+        return True
+
+    while "failure" in (results := run.attempt(lost)).values():
+        assert "the machine is lost" in run.log(), run.log()
+    assert (set(results.values()), len(died)) == ({"success"}, 3), run.log()
+    names = {f"idc_indexer-{idc_indexer.__version__}{end}" for end in (".tar.gz", "-py3-none-any.whl")}
+    assert repository.pypi.keys() == names
+    assert set(repository.pypi.values()) <= repository.attested
+    assets = {path.name for path in (repository.folder / "github" / "assets" / tag).iterdir()}
+    assert assets == names | {"sbom.cdx.json"}
+    # another tag is not the version
+    run = repository.start("toolkit", "release", tag="v9.9.9")
+    assert run.attempt()["package"] == "failure"
+    assert "idc_indexer-9.9.9.tar.gz" in run.log()
 
 
 def test_the_way_back(make: Make, publish: Publish, gcs_service: Gcs, small_releases: dict[str, Path]) -> None:

@@ -70,8 +70,8 @@ class Repository:
         ours = Path(sys.executable).parent
         shims = {
             "gh": f'exec "{sys.executable}" "{Path(__file__).with_name("gh.py")}" "$@"',
-            # the programs that it would fetch are here; checking the list it makes takes ten seconds
-            "pipx": f'shift 3; program=$1; shift; exec "{ours}/$program" "$@" --no-validate',
+            # the programs that it would fetch are here; checking the list of components takes ten seconds
+            "pipx": f'shift 3; case $1 in cyclonedx-py) set -- "$@" --no-validate;; esac; exec "{ours}/"$*',
         }
         for name, script in shims.items():
             path = self.folder / "bin" / name
