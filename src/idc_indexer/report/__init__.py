@@ -137,6 +137,7 @@ def _render(template: str, **values: Any) -> str:
         "number": lambda n: f"{n:,}",
         "percent": _percent,
         "shown": shown,
+        "name": _breakable,
     }
     environment.filters |= filters
     environment.globals |= {"idc_lines": idc_lines, "toolkit": idc_indexer.__version__}
@@ -152,6 +153,11 @@ def _highlighted(query: str) -> Markup:
     """A query with its tokens marked by class, escaped."""
     formatter: Any = HtmlFormatter(nowrap=True)
     return Markup(highlight(query, get_lexer_by_name("googlesql"), formatter))  # noqa: S704 -- Pygments escapes it
+
+
+def _breakable(name: str) -> Markup:
+    """A name of a column or table, which may be broken after an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _size(count: int) -> str:
