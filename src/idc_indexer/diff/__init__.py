@@ -29,7 +29,7 @@ __all__ = ["Difference", "Side", "diff", "open_sides"]
 _MEMORY = "600MB"
 """What DuckDB may take: with it, two idc_index of a million rows are compared in less than 1 GB in all."""
 _THREADS = 4
-"""Each more takes its own buffers, and there is little to gain: see docs/diff.md."""
+"""Each takes buffers of its own, and of a file of one row group, as IDC has published them, only one can read."""
 
 
 def diff(old: Side, new: Side, names: Collection[str] = (), key: Sequence[str] = ()) -> Difference:
