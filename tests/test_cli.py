@@ -18,7 +18,20 @@ import idc_indexer
 from idc_indexer.cli import main
 from tests.conftest import INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
-COMMANDS = ["list", "releases", "explain", "build", "verify", "diff", "wheel", "publish", "promote", "status", "check"]
+COMMANDS = [
+    "list",
+    "releases",
+    "explain",
+    "build",
+    "verify",
+    "diff",
+    "report",
+    "wheel",
+    "publish",
+    "promote",
+    "status",
+    "check",
+]
 GROUPS = {"bucket": ["setup"]}
 ALL = [[command] for command in COMMANDS] + [[group, command] for group, of in GROUPS.items() for command in of]
 
