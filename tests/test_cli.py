@@ -18,21 +18,9 @@ import idc_indexer
 from idc_indexer.cli import main
 from tests.conftest import INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
-COMMANDS = [
-    "list",
-    "releases",
-    "explain",
-    "build",
-    "verify",
-    "diff",
-    "report",
-    "wheel",
-    "publish",
-    "promote",
-    "status",
-    "check",
-]
-GROUPS = {"bucket": ["setup"]}
+COMMANDS = ["list", "releases", "explain", "stage", "build", "verify", "diff", "report"]
+COMMANDS += ["wheel", "publish", "promote", "status", "check"]
+GROUPS = {"bucket": ["setup"], "cache": ["remove"]}
 ALL = [[command] for command in COMMANDS] + [[group, command] for group, of in GROUPS.items() for command in of]
 
 
@@ -92,7 +80,7 @@ def test_version() -> None:
     assert done.stderr == ""
 
 
-HEAVY = ("duckdb", "google", "pyarrow", "sqlglot", "jsonschema", "rich")
+HEAVY = ("duckdb", "google", "pyarrow", "sqlglot", "jsonschema", "rich", "obstore", "boto3")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], *([*command, "--help"] for command in ALL)])
@@ -128,6 +116,9 @@ MISTAKES = [
     (["status", "--to", "s3://x"], "no place to publish to"),
     (["check", "x"], "not an address of published files"),
     (["bucket", "setup", "--to", "x"], "not a bucket"),
+    (["stage"], "Missing option '--idc-version'"),
+    (["cache", "remove"], "what is to be removed?"),
+    (["cache", "remove", "idc_v25", "--all"], "what is to be removed?"),
     (["list", "--queries", "/no/such/folder"], "/no/such/folder"),
     (["list", "--schemas", "/no/such/folder"], "/no/such/folder"),
 ]

@@ -229,9 +229,9 @@ def test_folder_without_releases(tmp_path: Path, build: Build, out: Path) -> Non
     assert list(out.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("remote", ["s3://idc-open-metadata/bigquery_export", "gs://bucket/export", "https://a.b/c"])
-def test_remote_export_is_refused_with_advice(remote: str, build: Build, out: Path) -> None:
-    refused(build(remote), 2, remote, "Mirror the tables that `idc-indexer explain` names into a folder")
+@pytest.mark.parametrize("place", ["https://a.b/c", "s3://", "s3:///x", "gs://A_B/x", "ftp://bucket/export"])
+def test_what_is_no_place_is_refused(place: str, build: Build, out: Path) -> None:
+    refused(build(place), 2, f"{place}: no place of exports", "s3://bucket/prefix, gs://bucket/prefix or a folder")
     assert list(out.parent.iterdir()) == []
 
 

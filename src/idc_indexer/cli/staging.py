@@ -76,11 +76,11 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
     Example:
       idc-indexer cache
     """
-    from idc_indexer.exports import Cache, size
-
     if context.invoked_subcommand:
         context.obj = cache_dir
         return
+    from idc_indexer.exports import Cache, size
+
     kept = Cache(cache_dir).kept()
     if as_json:
         print_json({"folder": str(cache_dir), "kept": [one.to_document() for one in kept]})

@@ -169,6 +169,8 @@ def _s3(bucket: str) -> dict[str, Any]:
     if bucket == PUBLIC_BUCKET:
         return {"skip_signature": True, "region": PUBLIC_REGION}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true"):
+        return {"skip_signature": True, "region": region or PUBLIC_REGION}
     if any(map(os.environ.get, _CREDENTIALS)):
         return {"region": region or PUBLIC_REGION}
     try:
