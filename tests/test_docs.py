@@ -176,7 +176,7 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path)
     commands = (tmp_path / "site" / "commands" / "index.html").read_text(encoding="utf-8")
     for command in _commands(main):
         for option in command.params:
-            assert option.opts[0] in commands
+            assert not isinstance(option, click.Option) or option.opts[0] in commands
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "Imaging Data Commons" in front
     # nothing is fetched from elsewhere when a page is read

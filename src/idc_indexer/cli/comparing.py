@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from idc_indexer.cli.common import FOUND_PROBLEMS, json_option, main, published_option
-from idc_indexer.cli.github import summarize
+from idc_indexer.cli.common import FOUND_PROBLEMS, json_option, main, published_option, show
+from idc_indexer.cli.github import set_outputs, summarize
 from idc_indexer.errors import UsageError
 
 
@@ -91,7 +91,9 @@ def report(release: Path, against: str | None, published: str | None) -> None:
     """
     from idc_indexer.diff import diff as compare
     from idc_indexer.diff import open_sides
+    from idc_indexer.files import sha256
     from idc_indexer.published import PUBLISHED
+    from idc_indexer.release import MANIFEST
     from idc_indexer.report import write_report
 
     where = published or PUBLISHED
@@ -101,4 +103,6 @@ def report(release: Path, against: str | None, published: str | None) -> None:
             found = compare(*sides)
     made = write_report(release, found, where).report
     if made:
-        click.echo(f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}")
+        show("Report", [f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"])
+    # the report is in it
+    set_outputs(manifest_sha256=sha256(release / MANIFEST))
