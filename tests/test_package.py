@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 import idc_indexer
 from tests.conftest import once
-from tests.test_docs import PAGES, TOP, blocks
+from tests.test_docs import PAGES, TOP, blocks, prose
 
 pytestmark = pytest.mark.project
 posix = pytest.mark.skipif(sys.platform == "win32", reason="they are for a POSIX shell")
@@ -97,10 +97,12 @@ def test_the_metadata(wheel: Path) -> None:
     assert metadata.description_content_type == "text/markdown"
     assert (metadata.license_expression, metadata.license_files) == ("MIT", ["LICENSE"])
     assert {"Typing :: Typed", "Operating System :: OS Independent"} <= set(metadata.classifiers or [])
-    extras = {"bigquery", "dev", "gcs"}
-    assert set(metadata.provides_extra or []) == extras
-    needed = [str(Requirement(line).name) for line in BytesParser().parsebytes(text).get_all("Requires-Dist", [])]
-    assert not {"google-cloud-bigquery", "google-cloud-storage"} & set(needed[: needed.index("google-cloud-bigquery")])
+    extras = set(metadata.provides_extra or [])
+    explained = prose(TOP / "docs" / "quickstart.md")
+    assert all(f"`{extra}` " in explained for extra in extras - {"dev"})
+    needed = [Requirement(line) for line in BytesParser().parsebytes(text).get_all("Requires-Dist", [])]
+    plain = {requirement.name for requirement in needed if requirement.marker is None}
+    assert not {name for name in plain if name.startswith("google")}
 
 
 def test_it_is_installed_without_what_only_some_need(fresh: Path, tmp_path: Path) -> None:
@@ -119,7 +121,11 @@ def test_all_that_the_documents_show_runs_in_it(page: Path, fresh: Path, tmp_pat
     shown = [block for block in blocks(page, "sh") if "pip install" not in block and "scripts/test" not in block]
     if not shown:
         pytest.skip("shows no commands that run")
-    done("bash", "-ec", "\n".join(shown), folder=tmp_path, PATH=f"{fresh}:{os.defpath}")
+    output = done("bash", "-ec", "\n".join(shown), folder=tmp_path, PATH=f"{fresh}:{os.defpath}")
+    if page.name == "README.md":
+        assert "collections: whole\n" in output
+        assert "dist/idc_index_data-25.0.0-py3-none-any.whl\n" in output
+        assert output.endswith("25.0.0: whole\ncurrent: 25.0.0, whole\n")
 
 
 @posix
