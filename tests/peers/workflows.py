@@ -70,8 +70,8 @@ class Repository:
         ours = Path(sys.executable).parent
         shims = {
             "gh": f'exec "{sys.executable}" "{Path(__file__).with_name("gh.py")}" "$@"',
-            # the programs that it would fetch are here; checking the list it makes takes ten seconds
-            "pipx": f'shift 3; program=$1; shift; exec "{ours}/$program" "$@" --no-validate',
+            # the programs that it would fetch are here; checking the list of components takes ten seconds
+            "pipx": f'shift 3; case $1 in cyclonedx-py) set -- "$@" --no-validate;; esac; exec "{ours}/"$*',
         }
         for name, script in shims.items():
             path = self.folder / "bin" / name
@@ -216,7 +216,7 @@ class _Worker:
             "GITHUB_STEP_SUMMARY": str(self.summary),
             "GITHUB_SHA": contexts["github"]["sha"],
             "FAKE_GITHUB": str(repository.folder / "github"),
-            "IDC_INDEXER_BUILD_CACHE_DIR": str(home / "cache"),
+            "IDC_INDEXER_CACHE_DIR": str(home / "cache"),
             **repository.environment,
         }
         for scope in (workflow, job):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from idc_indexer.cli.common import FOUND_PROBLEMS, json_option, main, published_option
-from idc_indexer.cli.github import summarize
+from idc_indexer.cli.common import FOUND_PROBLEMS, json_option, main, published_option, show
+from idc_indexer.cli.github import set_outputs, summarize
 from idc_indexer.errors import UsageError
 
 
@@ -20,6 +22,9 @@ from idc_indexer.errors import UsageError
     help="Column by which rows are matched, for files without a schema; may be repeated.",
 )
 @published_option
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page to FILE too."
+)
 @click.option("--markdown", is_flag=True, help="Print Markdown for a GitHub release or a step summary.")
 @json_option
 def diff(
@@ -28,6 +33,7 @@ def diff(
     indices: tuple[str, ...],
     key: tuple[str, ...],
     published: str | None,
+    html: Path | None,
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -53,6 +59,11 @@ def diff(
     with open_sides(old, new, published or PUBLISHED) as sides:
         found = run(*sides, indices, key)
     summarize(as_markdown(found))
+    if html:
+        from idc_indexer import files
+        from idc_indexer.report import difference_page
+
+        files.write(html, difference_page(found).encode())
     if as_json:
         click.echo(found.dump(), nl=False)
     elif markdown:
@@ -62,3 +73,36 @@ def diff(
             click.echo(line)
     if not found.equal:
         raise SystemExit(FOUND_PROBLEMS)
+
+
+@main.command()
+@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@click.option("--against", metavar="OLD", help="The release before, as `diff` takes it: say what changed.")
+@published_option
+def report(release: Path, against: str | None, published: str | None) -> None:
+    """Write report.html into the release in DIR: what is in it, for people.
+
+    It is one file that needs no network, becomes part of the release and of its manifest, and is published with it.
+    The release is verified first. What was accepted with `verify --accept` is in it, so make it afterwards.
+
+    \b
+    Example:
+      idc-indexer report release --against 25.0.5
+    """
+    from idc_indexer.diff import diff as compare
+    from idc_indexer.diff import open_sides
+    from idc_indexer.files import sha256
+    from idc_indexer.published import PUBLISHED
+    from idc_indexer.release import MANIFEST
+    from idc_indexer.report import write_report
+
+    where = published or PUBLISHED
+    found = None
+    if against:
+        with open_sides(against, str(release), where) as sides:
+            found = compare(*sides)
+    made = write_report(release, found, where).report
+    if made:
+        show("Report", [f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"])
+    # the report is in it
+    set_outputs(manifest_sha256=sha256(release / MANIFEST))

@@ -24,7 +24,7 @@ EXAMPLES = 3
 LONGEST = 160
 """Characters of a value that are shown."""
 _AT_ONCE = 8
-"""Columns compared at a time: each pass over idc_index takes half a second more, each column in it 25 MB more."""
+"""Columns compared at a time. Of two idc_index: 3.0 s of processor and 0.66 GB in all; 16 at a time: 3.4 s, 0.75 GB."""
 _UNSAID = {b"ARROW:schema", b"pandas"}
 
 

@@ -119,6 +119,11 @@ class TableDifference:
     layout: Mapping[str, Change] = field(default_factory=dict)
 
     @property
+    def content(self) -> tuple[ColumnDifference, ...]:
+        """The columns whose type or values changed, the latter first."""
+        return tuple(sorted((c for c in self.columns if c.cells or c.type), key=lambda column: not column.cells))
+
+    @property
     def same(self) -> bool:
         """Whether nothing that was seen differs in content."""
         return self.state in ("identical", "equal", "unseen")
@@ -141,6 +146,11 @@ class Group:
     removed: int
     old_tb: float
     new_tb: float
+
+    @property
+    def changed(self) -> int:
+        """Series that are not the same on both sides."""
+        return self.added + self.revised + self.removed
 
 
 @dataclass(frozen=True)

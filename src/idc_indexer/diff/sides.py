@@ -56,11 +56,13 @@ class Side:
     Attributes:
         name: as the user gave it.
         version: of the release; None when it does not say.
+        without: tables that it would not carry even if the release has them.
     """
 
     name: str
     version: str | None
     tables: Mapping[str, Table]
+    without: Collection[str] = ()
 
 
 class _Files(Protocol):
@@ -162,6 +164,7 @@ def _is_version(given: str) -> bool:
 def _side(given: str, found: _Files, version: str | None) -> Side:
     """The tables of a release: those of its manifest, or else those that have files."""
     manifest = found.read(MANIFEST)
+    without = [path.stem for path in _supplements()] if isinstance(found, _Wheel) else []
     if manifest is not None:
         release = Release.parse(documents.parse(manifest, "manifest", f"{given}: {MANIFEST}"))
         version = release.release_version
@@ -171,13 +174,15 @@ def _side(given: str, found: _Files, version: str | None) -> Side:
         present = set(found.names())
         kinds = [(name, suffix) for name in present for suffix in (".parquet", _SCHEMA) if name.endswith(suffix)]
         promised = dict.fromkeys(sorted({name.removesuffix(suffix) for name, suffix in kinds}), "")
-    tables = {name: _table(given, found, name, sha256, present) for name, sha256 in promised.items()}
+    tables = {
+        name: _table(given, found, name, sha256, present) for name, sha256 in promised.items() if name not in without
+    }
     if not tables:
         raise IndexerError(
             f"{given}: no index is there, or not for everyone to read",
             "An index is <index>.parquet, <index>_schema.json, or both.",
         )
-    return Side(given, version or _version(tables.values()), tables)
+    return Side(given, version or _version(tables.values()), tables, without)
 
 
 def _table(given: str, found: _Files, name: str, promised: str, present: Collection[str]) -> Table:
@@ -241,8 +246,11 @@ def _bundled(name: str) -> Mapping[str, Any] | None:
 
 
 def _bundled_schemas() -> dict[str, Path]:
-    top = documents.bundled("schemas")
-    return {path.stem: path for path in sorted([*top.glob("*.json"), *(top / "supplements").glob("*.json")])}
+    return {path.stem: path for path in (*documents.bundled("schemas").glob("*.json"), *_supplements())}
+
+
+def _supplements() -> list[Path]:
+    return sorted((documents.bundled("schemas") / "supplements").glob("*.json"))
 
 
 class _Folder:

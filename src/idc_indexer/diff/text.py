@@ -21,9 +21,8 @@ def lines(difference: Difference) -> Iterator[str]:
     for table in difference.tables:
         if table.state != "identical":
             yield f"{table.name}: {_state(table)}"
-        for column in table.columns:
-            if column.cells or column.type:
-                yield f"    {column.name}: {_column(column)}"
+        for column in table.content:
+            yield f"    {column.name}: {_column(column)}"
             for example in column.examples[:1]:
                 yield f"        such as {_key(example.key)}: {shown(example.old)} -> {shown(example.new)}"
         for names, what in (
@@ -79,8 +78,8 @@ def _parts(difference: Difference) -> Iterator[str]:
     )
     if difference.idc:
         for what, groups in (("collection", difference.idc.collections), ("modality", difference.idc.modalities)):
-            changed = [group for group in groups if group.added or group.revised or group.removed]
-            changed.sort(key=lambda group: (-(group.added + group.revised + group.removed), group.name))
+            changed = [group for group in groups if group.changed]
+            changed.sort(key=lambda group: (-group.changed, group.name))
             if changed:
                 rest = f"\n\n{len(changed) - _GROUPS} more." if len(changed) > _GROUPS else ""
                 head = (what, "series before", "series", "added", "revised", "removed", "TB before", "TB")

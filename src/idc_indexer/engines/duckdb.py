@@ -57,7 +57,10 @@ def connect(
         config["memory_limit"] = memory_limit
     if temporary:
         config["temp_directory"] = str(temporary)
-    return duckdb.connect(config=config)
+    connection = duckdb.connect(config=config)
+    # In a notebook, and in `python -c`, it would print its own on stdout.
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 class DuckDBEngine:

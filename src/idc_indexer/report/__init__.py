@@ -1,0 +1,172 @@
+"""Report: what a release is, and what changed, in one HTML file for people.
+
+The file needs nothing beside it: no network, no script of others. The same release and the same difference make the
+same bytes, with the same versions of Jinja and Pygments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+
+import idc_indexer
+from idc_indexer import files
+from idc_indexer.diff.result import Difference
+from idc_indexer.diff.text import idc_lines, shown
+from idc_indexer.errors import IndexerError
+from idc_indexer.published import PUBLISHED, folder
+from idc_indexer.release import MANIFEST, REPORT, FileEntry, Release, alone
+from idc_indexer.report.charts import Bar, columns, rows
+from idc_indexer.report.facts import Facts, gather
+from idc_indexer.verify import verify
+
+_TOP = 25
+"""Collections that are drawn; the table has all."""
+
+
+def write_report(path: Path, difference: Difference | None = None, published: str = PUBLISHED) -> Release:
+    """Write `report.html` into a release, and into its manifest.
+
+    Args:
+        path: the release folder; it is verified first.
+        difference: to the release before, which is NEW of it; without one, nothing is said of changes.
+        published: where the release is, or will be, published as `<version>/release_artifacts/`: an address, or
+            `gs://bucket[/prefix]`.
+
+    Raises:
+        IndexerError: the release is not whole, apart from the report that is replaced.
+    """
+    with alone(path):
+        if problems := [problem for problem in verify(path) if problem.file != REPORT]:
+            raise IndexerError(
+                f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
+                f"`idc-indexer verify {path}` shows all; only a whole release gets a report.",
+            )
+        release = Release.open(path)
+        if difference:
+            # The page is for everyone: it says which release that was, not where it lay.
+            before = difference.old_version or Path(difference.old).name
+            difference = replace(difference, old=before, new=release.release_version)
+        page = release_page(gather(release), difference, published).encode()
+        made = replace(release, report=FileEntry(REPORT, len(page), hashlib.sha256(page).hexdigest()))
+        # Killed in between, the release has a report that its manifest does not know: the same command mends that.
+        files.write(path / REPORT, page)
+        if made != release:
+            files.write(path / MANIFEST, made.manifest())
+        return made
+
+
+def release_page(facts: Facts, difference: Difference | None, published: str = PUBLISHED) -> str:
+    """The report of a release."""
+    release = facts.release
+    address = published.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
+    base = f"{address}/{folder(release.release_version)}"
+    tables = sorted(facts.tables, key=lambda table: (-table.data.bytes, table.entry.name))
+    indices = [table for table in facts.tables if table.schema]
+    return _render(
+        "release.html",
+        facts=facts,
+        release=release,
+        difference=difference,
+        base=base,
+        indices=indices,
+        queries={table.entry.name: _highlighted(table.query) for table in indices if table.query},
+        bytes=sum(file.bytes for file in release.files if file.name != REPORT),
+        series=next((t.entry.rows for t in indices if t.entry.name == "idc_index"), None),
+        charts=_charts(facts, tables),
+    )
+
+
+def difference_page(difference: Difference) -> str:
+    """What is different between two sides, as a page of its own."""
+    return _render("difference.html", difference=difference)
+
+
+def _charts(facts: Facts, tables: Any) -> Mapping[str, Markup]:
+    largest = tables[0]
+    found = {
+        "sizes": rows(
+            "sizes-chart",
+            "Size of each table",
+            f"Bars by size of the file. The largest is {largest.entry.name} with {_size(largest.data.bytes)}.",
+            [Bar(table.entry.name, table.data.bytes, _size(table.data.bytes)) for table in tables],
+        )
+    }
+    if facts.growth:
+        first, last = facts.growth[0], facts.growth[-1]
+        found["growth"] = columns(
+            "growth-chart",
+            "Size in TB after each IDC release",
+            f"Columns that grow from {first.all_tb:.1f} TB in release {first.release} to {last.all_tb:.1f} TB in "
+            f"release {last.release}; the upper part of each is what came with it.",
+            [Bar(f"v{g.release}", g.all_tb - g.tb, f"{g.all_tb:.1f} TB", g.tb) for g in facts.growth],
+        )
+    for name, groups, what in (
+        ("collections", facts.collections[:_TOP], "collections with the most series"),
+        ("modalities", facts.modalities, "modalities"),
+    ):
+        if groups:
+            found[name] = rows(
+                f"{name}-chart",
+                f"Series of the {what}",
+                f"Bars by number of series. The longest is {groups[0].name} with {groups[0].series:,}.",
+                [Bar(group.name or "none", group.series, f"{group.series:,}") for group in groups],
+            )
+    return found
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    filters: dict[str, Callable[[Any], str]] = {
+        "size": _size,
+        "number": lambda n: f"{n:,}",
+        "percent": _percent,
+        "shown": shown,
+        "name": _breakable,
+    }
+    environment.filters |= filters
+    environment.globals |= {"idc_lines": idc_lines, "toolkit": idc_indexer.__version__}
+    here = Path(__file__).parent
+    assets = {name: Markup((here / name).read_text(encoding="utf-8")) for name in ("style.css", "search.js")}  # noqa: S704
+    return (
+        environment.get_template(template).render(style=assets["style.css"], script=assets["search.js"], **values)
+        + "\n"
+    )
+
+
+def _highlighted(query: str) -> Markup:
+    """A query with its tokens marked by class, escaped."""
+    formatter: Any = HtmlFormatter(nowrap=True)
+    return Markup(highlight(query, get_lexer_by_name("googlesql"), formatter))  # noqa: S704 -- Pygments escapes it
+
+
+def _breakable(name: str) -> Markup:
+    """A name of a column or table, which may be broken after an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def _size(count: int) -> str:
+    """A number of bytes as people write it."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

@@ -1,0 +1,191 @@
+"""What the report says of a release, taken from its files: sizes, values, growth, collections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from idc_indexer import documents
+from idc_indexer.catalog import Schema
+from idc_indexer.engines.duckdb import connect, parquet
+from idc_indexer.fields import Field
+from idc_indexer.release import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
+from idc_indexer.supplements import IDC_INDEX
+
+FEW = 12
+"""Distinct values of a column up to which they are listed."""
+_LONGEST = 60
+_MB_PER_TB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: what it means, and what is in it.
+
+    Attributes:
+        bytes: of its pages, compressed.
+        nulls, distinct: rows that are NULL, and different values beside NULL.
+        values: all of them when there are few and they are short, in order; else none.
+    """
+
+    field: Field
+    bytes: int
+    nulls: int
+    distinct: int
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """An index or a supplement; `columns` is empty of a zipped CSV, and `schema` None."""
+
+    entry: IndexEntry
+    schema: Schema | None
+    columns: tuple[Column, ...]
+    query: str
+
+    @property
+    def data(self) -> FileEntry:
+        """The file with the rows."""
+        return self.entry.files[0]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """An IDC release: the series of today that came with it, and all that came until then.
+
+    Attributes:
+        date: as `version_metadata_index` has it; empty when it does not.
+    """
+
+    release: int
+    date: str
+    series: int
+    tb: float
+    all_series: int
+    all_tb: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Series of a collection or a modality."""
+
+    name: str
+    patients: int
+    series: int
+    tb: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the report says of a release. What its `idc_index` does not tell is empty."""
+
+    release: Release
+    tables: tuple[Table, ...]
+    growth: tuple[Growth, ...]
+    collections: tuple[Group, ...]
+    modalities: tuple[Group, ...]
+    patients: int
+
+
+def gather(release: Release) -> Facts:
+    """Read a release, which is whole."""
+    with connect() as connection:
+        # The statistics of a Parquet file pass over NaN, and DuckDB would count by them.
+        connection.execute("SET disabled_optimizers = 'statistics_propagation'")
+        tables = tuple(_table(connection, release, entry) for entry in release.entries)
+        present = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
+        columns = present.get(IDC_INDEX, set())
+        rows = parquet([str(release.path / parquet_name(IDC_INDEX))])
+        growth: tuple[Growth, ...] = ()
+        if {"series_init_idc_version", "series_size_MB"} <= columns:
+            growth = tuple(_growth(connection, rows, _dates(connection, release, present)))
+        groups = {
+            column: tuple(_groups(connection, rows, column))
+            if {column, "PatientID", "series_size_MB"} <= columns
+            else ()
+            for column in ("collection_id", "Modality")
+        }
+        patients = "count(DISTINCT (collection_id, PatientID))"
+        known = {"collection_id", "PatientID"} <= columns
+        ((count,),) = connection.execute(f"SELECT {patients} FROM {rows}").fetchall() if known else ((0,),)
+    return Facts(release, tables, growth, groups["collection_id"], groups["Modality"], count)
+
+
+def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry) -> Table:
+    if entry.schema_sha256 is None:
+        return Table(entry, None, (), "")
+    schema = Schema.from_document(documents.load(release.path / schema_name(entry.name), "artifact"))
+    path = release.path / parquet_name(entry.name)
+    sizes = _sizes(pq.read_metadata(path))
+    rows = parquet([str(path)])
+    columns = []
+    for field in schema.columns:
+        name = f'"{field.name}"'
+        (counted,) = connection.execute(
+            f"SELECT count(*), count({name}), count(DISTINCT {name}) FROM {rows}"
+        ).fetchall()
+        values: list[str] = []
+        if 0 < counted[2] <= FEW and not field.fields and field.mode != "REPEATED":
+            found = connection.execute(
+                f"SELECT DISTINCT {name} FROM {rows} WHERE {name} IS NOT NULL ORDER BY 1"
+            ).fetchall()
+            values = [str(value) for (value,) in found]
+        short = values if all(len(value) <= _LONGEST for value in values) else []
+        columns.append(Column(field, sizes[field.name], counted[0] - counted[1], counted[2], tuple(short)))
+    query = (release.path / sql_name(entry.name)).read_text(encoding="utf-8") if entry.query_sha256 else ""
+    return Table(entry, schema, tuple(columns), query)
+
+
+def _sizes(metadata: pq.FileMetaData) -> Mapping[str, int]:
+    """Bytes of each column, compressed, with those of its fields."""
+    sizes: dict[str, int] = {}
+    for group in range(metadata.num_row_groups):
+        for leaf in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(leaf)
+            name = chunk.path_in_schema.split(".", 1)[0]
+            sizes[name] = sizes.get(name, 0) + chunk.total_compressed_size
+    return sizes
+
+
+def _dates(
+    connection: duckdb.DuckDBPyConnection, release: Release, present: Mapping[str, set[str]]
+) -> Mapping[int, str]:
+    name = "version_metadata_index"
+    if not {"idc_version", "version_timestamp"} <= present.get(name, set()):
+        return {}
+    rows = parquet([str(release.path / parquet_name(name))])
+    return dict(connection.execute(f"SELECT idc_version, version_timestamp[:10] FROM {rows}").fetchall())
+
+
+def _growth(connection: duckdb.DuckDBPyConnection, rows: str, dates: Mapping[int, str]) -> Iterator[Growth]:
+    found = connection.execute(
+        f"""SELECT series_init_idc_version, count(*), {_SIZE} FROM {rows}
+        WHERE series_init_idc_version IS NOT NULL GROUP BY 1 ORDER BY 1"""
+    ).fetchall()
+    until = list(accumulate(((series, mb) for _, series, mb in found), lambda a, b: (a[0] + b[0], a[1] + b[1])))
+    for (release, series, mb), (all_series, all_mb) in zip(found, until, strict=True):
+        yield Growth(release, dates.get(release, ""), series, _tb(mb), all_series, _tb(all_mb))
+
+
+def _groups(connection: duckdb.DuckDBPyConnection, rows: str, column: str) -> Iterator[Group]:
+    """Series by a column, the most first."""
+    found: Sequence[tuple[Any, ...]] = connection.execute(
+        f"""SELECT coalesce({column}, ''), count(DISTINCT (collection_id, PatientID)), count(*) AS series, {_SIZE}
+        FROM {rows} GROUP BY 1 ORDER BY series DESC, 1"""
+    ).fetchall()
+    for name, patients, series, mb in found:
+        yield Group(name, patients, series, _tb(mb))
+
+
+# A sum of floats would depend on the order of the rows.
+_SIZE = "coalesce(sum(TRY_CAST(series_size_MB AS DECIMAL(18, 6))), 0)"
+
+
+def _tb(mb: Any) -> float:
+    return round(float(mb / _MB_PER_TB), 6)
