@@ -179,7 +179,7 @@ def build(
     "--accept",
     multiple=True,
     metavar="FINDING=REASON",
-    help="Accept a finding of --against, for a reason that goes into the manifest; may be repeated.",
+    help="Accept a finding of --against, such as rows:ct_index, for a reason that the manifest keeps; may be repeated.",
 )
 @published_option
 @json_option
@@ -200,7 +200,7 @@ def verify(
 
     \b
     Example:
-      idc-indexer verify release --against 25.0.5 --accept "collection:nlst=withdrawn by its authors"
+      idc-indexer verify release --against 25.0.5
     """
     from idc_indexer.verify import verify as run
 
