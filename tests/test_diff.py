@@ -6,8 +6,10 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +156,23 @@ def test_a_million_rows_are_compared_in_less_than_a_gigabyte(packages: Packages)
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 3
     assert usage.ru_maxrss < 1e9 / (1 if sys.platform == "darwin" else 1024)
+
+
+def test_ctrl_c_ends_a_diff_and_leaves_nothing(packages: Packages, tmp_path: Path) -> None:
+    old, new = (packages(version) / "idc_index.parquet" for version in ("24.2.2", "25.0.5"))
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from idc_indexer.cli import main; main(prog_name='idc-indexer')"
+    )
+    command = [sys.executable, "-c", program, "diff", str(old), str(new)]
+    process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE, text=True)
+    while len(list(tmp_path.iterdir())) < 2:  # that of the sides, and that of the comparison
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (1, "Aborted!")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- One thing is different --------------------------------------------------------------------------------------
