@@ -32,6 +32,7 @@ from tests.peers.http_files import serve
 from tests.peers.places import Place
 
 Packages = Callable[[str], Path]
+TOP = Path(__file__).parents[1]
 
 
 def compared(old: object, new: object, *names: str, key: tuple[str, ...] = ()) -> Difference:
@@ -128,6 +129,31 @@ def test_counts_of_published_releases_are_those_of_plain_sql(packages: Packages,
                     WHERE old.{by} <> new.{by} GROUP BY ALL"""
                 )
             )
+
+
+@pytest.mark.parametrize(("before", "after"), [("23.10.1", "24.2.2"), ("24.2.2", "25.0.5"), ("23.10.1", "25.0.5")])
+def test_rows_of_the_other_published_tables_are_those_of_plain_sql(packages: Packages, before: str, after: str) -> None:
+    names = {path.stem for path in packages(before).glob("*.parquet")} - {"idc_index"}
+    found = compared(packages(before), packages(after), *sorted(names))
+    for name in names:
+        rows = table(found, name).rows
+        assert rows is not None
+        old, new = (f"'{packages(version) / name}.parquet'" for version in (before, after))
+        key = json.loads((TOP / "schemas" / f"{name}.json").read_text(encoding="utf-8"))["primary_key"]
+        kinds = [
+            dict(duckdb.execute(f"SELECT column_name, column_type FROM (DESCRIBE {side})").fetchall())
+            for side in (old, new)
+        ]
+        same = [column for column in kinds[1] if kinds[0].get(column) == kinds[1][column] and column not in key]
+        unlike = " OR ".join(f'a."{column}" IS DISTINCT FROM b."{column}"' for column in same) or "false"
+        ((gone, changed),) = duckdb.execute(
+            f"SELECT count(*) FILTER (b.{key[0]} IS NULL), count(*) FILTER (b.{key[0]} IS NOT NULL AND ({unlike})) "
+            f"FROM {old} AS a LEFT JOIN {new} AS b USING ({', '.join(key)})"
+        ).fetchall()
+        ((more,),) = duckdb.execute(f"SELECT (SELECT count(*) FROM {new}) - (SELECT count(*) FROM {old})").fetchall()
+        assert (rows.removed, rows.added) == (gone, gone + more), name
+        if not any(column.type and column.state == "kept" for column in table(found, name).columns):
+            assert rows.changed == changed, name
 
 
 def test_a_published_release_equals_itself_also_when_its_files_are_laid_out_otherwise(
