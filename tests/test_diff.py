@@ -320,6 +320,12 @@ def test_names_that_differ_in_case_are_two_columns(tmp_path: Path) -> None:
     assert cells(one) == {"A": 1}
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, run: Run) -> None:
+    pq.write_table(pa.table({"k": [1], "v": [1]}), tmp_path / "old.parquet")
+    pq.write_table(pa.table([[1], [1], [2]], ["k", "v", "v"]), tmp_path / "new.parquet")
+    refused(run("diff", tmp_path / "old.parquet", tmp_path / "new.parquet", "--key", "k"), 1, "two columns v")
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
