@@ -109,7 +109,7 @@ def _of_table(table: TableDifference, limits: Mapping[str, Any]) -> Iterator[Fin
             ("gone", rows.removed, f"{rows.removed:,} of {rows.old:,} rows are gone{_such(rows.removed_keys)}"),
         ):
             limit = limits["rows_drop_percent" if kind == "rows" else "rows_gone_percent"]
-            if lost > 0 and lost * _ALL > limit * rows.old:
+            if lost > 0 and _over(lost / rows.old, limit):
                 share = f"{lost / rows.old:.2%} less" if kind == "rows" else f"{lost / rows.old:.2%}"
                 yield Finding(f"{kind}:{table.name}", f"{what}: {share}, the limit is {limit:g}%")
 
@@ -123,9 +123,14 @@ def _of_column(table: str, column: ColumnDifference, limits: Mapping[str, Any]) 
     if column.old and column.new:
         was, becomes = column.old.null_share, column.new.null_share
         limit = limits["null_share_rise_points"]
-        if (becomes - was) * _ALL > limit:
+        if _over(becomes - was, limit):
             said = f"{was:.2%} of the rows were NULL, and {becomes:.2%} are"
             yield Finding(f"nulls:{name}", f"{said}: {(becomes - was) * _ALL:.2f} points more, the limit is {limit:g}")
+
+
+def _over(share: float, percent: float) -> bool:
+    """Whether a share is more than a limit, which 0.30 - 0.28 is not of 2 percent."""
+    return round(share * _ALL - percent, 9) > 0
 
 
 def _such(keys: tuple[tuple[str | None, ...], ...]) -> str:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from idc_indexer import documents, files, supplements
 from idc_indexer.arrow import arrow_schema
 from idc_indexer.catalog import Reference, Schema
-from idc_indexer.engines.duckdb import connect, first_line, parquet
+from idc_indexer.engines.duckdb import connect, first_line, interruptible, parquet
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.parquet import VERSION_KEY
 from idc_indexer.release import (
@@ -79,7 +79,7 @@ def verify(path: Path) -> list[Problem]:
             else:
                 schemas[entry.name] = schema
     problems += _references(schemas)
-    with connect() as connection:
+    with interruptible(), connect() as connection:
         readable = {}
         for entry in tables:
             if entry.name in schemas:

@@ -171,7 +171,8 @@ def build(
     "--accept",
     multiple=True,
     metavar="FINDING=REASON",
-    help="Accept a finding of --against, for a reason that goes into the manifest; may be repeated, or have lines.",
+    help="Accept a finding of --against, such as rows:ct_index, for a reason that the manifest keeps; may be repeated, "
+    "or have a line for each.",
 )
 @published_option
 @json_option
@@ -192,7 +193,7 @@ def verify(
 
     \b
     Example:
-      idc-indexer verify release --against 25.0.5 --accept "collection:nlst=withdrawn by its authors"
+      idc-indexer verify release --against 25.0.5
     """
     from idc_indexer.files import sha256
     from idc_indexer.release import MANIFEST

@@ -61,6 +61,17 @@ def connect(
     return connection
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C what it always is: DuckDB turns it into an exception of its own."""
+    try:
+        yield
+    except (duckdb.InterruptException, RuntimeError) as error:
+        if "interrupted" in str(error).lower():
+            raise KeyboardInterrupt from error
+        raise
+
+
 class DuckDBEngine:
     """Runs queries over an export; results of past releases are kept in the cache."""
 
@@ -202,11 +213,8 @@ class DuckDBEngine:
     def _explaining(self, name: str, tables: set[Table]) -> Iterator[None]:
         """Turn what DuckDB says into a message for the user."""
         try:
-            yield
-        except (duckdb.InterruptException, RuntimeError) as error:
-            if "interrupted" in str(error).lower():  # Ctrl-C, which DuckDB makes an exception of its own
-                raise KeyboardInterrupt from error
-            raise
+            with interruptible():
+                yield
         except duckdb.OutOfMemoryException as error:
             raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
         except (duckdb.Error, pa.ArrowException) as error:
