@@ -49,8 +49,8 @@ IN_FLIGHT = 256 << 20
 """The most bytes that were fetched and are not written yet; a larger part of a shard is fetched alone."""
 PART = 32 << 20
 """A shard with more is staged in parts of as many row groups as stay below."""
-DAMAGED_TRIES = 3
-"""How often bytes that cannot be decoded are fetched: what comes wrong three times lies wrong."""
+DAMAGED_TRIES = 5
+"""How often bytes of a shard that cannot be decoded are fetched: what comes wrong each time lies wrong."""
 DISK = 1.3
 """Bytes of a narrow shard by those of its column chunks, at most."""
 
