@@ -29,6 +29,7 @@ from idc_indexer.exports import export as exports
 from idc_indexer.exports import places, weather
 from idc_indexer.exports.cache import Cache
 from idc_indexer.exports.footers import leaf_paths
+from idc_indexer.exports.staging import DAMAGED_TRIES
 from idc_indexer.sources import Table
 from tests.conftest import IN_WHEEL, INDICES, RELEASE, Build, Run, TinyExport, around, contents, once, refused
 from tests.peers.s3 import OWNER, S3Server, Seen
@@ -643,5 +644,7 @@ def test_columns_are_checked_before_anything_else_is_read(
         result = run("build", *IN_WHEEL, *RELEASE, "--out", out, "--source", "s3://mine")
         refused(result, 1, "idc_v25.dicom_all has no column StudyDate", "table idc_v25.auxiliary_metadata is not there")
         assert "idc_v25/dicom_metadata_curated/000000000000.parquet: not a whole Parquet file" in result.stderr
-        assert all(len(ranges) == 1 for ranges in s3.seen().ranges.values())
+        read = {key: len(ranges) for key, ranges in s3.seen().ranges.items()}
+        assert read.pop("mine/idc_v25/dicom_metadata_curated/000000000000.parquet") == DAMAGED_TRIES
+        assert set(read.values()) == {1}
     assert around(out) == []

@@ -40,6 +40,8 @@ def connect(
     Raises:
         UsageError: when DuckDB does not understand an option.
     """
+    # parquet_metadata_cache is left off, for it makes no difference: 16 indices of 960 staged shards took 64.9 and
+    # 67.9 s of processor time with it, 66.5 and 64.8 s without.
     config: dict[str, Any] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,

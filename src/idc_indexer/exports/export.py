@@ -46,7 +46,10 @@ BATCH_WINDOW = timedelta(hours=6)
 """The longest that one export can take: BigQuery ends a query job after 6 hours.
 https://cloud.google.com/bigquery/quotas#query_jobs"""
 NARROW = 500
-"""Leaf columns up to which a table in a folder is read where it is."""
+"""Leaf columns up to which a table in a folder is read where it is. All indices of one release, of 16 shards of 9,000
+rows: with 2,008 leaf columns 7.5 s of processor time in place and 3.8 s staged, with 600 4.4 s and 3.3 s, with 300
+4.3 s and 3.4 s; one index: 0.8 s and 1.1 s, 0.4 s and 0.7 s, 0.3 s and 0.6 s. What is staged of larger shards is a
+copy of gigabytes, which a narrow table does not repay."""
 
 _STAGE_FIRST = "Run `idc-indexer stage` with the same options while there is a network."
 _SHARD = re.compile(r"[0-9]{12}\.parquet")

@@ -42,15 +42,16 @@ from idc_indexer.exports.spool import Spool
 from idc_indexer.sources import Table
 
 Result = TypeVar("Result")
+Read = Callable[[int, int], memoryview]
 
 FIRST_CONNECTIONS, CONNECTIONS = 4, 32
 """As many are used at first, and after each shard one more: a service scales up, and tells a burst to slow down."""
-IN_FLIGHT = 256 << 20
-"""The most bytes that were fetched and are not written yet; a larger part of a shard is fetched alone."""
+IN_FLIGHT, SPOOLED = 256 << 20, 2 << 30
+"""The most bytes in memory that were fetched and are not written yet, and the most in spools of unfinished shards."""
 PART = 32 << 20
 """A shard with more is staged in parts of as many row groups as stay below."""
-DAMAGED_TRIES = 3
-"""How often bytes that cannot be decoded are fetched: what comes wrong three times lies wrong."""
+DAMAGED_TRIES = 5
+"""How often bytes of a shard that cannot be decoded are fetched: what comes wrong each time lies wrong."""
 DISK = 1.3
 """Bytes of a narrow shard by those of its column chunks, at most."""
 
@@ -128,7 +129,9 @@ class TableStaging:
         groups = self._chunks(footer, self._indices(leaves, shard))
         chunks = sum(end - start for ranges in groups for start, end in ranges)
         share = sum(one.bytes for one in lacking) / shard.bytes
-        return Need(len(lacking), int(footer.bytes * len(lacking) + chunks * share), int(chunks * share * DISK))
+        fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
+        spools = min(fetch, CONNECTIONS * fetch / len(lacking), SPOOLED)
+        return Need(len(lacking), int(fetch), int(chunks * share * DISK + spools))
 
     def stale(self) -> list[Path]:
         """What is kept of objects that the source no longer has."""
@@ -182,7 +185,7 @@ class TableStaging:
         self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
         return footer
 
-    def _source(self, shard: Object) -> tuple[Callable[[int, int], memoryview], int]:
+    def _source(self, shard: Object) -> tuple[Read, int]:
         """What reads a shard, and how many bytes of its end are there."""
         if self._place.folder:
             return partial(self._place.read, shard), 0
@@ -228,11 +231,17 @@ class TableStaging:
         times = adjusted_times(footer.metadata, range(len(leaves)))
         columns = [footer.metadata.schema.column(index).path for index in indices]
         chunks = self._chunks(footer, indices)
+        read, _ = self._source(shard)
+        size = sum(end - start for ranges in chunks for start, end in ranges)
         try:
-            with files.partial(path) as temporary, Writer(temporary, about, times) as writer:
+            with (
+                self._gate.spools.take(size),
+                files.partial(path) as temporary,
+                Writer(temporary, about, times) as writer,
+            ):
                 for groups in _parts(chunks):
                     ranges = sorted(each for group in groups for each in chunks[group])
-                    with self._fetched(shard, footer, ranges) as parts:
+                    with self._fetched(read, footer, ranges) as parts:
                         with _reading(name):
                             source = pa.PythonFile(Parts(shard.bytes, parts), mode="r")
                             file = pq.ParquetFile(
@@ -254,32 +263,28 @@ class TableStaging:
         self.folder.spool(shard).unlink(missing_ok=True)
 
     @contextmanager
-    def _fetched(
-        self, shard: Object, footer: Footer, ranges: Sequence[Range]
-    ) -> Iterator[list[tuple[int, memoryview]]]:
+    def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[list[tuple[int, memoryview]]]:
         """The bytes of some ranges; those at the end came with the footer."""
         before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
         spare = SPARE * (footer.bytes + sum(end - start for start, end in before))
         to_read = coalesced(before, int(spare))
-        with self._gate.flight(sum(end - start for start, end in to_read)):
-            read, _ = self._source(shard)
+        with self._gate.memory.take(sum(end - start for start, end in to_read)):
             parts = [(start, read(start, end)) for start, end in to_read]
             with self._gate.processor:
                 yield [*parts, (footer.start, footer.tail)]
 
 
-class Gate:
-    """How much may go on at the same time."""
+class Budget:
+    """Bytes that may be taken up at the same time, by any number of threads."""
 
-    def __init__(self) -> None:
-        self.processor = threading.Semaphore(os.cpu_count() or 1)
-        self._free = IN_FLIGHT
+    def __init__(self, most: int) -> None:
+        self._most = self._free = most
         self._changed = threading.Condition()
 
     @contextmanager
-    def flight(self, size: int) -> Iterator[None]:
-        """Wait until so many bytes may be fetched."""
-        size = min(size, IN_FLIGHT)
+    def take(self, size: int) -> Iterator[None]:
+        """Wait until so many are free; whoever wants more than there are takes all."""
+        size = min(size, self._most)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
             self._free -= size
@@ -289,6 +294,14 @@ class Gate:
             with self._changed:
                 self._free += size
                 self._changed.notify_all()
+
+
+class Gate:
+    """How much may go on at the same time: bytes in memory, bytes in spools, threads that decode."""
+
+    def __init__(self) -> None:
+        self.memory, self.spools = Budget(IN_FLIGHT), Budget(SPOOLED)
+        self.processor = threading.Semaphore(os.cpu_count() or 1)
 
 
 def stage_all(
