@@ -17,7 +17,7 @@ from idc_indexer.arrow import conform
 from idc_indexer.catalog import Catalog
 from idc_indexer.parquet import write_parquet
 from tests.conftest import once
-from tests.peers.http_files import serve
+from tests.peers.s3 import S3Server
 from tests.test_readers import environment
 
 SCHEMA = Catalog().indices["idc_index"].schema
@@ -84,11 +84,11 @@ def test_a_query_over_http_fetches_little(folder: Path, httpfs: Path, query: str
     series = pq.ParquetFile(folder / "ours.parquet").read_row_group(7, ["SeriesInstanceUID"])[0][12_345].as_py()
     query = query.replace("{series}", series)
     answers: dict[str, Any] = {}
-    with serve(folder) as served:
+    with S3Server({"layout": folder}) as s3:
         for name in ("published", "ours"):
-            served.clear()
+            s3.clear()
             done = subprocess.run(
-                [sys.executable, "-S", "-c", QUERY, query.format(f"'{served.url}/{name}.parquet'")],
+                [sys.executable, "-S", "-c", QUERY, query.format(f"'{s3.url}/layout/{name}.parquet'")],
                 env={**os.environ, "PYTHONPATH": str(httpfs)},
                 capture_output=True,
                 text=True,
@@ -96,7 +96,7 @@ def test_a_query_over_http_fetches_little(folder: Path, httpfs: Path, query: str
             )
             assert done.returncode == 0, done.stderr[-2000:]
             answers[name] = json.loads(done.stdout)
-            sent = served.total
+            sent = s3.seen().total
     assert answers["ours"] == answers["published"]
     assert answers["ours"]
     assert sent <= limit
