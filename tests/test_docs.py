@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import os
 import re
 import shlex
@@ -14,8 +15,10 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import idc_indexer
+from docs_hooks import helps
 from idc_indexer.cli import main
 from tests.peers.workflows import WORKFLOWS
 
@@ -174,15 +177,17 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     commands = (tmp_path / "site" / "commands" / "index.html").read_text(encoding="utf-8")
-    for command in _commands(main):
-        for option in command.params:
-            assert not isinstance(option, click.Option) or option.opts[0] in commands
+    for name, text in helps(main, "idc-indexer"):
+        assert f'<h2 id="{name.replace(" ", "-")}">' in commands
+        assert text in html.unescape(re.sub("<[^>]+>", "", commands))
+        shown = CliRunner().invoke(main, [*name.split()[1:], "--help"], prog_name="idc-indexer", terminal_width=100)
+        assert shown.output.strip() == text.strip()
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "Imaging Data Commons" in front
     # nothing is fetched from elsewhere when a page is read
     for page in (tmp_path / "site").rglob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+stylesheet[^>]+https?:", html)
+        text = page.read_text(encoding="utf-8")
+        assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+stylesheet[^>]+https?:", text)
 
 
 def test_the_citation_is_of_this_version() -> None:
