@@ -31,7 +31,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """The name of a command and of all below it, and what `--help` says."""
-    context = click.Context(command, parent, name.rpartition(" ")[2], terminal_width=100, **command.context_settings)
+    context = click.Context(command, parent, name.rpartition(" ")[2], terminal_width=80, **command.context_settings)
     yield name, command.get_help(context)
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

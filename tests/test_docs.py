@@ -180,7 +180,7 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path)
     for name, text in helps(main, "idc-indexer"):
         assert f'<h2 id="{name.replace(" ", "-")}">' in commands
         assert text in html.unescape(re.sub("<[^>]+>", "", commands))
-        shown = CliRunner().invoke(main, [*name.split()[1:], "--help"], prog_name="idc-indexer", terminal_width=100)
+        shown = CliRunner().invoke(main, [*name.split()[1:], "--help"], prog_name="idc-indexer", terminal_width=80)
         assert shown.output.strip() == text.strip()
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "Imaging Data Commons" in front
