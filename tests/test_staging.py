@@ -11,9 +11,11 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -539,6 +541,25 @@ def test_no_network(run: Run, stage: Run, environment: dict[str, str], out: Path
         )
         assert result.stderr.count("Error: ") == 1
     assert around(out) == []
+
+
+def test_a_bucket_in_another_region(run: Run, environment: dict[str, str]) -> None:
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(301)
+            self.send_header("x-amz-bucket-region", "eu-west-1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
+        result = run("releases", "--source", "s3://mirror/export")
+        server.shutdown()
+    refused(result, 1, "s3://mirror/export: the bucket is in another region", "Set AWS_REGION")
 
 
 def test_no_room(s3: S3Server, stage: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
