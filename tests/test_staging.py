@@ -242,17 +242,28 @@ def test_shards_with_more_columns_than_others_do_no_harm(
 
 
 def test_a_wide_folder_is_staged_and_a_narrow_one_read_in_place(
-    wide: Path, build: Build, environment: dict[str, str], out: Path
+    wide: Path, build: Build, run: Run, environment: dict[str, str], out: Path
 ) -> None:
     result = build(wide / PREFIX, "collections_index", "seg_index")
     assert result.exit_code == 0, result.stderr
     assert len(staged(environment)) == SHARDS
     assert {path.parent.name for path in staged(environment, "*")} == {"idc_v25.dicom_all"}
+    shown = run("cache").stdout
+    assert shown.startswith(f"idc_v25.dicom_all of {wide / PREFIX}: {SHARDS} shards, ")
     before = but_the_manifest(out)
     assert build("sample", "collections_index", "seg_index", "--force").exit_code == 0
     assert but_the_manifest(out) == before
     assert len(list(Path(environment["IDC_INDEXER_CACHE_DIR"]).glob("staged/*"))) == 1
     assert exports.NARROW < FILLERS
+
+
+def test_progress_on_a_terminal(s3: S3Server, stage: Run, environment: dict[str, str]) -> None:
+    environment["FORCE_COLOR"] = "1"
+    s3.set(latency=0.05)
+    result = stage("seg_index")
+    assert result.exit_code == 0, result.output
+    assert "staging idc_v25" in result.stderr
+    assert re.search(rf"\d of {SHARDS} shards, [\d.]+ MB of [\d.]+ MB, [\d.]+ MB/s, \d+ s left", result.stderr)
 
 
 # --- Weather ------------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class Export:
     def releases(self) -> list[int]:
         """The IDC releases that have a folder, ascending."""
         if self._offline:
-            folders = [name.partition(".")[0] for name in self.cache.tables(self.uri)]
+            folders = [name.partition(".")[0] for name in self.cache.tables(self._place.identity)]
         else:
             folders = self._place.folders()
         return sorted({int(match[1]) for folder in folders if (match := _DATASET.fullmatch(folder))})
@@ -185,12 +185,11 @@ class Export:
 
     def _objects(self, table: Table) -> list[Object]:
         if table not in self._listed:
-            kept = self.cache.table(self.uri, table)
             if not self._offline:
                 self._listed[table] = self._place.list(_folder(table))
                 if self._place.folder is None and self._listed[table]:
-                    kept.keep_listing({"source": self.uri, "objects": list(map(_listed, self._listed[table]))})
-            elif (listing := kept.listing()) is not None:
+                    self._keep_listing(table)
+            elif (listing := self._kept(table).listing()) is not None:
                 modified = datetime.fromisoformat
                 self._listed[table] = [
                     Object(**{**entry, "modified": modified(entry["modified"])}) for entry in listing["objects"]
@@ -201,6 +200,13 @@ class Export:
                     _STAGE_FIRST,
                 )
         return self._listed[table]
+
+    def _kept(self, table: Table) -> Folder:
+        return self.cache.table(self._place.identity, table)
+
+    def _keep_listing(self, table: Table) -> None:
+        objects = list(map(_listed, self._listed[table]))
+        self._kept(table).keep_listing({"source": self._place.identity, "objects": objects})
 
     def _batch(self, table: Table) -> tuple[Object, ...]:
         folder = _folder(table)
@@ -278,8 +284,9 @@ class Export:
             if len(leaf_paths(schema)) <= NARROW:
                 self._facts[table] = self._check_all(table)
                 return [f"{self.uri}: {problem}" for problem in _columns(schema, table, leaves)]
+            self._keep_listing(table)
         paths = (leaf.path.lower() for leaf in leaves)
-        folder = self.cache.table(self.uri, table)
+        folder = self._kept(table)
         staging = TableStaging(self._place, table, shards, folder, paths, self._gate)
         if self._offline and (lacking := staging.lacking()):
             raise IndexerError(
@@ -399,7 +406,7 @@ class Export:
     def discard(self, leaves: Iterable[Leaf]) -> None:
         """Remove what is staged of these tables if it is no more than these leaf columns, and nobody uses it."""
         for table, of_table in _by_table(leaves).items():
-            folder = self.cache.table(self.uri, table)
+            folder = self._kept(table)
             if folder.shards:
                 shards = self.shards(table)
                 paths = [leaf.path.lower() for leaf in of_table]
