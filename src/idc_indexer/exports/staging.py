@@ -36,6 +36,7 @@ from idc_indexer.exports.footers import (
     leaf_paths,
     read_footer,
 )
+from idc_indexer.exports.listing import some
 from idc_indexer.exports.narrow import Kept, Parts, Writer, adjusted_times, kept, merged
 from idc_indexer.exports.places import Object, Place
 from idc_indexer.exports.spool import Spool
@@ -332,13 +333,6 @@ def stage_all(
         except BaseException:
             place.weather.stop()
             raise
-
-
-def some(names: Iterable[str], most: int = 5) -> str:
-    """Names, and how many more there are."""
-    listed = list(names)
-    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + rest
 
 
 def other_schema(place: Place, table: Table, odd: Sequence[str], first: Object) -> IndexerError:
