@@ -213,6 +213,11 @@ def test_what_changed_and_what_was_accepted_is_in_the_report(release: Path, old:
     assert HOSTILE not in text
     count = f"{pq.read_metadata(release / 'idc_index.parquet').num_rows:,}"
     assert ["idc_index", "changed", count, count, "0", "0", "1"] in table_rows(text)
+    # what is published in a folder has no address for others
+    run("report", release, "--published", release.parent)
+    assert str(release.parent) not in page(release).text
+    run("report", release, "--published", "gs://bucket/prefix")
+    assert "curl -fO https://storage.googleapis.com/bucket/prefix/25.0.0/release_artifacts/idc_" in page(release).text
     # without --against, the report says nothing of changes
     run("report", release)
     assert "What changed since" not in page(release).text
