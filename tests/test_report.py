@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -123,6 +124,36 @@ def test_a_report_that_was_changed_or_left_behind_is_a_problem_that_report_mends
         assert contents(release) == reported
     (release / "report.html").unlink()
     assert run("verify", release).stdout == "report.html: is missing\n"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_command_that_was_killed_is_run_again(
+    release: Path, old: Path, run: Run, tmp_path: Path, number: int, done: bool
+) -> None:
+    accept = ["verify", str(release), "--against", str(old), "--accept", f"collection:{HOSTILE}=why"]
+    report = ["report", str(release)]
+    expected = shutil.copytree(release, tmp_path / "expected")
+    for command in (accept, report):
+        run(command[0], expected, *command[2:])
+    for command in (accept, report):
+        die = f"""
+import os, pathlib
+from idc_indexer.cli import main
+replace, calls = pathlib.Path.replace, []
+def dying(self, target):
+    calls.append(self)
+    if len(calls) == {number} and not {done}:
+        os._exit(9)
+    replace(self, target)
+    if len(calls) == {number}:
+        os._exit(9)
+pathlib.Path.replace = dying
+main({command!r})"""
+        killed = subprocess.run([sys.executable, "-c", die], capture_output=True, text=True, check=False)
+        assert killed.returncode == (9 if number == 1 or command is report else 0), killed.stderr
+        assert run(*command).exit_code == 0
+    assert contents(release) == contents(expected)
 
 
 def test_only_a_whole_release_gets_a_report(release: Path, run: Run) -> None:
