@@ -85,7 +85,7 @@ def test_the_report_is_part_of_the_release(release: Path, tmp_path: Path, run: R
     listed = documents.load(release / "manifest.json", "manifest")["report"]
     assert f"{listed['bytes']:,} bytes, sha256 {listed['sha256']}" in result.stdout
     assert run("verify", release).stdout == f"{release}: whole\n"
-    run("report", release)
+    assert json.loads(run("report", release, "--json").stdout) == listed
     assert contents(release) == after  # the same release, the same bytes
     moved = release.rename(tmp_path / "elsewhere")
     run("report", moved)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from idc_indexer.cli.common import FOUND_PROBLEMS, json_option, main, published_option
+from idc_indexer.cli.common import FOUND_PROBLEMS, json_option, main, print_json, published_option
 from idc_indexer.errors import UsageError
 
 
@@ -77,7 +77,8 @@ def diff(
 @click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
 @click.option("--against", metavar="OLD", help="The release before, as `diff` takes it: say what changed.")
 @published_option
-def report(release: Path, against: str | None, published: str | None) -> None:
+@json_option
+def report(release: Path, against: str | None, published: str | None, as_json: bool) -> None:
     """Write report.html into the release in DIR: what is in it, for people.
 
     It is one file that needs no network, becomes part of the release and of its manifest, and is published with it.
@@ -98,5 +99,7 @@ def report(release: Path, against: str | None, published: str | None) -> None:
         with open_sides(against, str(release), where) as sides:
             found = compare(*sides)
     made = write_report(release, found, where).report
-    if made:
+    if made and as_json:
+        print_json(made.to_document())
+    elif made:
         click.echo(f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}")
