@@ -14,7 +14,7 @@ from typing import Any
 from idc_indexer import documents, files
 from idc_indexer.diff.result import ColumnDifference, Difference, TableDifference
 from idc_indexer.errors import UsageError
-from idc_indexer.release import MANIFEST, Acceptance, Release, alone
+from idc_indexer.release import MANIFEST, Acceptance, Release
 
 _ALL = 100.0
 
@@ -47,7 +47,7 @@ def load_limits(path: Path | None = None) -> Mapping[str, Any]:
 def guard(release: Path, difference: Difference, limits: Mapping[str, Any], accept: Mapping[str, str]) -> list[Finding]:
     """What changed more than it may, and what of that is accepted: now, or before, as the manifest says.
 
-    What is accepted now goes into the manifest.
+    What is accepted now goes into the manifest; for that, the caller holds the lock of the release.
 
     Args:
         release: the release folder, which is NEW of the difference.
@@ -65,16 +65,15 @@ def guard(release: Path, difference: Difference, limits: Mapping[str, Any], acce
         if not reason.strip():
             raise UsageError(f"--accept {name}: without a reason", f"Write --accept {name}=REASON.")
     if accept:
-        with alone(release):
-            present = Release.open(release)
-            kept = {(one.finding, one.against): one for one in present.accepted}
-            for finding in found:
-                if finding.name in accept:
-                    reason = accept[finding.name].strip()
-                    kept[finding.name, against] = Acceptance(finding.name, against, finding.message, reason)
-            changed = replace(present, accepted=tuple(kept[key] for key in sorted(kept)))
-            if changed != present:
-                files.write(release / MANIFEST, changed.manifest())
+        present = Release.open(release)
+        kept = {(one.finding, one.against): one for one in present.accepted}
+        for finding in found:
+            if finding.name in accept:
+                reason = accept[finding.name].strip()
+                kept[finding.name, against] = Acceptance(finding.name, against, finding.message, reason)
+        changed = replace(present, accepted=tuple(kept[key] for key in sorted(kept)))
+        if changed != present:
+            files.write(release / MANIFEST, changed.manifest())
     reasons = {one.finding: one.reason for one in Release.open(release).accepted if one.against == against}
     return [replace(finding, reason=reasons.get(finding.name, "")) for finding in found]
 
