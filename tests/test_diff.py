@@ -321,6 +321,17 @@ def test_names_that_differ_in_case_are_two_columns(tmp_path: Path) -> None:
     assert cells(one) == {"A": 1}
 
 
+def test_tables_without_rows_are_compared(wheel_release: Path, tmp_path: Path, run: Run) -> None:
+    rows = pq.read_table(wheel_release / "idc_index.parquet")
+    for side, codec in (("old", "zstd"), ("new", "snappy")):
+        (tmp_path / side).mkdir()
+        pq.write_table(rows[:0], tmp_path / side / "idc_index.parquet", compression=codec)
+    empty = run("diff", tmp_path / "old", tmp_path / "new")
+    assert empty.exit_code == 0, empty.stdout
+    found = document(run("diff", tmp_path / "old", wheel_release, "--index", "idc_index", "--json"))
+    assert found["idc"]["total"]["added"] == rows.num_rows
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path, run: Run) -> None:
     pq.write_table(pa.table({"k": [1], "v": [1]}), tmp_path / "old.parquet")
     pq.write_table(pa.table([[1], [1], [2]], ["k", "v", "v"]), tmp_path / "new.parquet")
