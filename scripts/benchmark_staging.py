@@ -188,7 +188,7 @@ def staging(bench: Bench, latency: float) -> None:
         f"{total(bench.shards) / 1e6:,.1f}, of wide shards {total(bench.wide) / 1e6:,.1f}, of those footers "
         f"{sum(shard.footer for shard in bench.wide.values()) / 1e6:,.1f}\n"
     )
-    head = ["", "requests", "MB", "× needed", "requests of a wide shard", "its footer read", "× needed"]
+    head = ["", "requests", "MB", "× needed", "requests of a wide shard", "for its footer", "× needed"]
     head += ["seconds", "× floor", "processor seconds", "peak memory, GB"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     staged, kept = bench.stage()
@@ -206,7 +206,9 @@ def row(bench: Bench, found: Measured, floor: Measured) -> Iterator[str]:
     """The cells of a line."""
     seen, run = found.seen, found.run
     wide = {key: seen.ranges.get(f"{BUCKET}/{key}", []) for key in bench.wide}
-    footers = sum(last >= bench.wide[key].end - 1 for key, ranges in wide.items() for _, last in ranges)
+    footers = sum(
+        last >= bench.wide[key].end - bench.wide[key].footer for key, ranges in wide.items() for _, last in ranges
+    )
     yield NAMES.get(found.name, found.name)
     yield f"{seen.requests.total():,}"
     yield f"{seen.total / 1e6:,.1f}"

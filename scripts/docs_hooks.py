@@ -1,4 +1,5 @@
-"""What mkdocs does beside its own: the README is the first page, and links to files that are no pages lose their link.
+"""What mkdocs does beside its own: the README is the first page, the page of commands has the help of each, and links
+to files that are no pages lose their link.
 
 On GitHub, and in a checkout, the same links lead to the files themselves.
 """
@@ -6,8 +7,13 @@ On GitHub, and in a checkout, the same links lead to the files themselves.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import click
+
+from idc_indexer.cli import main
 
 TOP = Path(__file__).parents[1]
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?://|#|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
@@ -18,7 +24,18 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     source = page.file.src_uri
     if source == "index.md":
         return without_files((TOP / "README.md").read_text(encoding="utf-8"), TOP)
+    if source == "commands.md":
+        markdown += "".join(f"\n## {name}\n\n```text\n{text}\n```\n" for name, text in helps(main, "idc-indexer"))
     return without_files(markdown, TOP / "docs" / Path(source).parent)
+
+
+def helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
+    """The name of a command and of all below it, and what `--help` says."""
+    context = click.Context(command, parent, name.rpartition(" ")[2], terminal_width=80, **command.context_settings)
+    yield name, command.get_help(context)
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            yield from helps(command.commands[below], f"{name} {below}", context)
 
 
 def without_files(markdown: str, folder: Path) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -222,6 +224,18 @@ def test_results_on_stdout_and_progress_on_stderr(tiny: TinyExport, run: Run, bu
     (line,) = result.stdout.splitlines()
     assert re.fullmatch(r"collections_index\.parquet: 3 rows, [\d,]+ bytes, sha256 [0-9a-f]{64}", line)
     assert json.loads(run("verify", out, "--json").stdout) == {"problems": []}
+
+
+def test_any_letter_gets_through_a_pipe(small_releases: dict[str, Path], tmp_path: Path) -> None:
+    """As on Windows, where a pipe would have the code page of the country."""
+    release = shutil.copytree(small_releases["25.0.0"], tmp_path / "Łódź→")
+    done = subprocess.run(
+        [sys.executable, "-m", "idc_indexer", "verify", release],
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, f"{release}: whole{os.linesep}", b"")
 
 
 def test_options_from_the_environment(tiny: TinyExport, run: Run, out: Path, environment: dict[str, str]) -> None:

@@ -32,6 +32,7 @@ from tests.peers.places import Place
 from tests.peers.s3 import S3Server, Seen
 
 Packages = Callable[[str], Path]
+TOP = Path(__file__).parents[1]
 
 
 def compared(old: object, new: object, *names: str, key: tuple[str, ...] = ()) -> Difference:
@@ -130,6 +131,31 @@ def test_counts_of_published_releases_are_those_of_plain_sql(packages: Packages,
             )
 
 
+@pytest.mark.parametrize(("before", "after"), [("23.10.1", "24.2.2"), ("24.2.2", "25.0.5"), ("23.10.1", "25.0.5")])
+def test_rows_of_the_other_published_tables_are_those_of_plain_sql(packages: Packages, before: str, after: str) -> None:
+    names = {path.stem for path in packages(before).glob("*.parquet")} - {"idc_index"}
+    found = compared(packages(before), packages(after), *sorted(names))
+    for name in names:
+        rows = table(found, name).rows
+        assert rows is not None
+        old, new = (f"'{packages(version) / name}.parquet'" for version in (before, after))
+        key = json.loads((TOP / "schemas" / f"{name}.json").read_text(encoding="utf-8"))["primary_key"]
+        kinds = [
+            dict(duckdb.execute(f"SELECT column_name, column_type FROM (DESCRIBE {side})").fetchall())
+            for side in (old, new)
+        ]
+        same = [column for column in kinds[1] if kinds[0].get(column) == kinds[1][column] and column not in key]
+        unlike = " OR ".join(f'a."{column}" IS DISTINCT FROM b."{column}"' for column in same) or "false"
+        ((gone, changed),) = duckdb.execute(
+            f"SELECT count(*) FILTER (b.{key[0]} IS NULL), count(*) FILTER (b.{key[0]} IS NOT NULL AND ({unlike})) "
+            f"FROM {old} AS a LEFT JOIN {new} AS b USING ({', '.join(key)})"
+        ).fetchall()
+        ((more,),) = duckdb.execute(f"SELECT (SELECT count(*) FROM {new}) - (SELECT count(*) FROM {old})").fetchall()
+        assert (rows.removed, rows.added) == (gone, gone + more), name
+        if not any(column.type and column.state == "kept" for column in table(found, name).columns):
+            assert rows.changed == changed, name
+
+
 def test_a_published_release_equals_itself_also_when_its_files_are_laid_out_otherwise(
     packages: Packages, tmp_path: Path, run: Run
 ) -> None:
@@ -154,7 +180,8 @@ def test_a_million_rows_are_compared_in_less_than_a_gigabyte(packages: Packages)
     program = "from idc_indexer.cli import main; main(prog_name='idc-indexer')"
     process = subprocess.Popen([sys.executable, "-c", program, "diff", old, new], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 3
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 3
     assert usage.ru_maxrss < 1e9 / (1 if sys.platform == "darwin" else 1024)
 
 
@@ -292,6 +319,24 @@ def test_names_that_differ_in_case_are_two_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"k": [1], "a": [1], "A": [5], 'quo"te': [3]}), tmp_path / "new.parquet")
     one = table(compared(tmp_path / "old.parquet", tmp_path / "new.parquet", key=("k",)), "new")
     assert cells(one) == {"A": 1}
+
+
+def test_tables_without_rows_are_compared(wheel_release: Path, tmp_path: Path, run: Run) -> None:
+    rows = pq.read_table(wheel_release / "idc_index.parquet")
+    for side, dictionary in (("old", True), ("new", False)):
+        (tmp_path / side).mkdir()
+        path = tmp_path / side / "idc_index.parquet"
+        pq.write_table(rows[:0].replace_schema_metadata({"by": side}), path, use_dictionary=dictionary)
+    empty = run("diff", tmp_path / "old", tmp_path / "new")
+    assert empty.exit_code == 0, empty.stdout
+    found = document(run("diff", tmp_path / "old", wheel_release, "--index", "idc_index", "--json"))
+    assert found["idc"]["total"]["added"] == rows.num_rows
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, run: Run) -> None:
+    pq.write_table(pa.table({"k": [1], "v": [1]}), tmp_path / "old.parquet")
+    pq.write_table(pa.table([[1], [1], [2]], ["k", "v", "v"]), tmp_path / "new.parquet")
+    refused(run("diff", tmp_path / "old.parquet", tmp_path / "new.parquet", "--key", "k"), 1, "two columns v")
 
 
 @pytest.mark.parametrize(
@@ -455,6 +500,10 @@ def test_markdown_fits_and_takes_no_value_for_markup(wheel_release: Path, tmp_pa
     assert r"\<b\>\|\`\*\_\[x\](y)\\n\@someone" in result.stdout
     found = compared(wheel_release, other)
     assert result.stdout == markdown(found)
+    damage.rewrite("idc_index", damage.with_first("collection_id", value))(other)
+    damage.rewrite("collections_index", lambda rows: rows.rename_columns({"status": value}))(other)
+    damage.rewrite("analysis_results_index", lambda rows: pa.concat_tables([rows, rows[:1]]))(other)
+    assert "<b>" not in run("diff", wheel_release, other, "--markdown").stdout
     short = markdown(found, 1_200)
     assert len(short) <= 1_200
     assert "did not fit" in short

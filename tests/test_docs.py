@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import yaml
 import idc_indexer
 from idc_indexer.cli import main
 from tests.peers.workflows import WORKFLOWS
+from tests.test_cli import ALL
 
 TOP = Path(__file__).parents[1]
 PAGES = sorted((TOP / "docs").glob("*.md"))
@@ -57,7 +59,8 @@ def test_every_command_that_is_shown_parses(line: str, tmp_path: Path, monkeypat
     command: click.Command = main
     while isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
-    command.make_context("idc-indexer", words)
+    # a command remembers how its first context wanted the help option to be called
+    command.make_context("idc-indexer", words, parent=click.Context(main, **main.context_settings))
 
 
 @each_document
@@ -66,7 +69,7 @@ def test_commands_and_options_in_a_sentence_exist(path: Path) -> None:
     for code in re.findall(r"`([^`\n]+)`", prose(path)):
         words = code.split()
         if words[:1] == ["idc-indexer"] and len(words) > 1 and words[1].isalpha():
-            assert words[1] in main.commands, code
+            assert words[1] in main.commands or words[1].isupper(), code
         if words[:1] == ["idc-indexer"] or len(words) == 1:
             for word in words:
                 option = word.partition("=")[0]
@@ -174,15 +177,24 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     commands = (tmp_path / "site" / "commands" / "index.html").read_text(encoding="utf-8")
-    for command in _commands(main):
-        for option in command.params:
-            assert not isinstance(option, click.Option) or option.opts[0] in commands
+    plain = html.unescape(re.sub("<[^>]+>", "", commands))
+    names = [" ".join(path) for path in [[], *([name] for name in main.commands), *ALL]]
+    for name in names:
+        assert f'<h2 id="{"-".join(["idc-indexer", *name.split()])}">' in commands
+        shown = subprocess.run(
+            [Path(sys.executable).with_name("idc-indexer"), *name.split(), "--help"],
+            env=os.environ | {"COLUMNS": "82"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert shown.stdout.strip() in plain
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "Imaging Data Commons" in front
     # nothing is fetched from elsewhere when a page is read
     for page in (tmp_path / "site").rglob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+stylesheet[^>]+https?:", html)
+        text = page.read_text(encoding="utf-8")
+        assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+stylesheet[^>]+https?:", text)
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -18,6 +18,7 @@ from idc_indexer.errors import IndexerError
 from tests.conftest import Build, Run, TinyExport, refused
 from tests.peers.gcs import BUCKET, Gcs
 from tests.peers.places import PREFIX, BucketPlace
+from tests.peers.workflows import WORKFLOWS
 
 Releases = dict[str, Path]
 Told = Callable[[], tuple[dict[str, str], str]]
@@ -160,6 +161,21 @@ def test_idc_version_is_the_first_number(run: Run, tiny: TinyExport, tmp_path: P
     )
     assert run("build", "collections_index", *where, "--release-version", "25.0.0").exit_code == 0
     assert json.loads((tmp_path / "release" / "manifest.json").read_text())["idc_version"] == 25
+
+
+def test_variables_that_are_empty_are_not_given(
+    run: Run, tiny: TinyExport, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """As a workflow passes on inputs that nobody gave."""
+    text = (WORKFLOWS / "release.yml").read_text(encoding="utf-8")
+    for variable in re.findall(r"(IDC_INDEXER_\w+):", text):
+        environment[variable] = ""
+    where = ("--source", tiny, "--out", tmp_path / "release", "--release-version", "25.0.0")
+    result = run("build", "collections_index", *where)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "release" / "manifest.json").read_text())["engine"]["name"] == "duckdb"
+    for command in ("verify", "report"):
+        assert run(command, tmp_path / "release").exit_code == 0
 
 
 def test_rebuilding_what_is_published(

@@ -96,6 +96,17 @@ def test_a_limit_is_the_most_that_may_change(tmp_path: Path, drop: int, limit: f
     assert [one.name for one in findings(difference, limits)] == (["rows:new"] if found else [])
 
 
+@pytest.mark.parametrize(("nulls", "found"), [(30, False), (31, True), (0, False)])
+def test_the_share_of_null_may_rise_as_far_as_its_limit(tmp_path: Path, nulls: int, found: bool) -> None:
+    for name, count in (("old", 28), ("new", nulls)):
+        values = pa.array([None] * count + ["x"] * (100 - count), pa.string())
+        pq.write_table(pa.table({"k": range(100), "v": values}), tmp_path / f"{name}.parquet")
+    with open_sides(str(tmp_path / "old.parquet"), str(tmp_path / "new.parquet")) as sides:
+        difference = diff(*sides, key=["k"])
+    limits = {**load_limits(), "null_share_rise_points": 2}
+    assert [one.name for one in findings(difference, limits)] == (["nulls:new.v"] if found else [])
+
+
 def test_published_releases_broke_what_the_guard_finds(packages: Callable[[str], Path]) -> None:
     with open_sides(str(packages("24.2.2")), str(packages("25.0.5"))) as sides:
         tables = ("analysis_results_index", "collections_index", "prior_versions_index", "version_metadata_index")

@@ -147,14 +147,9 @@ def test_pipx_and_uv_run_it_without_an_installation(wheel: Path, tmp_path: Path)
     tools = tmp_path / "tools" / "bin"
     subprocess.run([tools / "python", "-m", "pip", "install", "--quiet", "pipx", "uv"], check=True)
     found = f"{tools}:{os.defpath}"
-    # their settings for the registry are those of pip on this machine
-    index = subprocess.run(
-        [tools / "python", "-m", "pip", "config", "get", "global.index-url"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    where = {"PATH": found} | ({"PIP_INDEX_URL": index, "UV_INDEX_URL": index} if index else {})
+    # how this machine reaches the registry
+    reached = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_"))}
+    where = {**reached, "UV_SYSTEM_CERTS": "true", "PATH": found}
     version = f"version {idc_indexer.__version__}"
     assert version in done("uvx", "--from", wheel, "idc-indexer", "--version", folder=tmp_path, **where)
     assert version in done("pipx", "run", "--spec", wheel, "idc-indexer", "--version", folder=tmp_path, **where)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_the_report_is_part_of_the_release(release: Path, tmp_path: Path, run: R
     listed = documents.load(release / "manifest.json", "manifest")["report"]
     assert f"{listed['bytes']:,} bytes, sha256 {listed['sha256']}" in result.stdout
     assert run("verify", release).stdout == f"{release}: whole\n"
-    run("report", release)
+    assert json.loads(run("report", release, "--json").stdout) == listed
     assert contents(release) == after  # the same release, the same bytes
     moved = release.rename(tmp_path / "elsewhere")
     run("report", moved)
@@ -123,6 +124,36 @@ def test_a_report_that_was_changed_or_left_behind_is_a_problem_that_report_mends
         assert contents(release) == reported
     (release / "report.html").unlink()
     assert run("verify", release).stdout == "report.html: is missing\n"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_command_that_was_killed_is_run_again(
+    release: Path, old: Path, run: Run, tmp_path: Path, number: int, done: bool
+) -> None:
+    accept = ["verify", str(release), "--against", str(old), "--accept", f"collection:{HOSTILE}=why"]
+    report = ["report", str(release)]
+    expected = shutil.copytree(release, tmp_path / "expected")
+    for command in (accept, report):
+        run(command[0], expected, *command[2:])
+    for command in (accept, report):
+        die = f"""
+import os, pathlib
+from idc_indexer.cli import main
+replace, calls = pathlib.Path.replace, []
+def dying(self, target):
+    calls.append(self)
+    if len(calls) == {number} and not {done}:
+        os._exit(9)
+    replace(self, target)
+    if len(calls) == {number}:
+        os._exit(9)
+pathlib.Path.replace = dying
+main({command!r})"""
+        killed = subprocess.run([sys.executable, "-c", die], capture_output=True, text=True, check=False)
+        assert killed.returncode == (9 if number == 1 or command is report else 0), killed.stderr
+        assert run(*command).exit_code == 0
+    assert contents(release) == contents(expected)
 
 
 def test_only_a_whole_release_gets_a_report(release: Path, run: Run) -> None:
@@ -213,6 +244,11 @@ def test_what_changed_and_what_was_accepted_is_in_the_report(release: Path, old:
     assert HOSTILE not in text
     count = f"{pq.read_metadata(release / 'idc_index.parquet').num_rows:,}"
     assert ["idc_index", "changed", count, count, "0", "0", "1"] in table_rows(text)
+    # what is published in a folder has no address for others
+    run("report", release, "--published", release.parent)
+    assert str(release.parent) not in page(release).text
+    run("report", release, "--published", "gs://bucket/prefix")
+    assert "curl -fO https://storage.googleapis.com/bucket/prefix/25.0.0/release_artifacts/idc_" in page(release).text
     # without --against, the report says nothing of changes
     run("report", release)
     assert "What changed since" not in page(release).text

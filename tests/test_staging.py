@@ -11,9 +11,11 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from idc_indexer.exports import export as exports
 from idc_indexer.exports import places, weather
 from idc_indexer.exports.cache import Cache
 from idc_indexer.exports.footers import leaf_paths
+from idc_indexer.exports.staging import DAMAGED_TRIES
 from idc_indexer.sources import Table
 from tests.conftest import IN_WHEEL, INDICES, RELEASE, Build, Run, TinyExport, around, contents, once, refused
 from tests.peers.s3 import OWNER, S3Server, Seen
@@ -239,17 +242,28 @@ def test_shards_with_more_columns_than_others_do_no_harm(
 
 
 def test_a_wide_folder_is_staged_and_a_narrow_one_read_in_place(
-    wide: Path, build: Build, environment: dict[str, str], out: Path
+    wide: Path, build: Build, run: Run, environment: dict[str, str], out: Path
 ) -> None:
     result = build(wide / PREFIX, "collections_index", "seg_index")
     assert result.exit_code == 0, result.stderr
     assert len(staged(environment)) == SHARDS
     assert {path.parent.name for path in staged(environment, "*")} == {"idc_v25.dicom_all"}
+    shown = run("cache").stdout
+    assert shown.startswith(f"idc_v25.dicom_all of {wide / PREFIX}: {SHARDS} shards, ")
     before = but_the_manifest(out)
     assert build("sample", "collections_index", "seg_index", "--force").exit_code == 0
     assert but_the_manifest(out) == before
     assert len(list(Path(environment["IDC_INDEXER_CACHE_DIR"]).glob("staged/*"))) == 1
     assert exports.NARROW < FILLERS
+
+
+def test_progress_on_a_terminal(s3: S3Server, stage: Run, environment: dict[str, str]) -> None:
+    environment["FORCE_COLOR"] = "1"
+    s3.set(latency=0.05)
+    result = stage("seg_index")
+    assert result.exit_code == 0, result.output
+    assert "staging idc_v25" in result.stderr
+    assert re.search(rf"\d of {SHARDS} shards, [\d.]+ MB of [\d.]+ MB, [\d.]+ MB/s, \d+ s left", result.stderr)
 
 
 # --- Weather ------------------------------------------------------------------------------------------------------
@@ -540,6 +554,25 @@ def test_no_network(run: Run, stage: Run, environment: dict[str, str], out: Path
     assert around(out) == []
 
 
+def test_a_bucket_in_another_region(run: Run, environment: dict[str, str]) -> None:
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(301)
+            self.send_header("x-amz-bucket-region", "eu-west-1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
+        result = run("releases", "--source", "s3://mirror/export")
+        server.shutdown()
+    refused(result, 1, "s3://mirror/export: the bucket is in another region", "Set AWS_REGION")
+
+
 def test_no_room(s3: S3Server, stage: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=1_000))
@@ -643,5 +676,7 @@ def test_columns_are_checked_before_anything_else_is_read(
         result = run("build", *IN_WHEEL, *RELEASE, "--out", out, "--source", "s3://mine")
         refused(result, 1, "idc_v25.dicom_all has no column StudyDate", "table idc_v25.auxiliary_metadata is not there")
         assert "idc_v25/dicom_metadata_curated/000000000000.parquet: not a whole Parquet file" in result.stderr
-        assert all(len(ranges) == 1 for ranges in s3.seen().ranges.values())
+        read = {key: len(ranges) for key, ranges in s3.seen().ranges.items()}
+        assert read.pop("mine/idc_v25/dicom_metadata_curated/000000000000.parquet") == DAMAGED_TRIES
+        assert set(read.values()) == {1}
     assert around(out) == []

@@ -132,7 +132,7 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
 
     def lost(job: str, step: int, steps: int) -> bool:
         """When all is done that the world may see, and nobody heard of it; in other jobs, after the first step."""
-        if job in died or step != (steps if job in APPROVED or job in ("changes", "wheel") else min(1, steps - 1)):
+        if job in died or step != (steps if job in {*APPROVED, "changes"} else min(1, steps - 1)):
             return False
         died.append(job)
         return True
@@ -322,7 +322,9 @@ def test_nothing_runs_by_itself_where_nothing_is_published(make: Make) -> None:
 @pytest.mark.slow
 def test_each_job_of_a_release_installs_what_the_first_one_made(make: Make, gcs_service: Gcs) -> None:
     repository = make(new_python=True)
-    run = repository.start("release", **{"release-version": "25.0.0", "indices": SMALL, "source": "sample"})
+    run = repository.start(
+        "release", **{"release-version": "25.0.0", "indices": SMALL, "source": "sample", "first": True}
+    )
     assert set(run.attempt().values()) == {"success"}, run.log()
     released(repository, gcs_service, "25.0.0")
     assert "Looking in links: toolkit" in run.jobs["promote"].log
@@ -461,6 +463,13 @@ def test_permissions_are_least(name: str) -> None:
                         wanted[permission] = "write"
         assert job["permissions"] == wanted, title
         assert job["timeout-minutes"] <= 360
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_calls_a_workflow_gives_it_what_one_gives_by_hand(name: str) -> None:
+    triggers = workflows.load(name)["on"]
+    if "workflow_call" in triggers:
+        assert triggers["workflow_call"]["inputs"] == triggers["workflow_dispatch"]["inputs"]
 
 
 def test_a_release_hands_over_by_digest() -> None:

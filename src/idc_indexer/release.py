@@ -236,6 +236,8 @@ class Release:
 def alone(path: Path) -> Iterator[None]:
     """Keep other commands from writing to a release. The system drops the lock of a process that dies.
 
+    What such a process left of a file that it was writing is removed.
+
     Raises:
         IndexerError: another one is writing there.
     """
@@ -246,6 +248,9 @@ def alone(path: Path) -> Iterator[None]:
     try:
         with filelock.FileLock(lock, timeout=0):
             try:
+                with files.naming(path):
+                    for left in path.glob(".*.partial"):
+                        left.unlink()
                 yield
             finally:
                 # While it is held: whoever comes now either sees it locked or makes a new one. Windows removes no open

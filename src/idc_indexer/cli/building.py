@@ -196,11 +196,13 @@ def verify(
       idc-indexer verify release --against 25.0.5
     """
     from idc_indexer.files import sha256
-    from idc_indexer.release import MANIFEST
+    from idc_indexer.release import MANIFEST, alone
     from idc_indexer.verify import verify as run
 
     if not against and (accept or limits):
         raise UsageError("--accept and --limits are for what changed", "Give --against too.")
+    if accept:
+        click.get_current_context().with_resource(alone(release))  # until the command ends
     problems = run(release)
     document: dict[str, Any] = {"problems": [vars(problem) for problem in problems]}
     said = [str(problem) for problem in problems]

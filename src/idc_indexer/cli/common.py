@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +34,13 @@ class _Failure(click.ClickException):
 
 class _Commands(click.Group):
     """The one place where the library's errors become messages and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            # On Windows, what is not a terminal gets a code page that lacks most letters.
+            if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+                stream.reconfigure(encoding="utf-8")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

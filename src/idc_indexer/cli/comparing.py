@@ -79,7 +79,8 @@ def diff(
 @click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
 @click.option("--against", metavar="OLD", help="The release before, as `diff` takes it: say what changed.")
 @published_option
-def report(release: Path, against: str | None, published: str | None) -> None:
+@json_option
+def report(release: Path, against: str | None, published: str | None, as_json: bool) -> None:
     """Write report.html into the release in DIR: what is in it, for people.
 
     It is one file that needs no network, becomes part of the release and of its manifest, and is published with it.
@@ -103,6 +104,7 @@ def report(release: Path, against: str | None, published: str | None) -> None:
             found = compare(*sides)
     made = write_report(release, found, where).report
     if made:
-        show("Report", [f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"])
+        lines = [f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"]
+        show("Report", lines, made.to_document(), as_json)
     # the report is in it
     set_outputs(manifest_sha256=sha256(release / MANIFEST))

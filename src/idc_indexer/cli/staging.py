@@ -81,7 +81,7 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
         return
     from idc_indexer.exports import Cache, size
 
-    kept = Cache(cache_dir).kept()
+    kept = [one for one in Cache(cache_dir).kept() if one.shards]  # of past releases, only the listing is
     if as_json:
         print_json({"folder": str(cache_dir), "kept": [one.to_document() for one in kept]})
         return

@@ -71,7 +71,7 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> F
     DuckDB does not tell names apart that differ in case, so columns are known by their number.
 
     Raises:
-        IndexerError: it is not Parquet.
+        IndexerError: it is not Parquet, or has two columns of one name.
     """
     try:
         metadata = pq.read_metadata(path)
@@ -82,6 +82,8 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> F
         types = [kind for _, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
     except (pa.ArrowException, OSError, duckdb.Error) as error:
         raise IndexerError(f"{path}: is not Parquet that can be read: {first_line(error)}") from error
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise IndexerError(f"{path}: has two columns {twice[0]}", "Nobody can tell which of them is meant.")
     return File(view, path, tuple(names), tuple(types[:-1]), metadata)
 
 

@@ -20,7 +20,7 @@ _MB_PER_TB = 1_000_000
 
 
 def summarize(connection: duckdb.DuckDBPyConnection, old: File, new: File) -> IdcSummary | None:
-    """Summarize what changed; None when a side has not the columns for it.
+    """Summarize what changed; None when a side has not the columns for it, or there is no series at all.
 
     Series are counted by all that matters of them at once, which makes a few thousand lines to add up.
 
@@ -42,6 +42,8 @@ def summarize(connection: duckdb.DuckDBPyConnection, old: File, new: File) -> Id
         FROM pairs LEFT JOIN {old.view} ON {old.view}.row = old_row LEFT JOIN {new.view} ON {new.view}.row = new_row
         GROUP BY ALL"""
     ).fetchall()
+    if not lines:
+        return None
     collections, modalities = _groups(lines, 1), _groups(lines, 3)
     (total,) = _groups([(line[0], "all", "all", *line[3:]) for line in lines], 1)
     results = [{line[at] for line in lines if line[0] != gone} - {None} for at, gone in ((5, "added"), (6, "removed"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, Group, IdcSummary, Moved, TableDifference
 
@@ -58,7 +59,7 @@ def idc_lines(idc: IdcSummary) -> Iterator[str]:
 def markdown(difference: Difference, limit: int = MARKDOWN_LIMIT) -> str:
     """The difference as Markdown of GitHub, of at most `limit` characters.
 
-    What matters most comes first; what does not fit is left out, table by table, and it says so.
+    What matters most comes first; a part that does not fit is left out, and it says so.
     """
     said, left_out = f"**{_escaped(difference.verdict)}**\n", 0
     for part in _parts(difference):
@@ -66,7 +67,7 @@ def markdown(difference: Difference, limit: int = MARKDOWN_LIMIT) -> str:
             said += f"\n{part}\n"
         else:
             left_out += 1
-    return said + (f"\n{left_out} further tables did not fit; `idc-indexer diff --json` has all.\n" if left_out else "")
+    return said + (f"\n{left_out} further parts did not fit; `idc-indexer diff --json` has all.\n" if left_out else "")
 
 
 def _parts(difference: Difference) -> Iterator[str]:
@@ -74,7 +75,7 @@ def _parts(difference: Difference) -> Iterator[str]:
         yield "\n".join(f"- {_escaped(line)}" for line in idc_lines(difference.idc))
     yield _table(
         ("table", "", "rows before", "rows", "added", "removed", "changed", "columns that changed"),
-        ([f"`{table.name}`", _word(table), *_numbers(table)] for table in difference.tables),
+        ([_code(table.name), _word(table), *_numbers(table)] for table in difference.tables),
     )
     if difference.idc:
         for what, groups in (("collection", difference.idc.collections), ("modality", difference.idc.modalities)):
@@ -86,13 +87,14 @@ def _parts(difference: Difference) -> Iterator[str]:
                 yield _table(head, map(_group, changed[:_GROUPS])) + rest
     for table in difference.tables:
         if table.columns or table.layout:
-            yield f"<details><summary>{table.name}: {_state(table)}</summary>\n\n{_details(table)}\n\n</details>"
+            summary = escape(f"{table.name}: {_state(table)}")
+            yield f"<details><summary>{summary}</summary>\n\n{_details(table)}\n\n</details>"
 
 
 def _group(group: Group) -> list[str]:
     counts = (group.old, group.new, group.added, group.revised, group.removed)
     sizes = (group.old_tb, group.new_tb)
-    return [f"`{group.name}`" if group.name else "none", *(f"{n:,}" for n in counts), *(f"{tb:.3f}" for tb in sizes)]
+    return [_code(group.name) if group.name else "none", *(f"{n:,}" for n in counts), *(f"{tb:.3f}" for tb in sizes)]
 
 
 def _details(table: TableDifference) -> str:
@@ -102,8 +104,8 @@ def _details(table: TableDifference) -> str:
         example = column.examples[0] if column.examples else None
         rows.append(
             [
-                f"`{column.name}`",
-                _column(column),
+                _code(column.name),
+                _escaped(_column(column)),
                 f"{was.null_share:.2%}" if was else "",
                 f"{becomes.null_share:.2%}" if becomes else "",
                 f"{was.distinct:,}" if was else "",
@@ -200,6 +202,11 @@ def shown(value: object) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     body = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in body)
+
+
+def _code(name: str) -> str:
+    """A name as code, if nothing in it could end that."""
+    return f"`{name}`" if re.fullmatch(r"[\w. -]+", name) else _escaped(name)
 
 
 def _escaped(text: str) -> str:

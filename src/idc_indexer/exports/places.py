@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import obstore
+from obstore.exceptions import GenericError
 from obstore.store import GCSStore, LocalStore, S3Store
 
 from idc_indexer.errors import IndexerError, UsageError
@@ -80,6 +81,11 @@ class Place:
     anonymous: bool = True
     folder: Path | None = None
 
+    @property
+    def identity(self) -> str:
+        """What tells it from every other place, wherever a command is run."""
+        return self.folder.absolute().as_posix() if self.folder else self.uri
+
     def folders(self) -> list[str]:
         """Names of the folders at the root.
 
@@ -124,12 +130,12 @@ class Place:
 
         def get() -> memoryview:
             options: Any = {"range": (start, end), "if_match": source.etag or None}
-            return memoryview(obstore.get(self.store, source.key, options=options).bytes())
+            data = memoryview(obstore.get(self.store, source.key, options=options).bytes())
+            if len(data) != end - start:
+                raise GenericError("another number of bytes than was asked for")
+            return data
 
-        data = self.weather.calm(name, get, end - start)
-        if len(data) != end - start:
-            raise IndexerError(f"{name}: {len(data):,} bytes came, {end - start:,} were asked for")
-        return data
+        return self.weather.calm(name, get, end - start)
 
 
 def open_place(source: str, weather: Weather) -> Place:

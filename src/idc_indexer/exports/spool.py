@@ -6,7 +6,6 @@ written is ignored, and fetched again.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -18,7 +17,7 @@ _HEAD = struct.Struct("<QQI")
 
 
 class Spool:
-    """The parts of one object that were fetched."""
+    """The parts of one object that were fetched. One thread at a time uses it."""
 
     def __init__(self, path: Path, place: Place, source: Object) -> None:
         """Args:
@@ -27,25 +26,28 @@ class Spool:
         self._path = path
         self._place = place
         self._source = source
-        self._parts: list[tuple[int, memoryview]] = []
+        self._parts: list[tuple[int, int, int]] = []  # first byte of the object, length, where in the file
         with naming(path):
-            data = memoryview(path.read_bytes()) if path.is_file() else memoryview(b"")
+            if path.is_file():
+                self._index()
+
+    def _index(self) -> None:
+        with self._path.open("rb+") as file:
             whole = 0
-            while whole + _HEAD.size <= len(data):
-                start, length, checksum = _HEAD.unpack(data[whole : whole + _HEAD.size])
-                part = data[whole + _HEAD.size : whole + _HEAD.size + length]
+            while len(head := file.read(_HEAD.size)) == _HEAD.size:
+                start, length, checksum = _HEAD.unpack(head)
+                part = file.read(min(length, self._source.bytes))
                 if len(part) < length or zlib.crc32(part) != checksum:
                     break
-                self._parts.append((start, part))
+                self._parts.append((start, length, whole + _HEAD.size))
                 whole += _HEAD.size + length
-            if whole < len(data):
-                os.truncate(path, whole)  # what follows would not be found again
+            file.truncate(whole)  # what follows would not be found again
 
     @property
     def tail(self) -> int:
         """How many bytes of the end of the object are there."""
         size = self._source.bytes
-        return max((len(part) for start, part in self._parts if start + len(part) == size), default=0)
+        return max((length for start, length, _ in self._parts if start + length == size), default=0)
 
     def read(self, start: int, end: int) -> memoryview:
         """The bytes from `start` up to, and without, `end`; fetched when they are not there.
@@ -53,11 +55,13 @@ class Spool:
         Raises:
             IndexerError: they cannot be fetched or kept.
         """
-        for begin, part in self._parts:
-            if begin <= start and end <= begin + len(part):
-                return part[start - begin : end - begin]
+        for first, length, place in self._parts:
+            if first <= start and end <= first + length:
+                with naming(self._path), self._path.open("rb") as file:
+                    file.seek(place + start - first)
+                    return memoryview(file.read(end - start))
         part = self._place.read(self._source, start, end)
         with naming(self._path), self._path.open("ab") as file:
             file.write(b"".join((_HEAD.pack(start, len(part), zlib.crc32(part)), part)))
-        self._parts.append((start, part))
+            self._parts.append((start, len(part), file.tell() - len(part)))
         return part

@@ -36,21 +36,23 @@ from idc_indexer.exports.footers import (
     leaf_paths,
     read_footer,
 )
+from idc_indexer.exports.listing import some
 from idc_indexer.exports.narrow import Kept, Parts, Writer, adjusted_times, kept, merged
 from idc_indexer.exports.places import Object, Place
 from idc_indexer.exports.spool import Spool
 from idc_indexer.sources import Table
 
 Result = TypeVar("Result")
+Read = Callable[[int, int], memoryview]
 
 FIRST_CONNECTIONS, CONNECTIONS = 4, 32
 """As many are used at first, and after each shard one more: a service scales up, and tells a burst to slow down."""
-IN_FLIGHT = 256 << 20
-"""The most bytes that were fetched and are not written yet; a larger part of a shard is fetched alone."""
+IN_FLIGHT, SPOOLED = 256 << 20, 2 << 30
+"""The most bytes in memory that were fetched and are not written yet, and the most in spools of unfinished shards."""
 PART = 32 << 20
 """A shard with more is staged in parts of as many row groups as stay below."""
-DAMAGED_TRIES = 3
-"""How often bytes that cannot be decoded are fetched: what comes wrong three times lies wrong."""
+DAMAGED_TRIES = 5
+"""How often bytes of a shard that cannot be decoded are fetched: what comes wrong each time lies wrong."""
 DISK = 1.3
 """Bytes of a narrow shard by those of its column chunks, at most."""
 
@@ -129,7 +131,8 @@ class TableStaging:
         chunks = sum(end - start for ranges in groups for start, end in ranges)
         share = sum(one.bytes for one in lacking) / shard.bytes
         fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
-        return Need(len(lacking), int(fetch), int(chunks * share * DISK))
+        spools = min(fetch, CONNECTIONS * fetch / len(lacking), SPOOLED)
+        return Need(len(lacking), int(fetch), int(chunks * share * DISK + spools))
 
     def stale(self) -> list[Path]:
         """What is kept of objects that the source no longer has."""
@@ -183,7 +186,7 @@ class TableStaging:
         self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
         return footer
 
-    def _source(self, shard: Object) -> tuple[Callable[[int, int], memoryview], int]:
+    def _source(self, shard: Object) -> tuple[Read, int]:
         """What reads a shard, and how many bytes of its end are there."""
         if self._place.folder:
             return partial(self._place.read, shard), 0
@@ -229,11 +232,17 @@ class TableStaging:
         times = adjusted_times(footer.metadata, range(len(leaves)))
         columns = [footer.metadata.schema.column(index).path for index in indices]
         chunks = self._chunks(footer, indices)
+        read, _ = self._source(shard)
+        size = sum(end - start for ranges in chunks for start, end in ranges)
         try:
-            with files.partial(path) as temporary, Writer(temporary, about, times) as writer:
+            with (
+                self._gate.spools.take(size),
+                files.partial(path) as temporary,
+                Writer(temporary, about, times) as writer,
+            ):
                 for groups in _parts(chunks):
                     ranges = sorted(each for group in groups for each in chunks[group])
-                    with self._fetched(shard, footer, ranges) as parts:
+                    with self._fetched(read, footer, ranges) as parts:
                         with _reading(name):
                             source = pa.PythonFile(Parts(shard.bytes, parts), mode="r")
                             file = pq.ParquetFile(
@@ -255,32 +264,28 @@ class TableStaging:
         self.folder.spool(shard).unlink(missing_ok=True)
 
     @contextmanager
-    def _fetched(
-        self, shard: Object, footer: Footer, ranges: Sequence[Range]
-    ) -> Iterator[list[tuple[int, memoryview]]]:
+    def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[list[tuple[int, memoryview]]]:
         """The bytes of some ranges; those at the end came with the footer."""
         before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
         spare = SPARE * (footer.bytes + sum(end - start for start, end in before))
         to_read = coalesced(before, int(spare))
-        with self._gate.flight(sum(end - start for start, end in to_read)):
-            read, _ = self._source(shard)
+        with self._gate.memory.take(sum(end - start for start, end in to_read)):
             parts = [(start, read(start, end)) for start, end in to_read]
             with self._gate.processor:
                 yield [*parts, (footer.start, footer.tail)]
 
 
-class Gate:
-    """How much may go on at the same time."""
+class Budget:
+    """Bytes that may be taken up at the same time, by any number of threads."""
 
-    def __init__(self) -> None:
-        self.processor = threading.Semaphore(os.cpu_count() or 1)
-        self._free = IN_FLIGHT
+    def __init__(self, most: int) -> None:
+        self._most = self._free = most
         self._changed = threading.Condition()
 
     @contextmanager
-    def flight(self, size: int) -> Iterator[None]:
-        """Wait until so many bytes may be fetched."""
-        size = min(size, IN_FLIGHT)
+    def take(self, size: int) -> Iterator[None]:
+        """Wait until so many are free; whoever wants more than there are takes all."""
+        size = min(size, self._most)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
             self._free -= size
@@ -290,6 +295,14 @@ class Gate:
             with self._changed:
                 self._free += size
                 self._changed.notify_all()
+
+
+class Gate:
+    """How much may go on at the same time: bytes in memory, bytes in spools, threads that decode."""
+
+    def __init__(self) -> None:
+        self.memory, self.spools = Budget(IN_FLIGHT), Budget(SPOOLED)
+        self.processor = threading.Semaphore(os.cpu_count() or 1)
 
 
 def stage_all(
@@ -320,13 +333,6 @@ def stage_all(
         except BaseException:
             place.weather.stop()
             raise
-
-
-def some(names: Iterable[str], most: int = 5) -> str:
-    """Names, and how many more there are."""
-    listed = list(names)
-    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + rest
 
 
 def other_schema(place: Place, table: Table, odd: Sequence[str], first: Object) -> IndexerError:

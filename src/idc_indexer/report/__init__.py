@@ -27,6 +27,7 @@ from idc_indexer.published import PUBLISHED, folder
 from idc_indexer.release import MANIFEST, REPORT, FileEntry, Release, alone
 from idc_indexer.report.charts import Bar, columns, rows
 from idc_indexer.report.facts import Facts, gather
+from idc_indexer.supplements import IDC_INDEX
 from idc_indexer.verify import verify
 
 _TOP = 25
@@ -68,7 +69,9 @@ def write_report(path: Path, difference: Difference | None = None, published: st
 def release_page(facts: Facts, difference: Difference | None, published: str = PUBLISHED) -> str:
     """The report of a release."""
     release = facts.release
-    address = published.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
+    # A folder is nobody else's address.
+    address = published if "://" in published else PUBLISHED
+    address = address.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
     base = f"{address}/{folder(release.release_version)}"
     tables = sorted(facts.tables, key=lambda table: (-table.data.bytes, table.entry.name))
     indices = [table for table in facts.tables if table.schema]
@@ -81,7 +84,7 @@ def release_page(facts: Facts, difference: Difference | None, published: str = P
         indices=indices,
         queries={table.entry.name: _highlighted(table.query) for table in indices if table.query},
         bytes=sum(file.bytes for file in release.files if file.name != REPORT),
-        series=next((t.entry.rows for t in indices if t.entry.name == "idc_index"), None),
+        series=next((t.entry.rows for t in indices if t.entry.name == IDC_INDEX), None),
         charts=_charts(facts, tables),
     )
 
