@@ -507,10 +507,13 @@ def test_a_damaged_staged_shard_is_fetched_again_or_named(
     stage: Run, run: Run, out: Path, environment: dict[str, str]
 ) -> None:
     assert stage("idc_index").exit_code == 0
-    first, second, *_ = staged(environment)
+    first, second, third, *_ = staged(environment)
     first.write_bytes(first.read_bytes()[:-100])
     assert stage("idc_index").exit_code == 0
     assert pq.read_metadata(first).num_rows > 0
+    data = third.read_bytes()
+    third.write_bytes(data[:4] + b"\xff" * 20_000 + data[20_004:])
+    assert stage("idc_index", "seg_index").exit_code == 0
     data = second.read_bytes()
     second.write_bytes(data[:4] + b"\xff" * (len(data) // 2) + data[len(data) // 2 + 4 :])
     refused(run("build", "idc_index", *RELEASE, "--out", out), 1, f"{second} is damaged", "idc-indexer cache remove")

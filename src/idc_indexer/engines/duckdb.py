@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,10 +118,9 @@ class DuckDBEngine:
             of_past = {reduction.release for reduction in translation.reductions}
             # Past releases are read once: a manifest that listed them would tell first builds from later ones.
             self._leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in of_past]
-            with ThreadPoolExecutor() as pool:
-                kept = pool.map(partial(self._is_kept, index), translation.reductions)
-            for reduction, there in zip(translation.reductions, kept, strict=True):
-                if not there:
+            self._export.list_ahead({leaf.table for leaf in index.statement.leaves})
+            for reduction in translation.reductions:
+                if not self._is_kept(index, reduction):
                     past.setdefault(reduction.release, []).extend(_of_release(index, reduction.release))
         self._export.check([*self._leaves, *(leaf for leaves in past.values() for leaf in leaves)])
         self._announce(list(past.values()))

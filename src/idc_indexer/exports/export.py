@@ -11,7 +11,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -91,18 +90,16 @@ class Export(Listing):
                 of another schema, and column that is missing or of another type.
         """
         wanted = _by_table(leaves)
-        problems: dict[str, None] = {}
-        hints: dict[str, None] = {}
-        with ThreadPoolExecutor() as pool:
-            checks = [pool.submit(self._check, table, wanted[table]) for table in sorted(wanted)]
-        for check in checks:
+
+        def check(table: Table) -> tuple[list[str], str]:
             try:
-                problems |= dict.fromkeys(check.result())
+                return self._check(table, wanted[table]), ""
             except IndexerError as error:
-                problems[error.message] = None
-                hints[error.hint] = None
-        if problems:
-            raise IndexerError("\n".join(problems), "\n".join(hint for hint in hints if hint))
+                return [error.message], error.hint
+
+        found = self.place.weather.each(check, sorted(wanted))
+        if problems := [problem for of_table, _ in found for problem in of_table]:
+            raise IndexerError("\n".join(problems), "\n".join(dict.fromkeys(hint for _, hint in found if hint)))
 
     def _check(self, table: Table, leaves: list[Leaf]) -> list[str]:
         shards = self.shards(table)
@@ -127,8 +124,7 @@ class Export(Listing):
     def _check_all(self, table: Table) -> TableFacts:
         """Check the footers of all shards of a table that is read where it is."""
         shards = self.shards(table)
-        with ThreadPoolExecutor() as pool:
-            footers = list(pool.map(self._footer, shards))
+        footers = self.place.weather.each(self._footer, shards)
         pairs = zip(shards, footers, strict=True)
         odd = [shard.name for shard, footer in pairs if not footer.schema.equals(footers[0].schema)]
         if odd:

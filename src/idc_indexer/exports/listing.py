@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from idc_indexer.errors import IndexerError, UsageError
@@ -84,6 +85,15 @@ class Listing:
         if table not in self._checked:
             self._checked[table] = self._batch(table)
         return self._checked[table]
+
+    def list_ahead(self, tables: Iterable[Table]) -> None:
+        """List tables side by side; what goes wrong is said when one is asked for."""
+
+        def ahead(table: Table) -> None:
+            with suppress(IndexerError):
+                self._objects(table)
+
+        self.place.weather.each(ahead, tables)
 
     def _objects(self, table: Table) -> list[Object]:
         if table not in self._listed:

@@ -157,7 +157,7 @@ class TableStaging:
 
     def _undamaged(self, shard: Object, fetch: Callable[[], Result]) -> Result:
         """What is made of bytes of a shard; when they are damaged, they are fetched again."""
-        tries = 1 if self._place.folder else DAMAGED_TRIES
+        tries = 2 if self._place.folder else DAMAGED_TRIES  # what was kept may be the damaged part
         for attempt in range(1, tries + 1):
             try:
                 return fetch()
@@ -252,7 +252,8 @@ class TableStaging:
                             with _reading(name):
                                 rows = file.read_row_group(group, columns, use_threads=False)
                                 if before:
-                                    rows = merged(before.read_row_group(group, use_threads=False), rows)
+                                    with self._expendable(path):
+                                        rows = merged(before.read_row_group(group, use_threads=False), rows)
                             writer.write(rows)
                 if not chunks:
                     with _reading(name):
@@ -262,6 +263,15 @@ class TableStaging:
             if before:
                 before.close()
         self.folder.spool(shard).unlink(missing_ok=True)
+
+    @contextmanager
+    def _expendable(self, path: Path) -> Iterator[None]:
+        """A narrow shard that cannot be read is fetched anew."""
+        try:
+            yield
+        except (OSError, pa.ArrowException, ValueError):
+            path.unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[list[tuple[int, memoryview]]]:

@@ -11,13 +11,15 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from obstore import exceptions
 
 from idc_indexer.errors import IndexerError
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ATTEMPTS = 10
@@ -68,6 +70,15 @@ class Weather:
     def stop(self) -> None:
         """Wait for nothing any more."""
         self._stop.set()
+
+    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """What a function that makes requests returns of each item, in order; Ctrl-C ends their waits."""
+        try:
+            with ThreadPoolExecutor() as pool:
+                return list(pool.map(function, items))
+        except KeyboardInterrupt:
+            self.stop()
+            raise
 
     def again(self, reason: str) -> None:
         """Count what is made again for a reason that only its user can see."""
