@@ -28,8 +28,8 @@ from idc_indexer.diff.result import Difference, TableDifference
 from idc_indexer.diff.text import markdown
 from tests import damage
 from tests.conftest import Run, contents, refused
-from tests.peers.http_files import serve
 from tests.peers.places import Place
+from tests.peers.s3 import S3Server, Seen
 
 Packages = Callable[[str], Path]
 TOP = Path(__file__).parents[1]
@@ -400,16 +400,20 @@ def test_published_versions_are_sides(place: Place, small_releases: dict[str, Pa
     refused(run("diff", "24.0.0", "25.0.0", "--published", place.uri), 1, "24.0.0")
 
 
+def downloaded(seen: Seen) -> set[str]:
+    """The Parquet files of which bytes were sent."""
+    return {Path(key).name for key, sent in seen.bytes.items() if sent and key.endswith(".parquet")}
+
+
 def test_an_address_is_a_side_and_only_what_differs_is_downloaded(
     wheel_release: Path, tmp_path: Path, run: Run
 ) -> None:
     other = damaged(wheel_release, tmp_path, damage.rewrite("collections_index", damage.swapped(0, 1)))
-    with serve(wheel_release) as served:
-        result = run("diff", served.url, other)
+    with S3Server({"release": wheel_release}) as served:
+        result = run("diff", f"{served.url}/release", other)
         assert result.exit_code == 0, result.stdout
-        assert {name for name in served.bytes if name.endswith(".parquet")} == {"collections_index.parquet"}
-        served.clear()
-        single = run("diff", f"{served.url}/version_metadata_index.parquet", wheel_release)
+        assert downloaded(served.seen()) == {"collections_index.parquet"}
+        single = run("diff", f"{served.url}/release/version_metadata_index.parquet", wheel_release)
         assert single.exit_code == 0, single.stdout
         assert " 1 table with the same bytes" in single.stdout
 
@@ -423,12 +427,13 @@ def test_a_published_folder_without_a_manifest_has_what_can_be_found(
     version = tmp_path / "published" / "25.0.0"
     version.mkdir(parents=True)
     copy.rename(version / "release_artifacts")
-    with serve(tmp_path / "published") as served:
-        result = run("diff", "25.0.0", wheel_release, "--published", served.url)
+    with S3Server({"published": tmp_path / "published"}) as served:
+        published = ("--published", f"{served.url}/published")
+        result = run("diff", "25.0.0", wheel_release, *published)
         assert result.exit_code == 0, result.stdout
         assert " 5 tables " in result.stdout
-        assert {name for name in served.bytes if name.endswith(".parquet")} == {"idc_index.parquet"}
-        refused(run("diff", "24.0.0", wheel_release, "--published", served.url), 1, "24.0.0: no index is there")
+        assert downloaded(served.seen()) == {"idc_index.parquet"}
+        refused(run("diff", "24.0.0", wheel_release, *published), 1, "24.0.0: no index is there")
 
 
 def test_a_single_file_is_compared_with_the_table_of_its_name(wheel_release: Path, tmp_path: Path, run: Run) -> None:
