@@ -27,8 +27,8 @@ import pytest
 
 from idc_indexer import documents
 from idc_indexer.catalog import Catalog
+from idc_indexer.exports import Silent, open_export, places, weather
 from idc_indexer.exports import export as exports
-from idc_indexer.exports import places, weather
 from idc_indexer.exports.cache import Cache
 from idc_indexer.exports.footers import leaf_paths
 from idc_indexer.exports.staging import DAMAGED_TRIES
@@ -289,7 +289,7 @@ def test_bad_weather_changes_nothing(s3: S3Server, run: Run, out: Path, environm
     assert not list(Path(environment["IDC_INDEXER_CACHE_DIR"]).rglob("*.fetched"))
 
 
-@pytest.mark.parametrize("fault", ["slow down", "truncated", "flipped"])
+@pytest.mark.parametrize("fault", ["slow down", "flipped"])
 def test_weather_that_does_not_change_is_given_up_and_gone_on_from(
     fault: str, s3: S3Server, stage: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,8 +368,8 @@ def test_killed_again_and_again(s3: S3Server, stage: Run, run: Run, environment:
     assert stage(*indices, *alone).exit_code == 0
     undisturbed = s3.seen()
     s3.set(latency=0.03)
-    kills, _ = stage_killed(s3, environment, 6, undisturbed.requests.total(), *indices)
-    assert kills >= 3
+    kills, _ = stage_killed(s3, environment, 4, undisturbed.requests.total(), *indices)
+    assert kills >= 2
     for options in (("--out", out), ("--out", out.parent / "plain", *alone)):
         built = run("build", *indices, *RELEASE, "--offline", *options)
         assert built.exit_code == 0, built.stderr
@@ -500,6 +500,24 @@ def test_a_cache_is_not_removed_under_a_build(s3: S3Server, stage: Run, run: Run
         running.kill()
         running.communicate()
     assert len(staged(environment)) == SHARDS
+
+
+@pytest.mark.usefixtures("s3")
+def test_of_a_past_release_only_what_nobody_else_wants_is_removed(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", environment["AWS_ENDPOINT_URL"])
+    (index,) = Catalog().select(["prior_versions_index"])
+    leaves = [leaf for leaf in index.at(25).statement.leaves if leaf.table == Table(24, False, "dicom_all")]
+    export = open_export(f"s3://{BUCKET}/{PREFIX}", cache_dir=Path(environment["IDC_INDEXER_CACHE_DIR"]))
+    export.check(leaves)
+    with export.staged(leaves, Silent()):
+        export.discard(leaves)  # it is in use
+        assert len(staged(environment, "idc_v24.dicom_all")) == 1
+    export.discard(leaves[1:])  # somebody wanted one more
+    assert len(staged(environment, "idc_v24.dicom_all")) == 1
+    export.discard(leaves)
+    assert staged(environment, "idc_v24.dicom_all") == []
 
 
 @pytest.mark.usefixtures("s3")
