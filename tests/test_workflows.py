@@ -45,7 +45,7 @@ Publish = Callable[[Path], None]
 
 
 @pytest.fixture
-def make(gcs_service: Gcs, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A repository that publishes to a bucket that was set up; variables that are given are added."""
     place = BucketPlace(gcs_service, monkeypatch)
     monkeypatch.setattr(gcs_service, "answer", lambda _, *answer: answer)
@@ -69,6 +69,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
                 **variables,
             },
             server | ({} if new_python else pip) | (environment or {}),
+            shared / "pipx",
             new_python,
         )
 

@@ -53,12 +53,14 @@ class Repository:
         folder: scratch, and `github/`, where `gh` keeps releases, issues and pull requests.
         variables: of the repository, `vars.*`.
         environment: of every step besides: addresses of servers.
+        programs: folder in which those are kept that pipx runs.
         new_python: whether every job gets a new virtual environment, as on GitHub, or all have that of the tests.
     """
 
     folder: Path
     variables: Mapping[str, str]
     environment: Mapping[str, str]
+    programs: Path
     new_python: bool = False
     pypi: dict[str, str] = field(default_factory=dict)
     attested: set[str] = field(default_factory=set)
@@ -67,11 +69,9 @@ class Repository:
     def __post_init__(self) -> None:
         (self.folder / "github").mkdir(parents=True)
         (self.folder / "bin").mkdir()
-        ours = Path(sys.executable).parent
         shims = {
             "gh": f'exec "{sys.executable}" "{Path(__file__).with_name("gh.py")}" "$@"',
-            # the programs that it would fetch are here; checking the list of components takes ten seconds
-            "pipx": f'shift 3; case $1 in cyclonedx-py) set -- "$@" --no-validate;; esac; exec "{ours}/"$*',
+            "pipx": f'exec "{sys.executable}" "{Path(__file__).with_name("pipx.py")}" "{self.programs}" "$@"',
         }
         for name, script in shims.items():
             path = self.folder / "bin" / name
