@@ -114,7 +114,7 @@ def build(
         from idc_indexer.check import published
 
         release_version = release_version or published(like).release_version
-    if not release_version:
+    if release_version is None:
         raise UsageError("Missing option '--release-version'", "Give it, or --like URL to build a published one again.")
     if idc_version is None:
         idc_version = idc_version_of(release_version)
