@@ -17,7 +17,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.published import PUBLISHED
+from idc_indexer.published import PUBLISHED, folder
 from idc_indexer.release import MANIFEST, IndexEntry, Release, parquet_name, schema_name, sql_name, zip_name
 from idc_indexer.supplements import CSV
 from idc_indexer.verify import whole
@@ -48,7 +48,7 @@ def build_wheel(release: Path, out: Path, leave_out: Collection[str] = (), publi
         out.mkdir(parents=True, exist_ok=True)
     with files.naming(out), tempfile.TemporaryDirectory(prefix=".wheel-", dir=out) as scratch:
         project, made = Path(scratch, "project"), Path(scratch, "made")
-        _write_project(project, verified, carried, f"{published}/{verified.release_version}/release_artifacts")
+        _write_project(project, verified, carried, f"{published}/{folder(verified.release_version)}".removesuffix("/"))
         # Its timestamps are SOURCE_DATE_EPOCH, or always the same.
         (wheel,) = map(Path, WheelBuilder(str(project)).build(directory=str(made)))
         if wheel.stat().st_size > LIMIT:

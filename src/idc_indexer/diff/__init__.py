@@ -19,7 +19,7 @@ from idc_indexer.diff import idc
 from idc_indexer.diff.compare import compare, open_file
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSummary, TableDifference
 from idc_indexer.diff.sides import Side, Table, open_sides, primary_key
-from idc_indexer.engines.duckdb import connect, interruptible
+from idc_indexer.engines.duckdb import connect, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
 from idc_indexer.fields import Field
 from idc_indexer.supplements import IDC_INDEX
@@ -50,8 +50,7 @@ def diff(old: Side, new: Side, names: Collection[str] = (), key: Sequence[str] =
     with tempfile.TemporaryDirectory(prefix="idc-indexer-") as scratch:
         threads = min(_THREADS, os.cpu_count() or 1)
         with interruptible(), closing(connect(threads, _MEMORY, Path(scratch))) as connection:
-            # The statistics of a Parquet file pass over NaN; DuckDB skips rows by them, and computes MAX from them.
-            connection.execute("SET disabled_optimizers = 'statistics_propagation,filter_pushdown'")
+            mistrust_statistics(connection)
             for name in sorted(there):
                 if not names or name in names:
                     if name in old.without or name in new.without:

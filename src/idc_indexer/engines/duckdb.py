@@ -62,6 +62,15 @@ def connect(
     return connection
 
 
+def mistrust_statistics(connection: duckdb.DuckDBPyConnection, mistrust: bool = True) -> None:
+    """Have values of Parquet files looked at themselves, as FLOAT columns need, or have their statistics trusted again.
+
+    These pass over NaN; DuckDB skips rows by them, and computes MAX and counts from them.
+    """
+    optimizers = "statistics_propagation,filter_pushdown" if mistrust else ""
+    connection.execute(f"SET disabled_optimizers = '{optimizers}'")
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Make Ctrl-C what it always is: DuckDB turns it into an exception of its own."""
@@ -157,10 +166,7 @@ class DuckDBEngine:
         translation = self._translations[index.name]
         tables = {leaf.table for leaf in index.statement.leaves}
         with self._explaining(index.name, tables), self._connection.cursor() as cursor:
-            # The statistics of a Parquet file pass over NaN; DuckDB skips rows by them, and computes MAX from them.
-            blind = "statistics_propagation,filter_pushdown"
-            floats = any(leaf.fields[-1].type == "FLOAT" for leaf in index.statement.leaves)
-            cursor.execute(f"SET disabled_optimizers = '{blind if floats else ''}'")
+            mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in index.statement.leaves))
             past = {reduction.release for reduction in translation.reductions}
             self._view(cursor, [leaf for leaf in index.statement.leaves if leaf.table.release not in past])
             if past:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from idc_indexer import documents
 from idc_indexer.catalog import Schema
-from idc_indexer.engines.duckdb import connect, interruptible, parquet
+from idc_indexer.engines.duckdb import connect, interruptible, mistrust_statistics, parquet
 from idc_indexer.fields import Field
 from idc_indexer.release import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
 from idc_indexer.supplements import IDC_INDEX
@@ -96,8 +96,7 @@ class Facts:
 def gather(release: Release) -> Facts:
     """Read a release, which is whole."""
     with interruptible(), connect() as connection:
-        # The statistics of a Parquet file pass over NaN, and DuckDB would count by them.
-        connection.execute("SET disabled_optimizers = 'statistics_propagation'")
+        mistrust_statistics(connection)
         tables = tuple(_table(connection, release, entry) for entry in release.entries)
         present = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
         columns = present.get(IDC_INDEX, set())
