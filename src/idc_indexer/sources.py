@@ -63,6 +63,12 @@ class Table:
 
 
 @cache
+def _bundled() -> dict[str, Any]:
+    tables: dict[str, Any] = documents.load(documents.bundled("schemas") / "sources" / "tables.json", "source_tables")
+    return tables
+
+
+@cache
 def _dicom_types() -> dict[str, str]:
     types: dict[str, str] = documents.load(documents.bundled("schemas") / "sources" / "dicom_types.json", "dicom_types")
     return types
@@ -85,8 +91,7 @@ class Sources:
         """
         self._columns: dict[str, tuple[Field, ...]] = {}
         self._of_dicom: set[str] = set()
-        path = documents.bundled("schemas") / "sources" / "tables.json"
-        for document in (*declared, documents.load(path, "source_tables")):
+        for document in (*declared, _bundled()):
             for family, table in document.items():
                 fields = tuple(Field.from_document(column) for column in table["columns"])
                 self._columns[family] = self._columns.get(family, ()) + fields
