@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from tests.conftest import (
     IN_WHEEL,
     INDICES,
     OF_ONE_RELEASE,
+    RELEASE,
     Build,
     Run,
     Start,
@@ -49,35 +49,51 @@ def reported(step: str, errors: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(shared: Path) -> tuple[dict[str, bytes], float]:
-    """The files of a build of the sample that nothing disturbed, and how many seconds its process took."""
+def seconds(shared: Path) -> tuple[float, float]:
+    """How long a build of the sample that nothing disturbs plans, and then builds."""
 
     def make(folder: Path) -> None:
-        command = [sys.executable, "-m", "idc_indexer", "build", "--source", "sample", "--idc-version", "25"]
-        options = ["--release-version", "25.0.0", "--out", f"{folder}/release", "--cache-dir", f"{folder}/cache"]
-        began = time.monotonic()
-        subprocess.run([*command, *options], check=True, capture_output=True)
-        (folder / "seconds").write_text(str(time.monotonic() - began))
+        command = [sys.executable, "-m", "idc_indexer", "build", "--source", "sample", *RELEASE]
+        options = ["--out", f"{folder}/release", "--cache-dir", f"{folder}/cache"]
+        times = [time.monotonic()]
+        with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+            until_building(process)
+            times.append(time.monotonic())
+            process.communicate()
+        times.append(time.monotonic())
+        assert process.returncode == 0
+        (folder / "times").write_text(json.dumps(times))
 
-    folder = once(shared / "undisturbed", make)
-    return contents(folder / "release"), float((folder / "seconds").read_text())
+    began, planned, done = json.loads((once(shared / "undisturbed", make) / "times").read_text())
+    return planned - began, done - planned
+
+
+def until_building(process: subprocess.Popen[str]) -> None:
+    """Wait until a build has planned all and begins with its first index: most of a small one is before that."""
+    assert process.stderr is not None
+    assert any(line.startswith("building ") for line in process.stderr)
 
 
 @posix
-@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("moment", [-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95])
 def test_killed_at_any_moment_then_run_again(
-    tenth: int, undisturbed: tuple[dict[str, bytes], float], start: Start, out: Path
+    moment: float, seconds: tuple[float, float], sample_release: Path, start: Start, build: Build, out: Path
 ) -> None:
-    expected, seconds = undisturbed
+    """A share of the time of building, or before it of planning, which writes next to nothing."""
+    planning, building = seconds
     process = start("sample")
-    time.sleep(seconds * (tenth + random.Random(tenth).random()) / 10)
+    if moment < 0:
+        time.sleep(planning * (1 + moment))
+    else:
+        until_building(process)
+        time.sleep(building * moment)
     process.kill()
     process.communicate()
+    expected = contents(sample_release)
     if out.exists():
         assert contents(out) == expected
-    again = start("sample", "--force")
-    _, errors = again.communicate()
-    assert again.returncode == 0, errors
+    again = build("sample", "--force")
+    assert again.exit_code == 0, again.stderr
     assert contents(out) == expected
     assert around(out) == ["release"]
     assert not [path.name for path in (out.parents[1] / "cache").rglob("*") if path.suffix == ".partial"]
@@ -86,7 +102,7 @@ def test_killed_at_any_moment_then_run_again(
 @posix
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_stopped_build_goes_on_where_it_was(
-    how: str, undisturbed: tuple[dict[str, bytes], float], start: Start, out: Path
+    how: str, sample_release: Path, start: Start, build: Build, out: Path
 ) -> None:
     process = start("sample", first=FOREGROUND)
     assert process.stderr is not None
@@ -99,13 +115,12 @@ def test_stopped_build_goes_on_where_it_was(
     assert "Traceback" not in errors
     assert around(out)[0] == "release.incomplete"
     (out.with_name("release.incomplete") / ".idc_index.parquet.1.partial").write_bytes(b"half of it")
-    again = start("sample")
-    _, errors = again.communicate()
-    assert again.returncode == 0, errors
+    again = build("sample")
+    assert again.exit_code == 0, again.stderr
     place = INDICES.index("idc_index") + 1
-    assert reported("kept", errors) == INDICES[:place]
-    assert reported("done", errors) == [*INDICES[place:], "tcia_idc_subset"]
-    assert contents(out) == undisturbed[0]
+    assert reported("kept", again.stderr) == INDICES[:place]
+    assert reported("done", again.stderr) == [*INDICES[place:], "tcia_idc_subset"]
+    assert contents(out) == contents(sample_release)
     assert around(out) == ["release"]
 
 
@@ -358,7 +373,7 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
 @posix
-def test_full_disk(start: Start, out: Path, undisturbed: tuple[dict[str, bytes], float]) -> None:
+def test_full_disk(start: Start, build: Build, out: Path, sample_release: Path) -> None:
     """A limit on the size of files is what a test can have of a full disk: writing fails half-way."""
     process = start("sample", first=LIMIT.format(50_000))
     output, errors = process.communicate()
@@ -369,11 +384,10 @@ def test_full_disk(start: Start, out: Path, undisturbed: tuple[dict[str, bytes],
     unfinished = contents(out.with_name("release.incomplete"))
     assert not [name for name in unfinished if name.endswith(".partial")]
     assert "collections_index.parquet" not in unfinished
-    again = start("sample")
-    _, errors = again.communicate()
-    assert again.returncode == 0
-    assert reported("kept", errors) == INDICES[: INDICES.index("collections_index")]
-    assert contents(out) == undisturbed[0]
+    again = build("sample")
+    assert again.exit_code == 0, again.stderr
+    assert reported("kept", again.stderr) == INDICES[: INDICES.index("collections_index")]
+    assert contents(out) == contents(sample_release)
 
 
 @posix
@@ -388,9 +402,7 @@ def test_full_disk_under_the_cache(start: Start, out: Path, environment: dict[st
 
 
 @posix
-def test_second_build_to_one_target_is_refused(
-    start: Start, build: Build, out: Path, undisturbed: tuple[dict[str, bytes], float]
-) -> None:
+def test_second_build_to_one_target_is_refused(start: Start, build: Build, out: Path, sample_release: Path) -> None:
     first = start("sample")
     assert first.stderr is not None
     for line in first.stderr:
@@ -404,5 +416,5 @@ def test_second_build_to_one_target_is_refused(
     first.send_signal(signal.SIGCONT)
     _, errors = first.communicate()
     assert first.returncode == 0, errors
-    assert contents(out) == undisturbed[0]
+    assert contents(out) == contents(sample_release)
     assert around(out) == ["release"]
