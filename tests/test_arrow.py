@@ -17,6 +17,8 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.fields import Field
 from tests.strategies import record, stored, table_of
 
+pytestmark = pytest.mark.any_duckdb
+
 PLACE = (Field("city", "STRING"), Field("codes", "INTEGER", "REPEATED"))
 COLUMNS = (
     Field("id", "INTEGER", "REQUIRED"),

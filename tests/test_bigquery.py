@@ -49,6 +49,8 @@ from tests.peers.googlesql import GoogleSQLError
 from tests.strategies import columns_read, table_of
 from tests.test_build_target import FOREGROUND, posix
 
+pytestmark = pytest.mark.any_duckdb
+
 SAMPLE = bundled("sample")
 MEGABYTE = 1 << 20
 PAY = ("--engine", "bigquery", "--project", "my-project")

@@ -75,6 +75,7 @@ def until_building(process: subprocess.Popen[str]) -> None:
 
 
 @posix
+@pytest.mark.any_duckdb
 @pytest.mark.parametrize("moment", [-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95])
 def test_killed_at_any_moment_then_run_again(
     moment: float, seconds: tuple[float, float], sample_release: Path, start: Start, build: Build, out: Path
@@ -100,6 +101,7 @@ def test_killed_at_any_moment_then_run_again(
 
 
 @posix
+@pytest.mark.any_duckdb
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_stopped_build_goes_on_where_it_was(
     how: str, sample_release: Path, start: Start, build: Build, out: Path

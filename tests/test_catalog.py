@@ -19,6 +19,8 @@ from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.fields import Field, in_release
 from tests.conftest import IN_WHEEL, INDICES
 
+pytestmark = pytest.mark.any_duckdb
+
 CATALOG = Catalog()
 TABLE = "`bigquery-public-data.idc_current.version_metadata`"
 

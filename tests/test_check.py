@@ -18,6 +18,8 @@ from tests.conftest import Run, refused
 from tests.peers.gcs import BUCKET, Gcs
 from tests.peers.places import PREFIX, BucketPlace
 
+pytestmark = pytest.mark.any_duckdb
+
 Releases = dict[str, Path]
 VERSION, CURRENT = "25.0.0/release_artifacts", "current/release_artifacts"
 DATA = "collections_index.parquet"

@@ -21,6 +21,8 @@ from idc_indexer.cli import main
 from tests.peers.workflows import WORKFLOWS
 from tests.test_cli import ALL
 
+pytestmark = pytest.mark.any_duckdb
+
 TOP = Path(__file__).parents[1]
 PAGES = sorted((TOP / "docs").glob("*.md"))
 DOCUMENTS = [*(TOP / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")), *PAGES]

@@ -15,6 +15,8 @@ from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.gdc import ATTEMPTS, BATCH, Gdc
 from tests.peers.gdc import LASTING, PASSING, GdcServer, case_id
 
+pytestmark = pytest.mark.any_duckdb
+
 # Three batches, the last one short; every seventh patient has no case.
 PATIENTS = [f"TCGA-{number:04}" for number in range(2 * BATCH + 60)]
 CASES = {patient: case_id(patient) for number, patient in enumerate(PATIENTS) if number % 7}

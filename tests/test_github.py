@@ -20,6 +20,8 @@ from tests.peers.gcs import BUCKET, Gcs
 from tests.peers.places import PREFIX, BucketPlace
 from tests.peers.workflows import WORKFLOWS
 
+pytestmark = pytest.mark.any_duckdb
+
 Releases = dict[str, Path]
 Told = Callable[[], tuple[dict[str, str], str]]
 

@@ -12,6 +12,8 @@ import wasmtime
 from tests.peers import googlesql
 from tests.peers.googlesql import GoogleSQL, GoogleSQLError
 
+pytestmark = pytest.mark.any_duckdb
+
 NESTED = pa.list_(pa.struct([("code", pa.string()), ("values", pa.list_(pa.struct([("n", pa.int64())])))]))
 TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),

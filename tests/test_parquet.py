@@ -21,6 +21,8 @@ from idc_indexer.fields import Field
 from idc_indexer.parquet import VERSION_KEY, Written, write_parquet
 from tests.strategies import record, stored, table_of
 
+pytestmark = pytest.mark.any_duckdb
+
 COLUMNS = (
     Field("id", "INTEGER", "REQUIRED"),
     Field("text", "STRING", description="what it says", encoding="DELTA_LENGTH_BYTE_ARRAY", bloom_filter=0.5),

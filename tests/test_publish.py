@@ -23,6 +23,8 @@ from tests.damage import change_byte
 from tests.peers.gcs import BUCKET, Gcs
 from tests.peers.places import PREFIX, BucketPlace, Place, Seen
 
+pytestmark = pytest.mark.any_duckdb
+
 Releases = dict[str, Path]
 CURRENT = "current/release_artifacts/"
 

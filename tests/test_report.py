@@ -126,6 +126,7 @@ def test_a_report_that_was_changed_or_left_behind_is_a_problem_that_report_mends
     assert run("verify", release).stdout == "report.html: is missing\n"
 
 
+@pytest.mark.any_duckdb
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 def test_a_command_that_was_killed_is_run_again(

@@ -14,6 +14,8 @@ from idc_indexer.sources import Sources
 from idc_indexer.sql import analyze, pin, to_duckdb
 from tests.oracle import NOT_PROVEN, statement
 
+pytestmark = pytest.mark.any_duckdb
+
 CATALOG = Catalog()
 SOURCES = Sources()
 DICOM = "`bigquery-public-data.idc_v25.dicom_all`"
