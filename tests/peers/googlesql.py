@@ -30,6 +30,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import pyarrow as pa
 import wasmtime
 from zetasql.wasi import get_wasm_path
@@ -330,17 +331,18 @@ class _Module:
 
 
 def compiled(engine: wasmtime.Engine, cache: Path) -> wasmtime.Module:
-    """The module as machine code. Compiling takes 10 s and 1 GB, loading the result next to nothing."""
+    """The module as machine code. Compiling takes 20 s of a processor and 1 GB, loading the result next to nothing."""
     source = get_wasm_path()
     file = cache / f"googlesql-{source.stat().st_size}-wasmtime-{version('wasmtime')}.bin"
-    if file.exists():
-        try:
-            return wasmtime.Module.deserialize_file(engine, str(file))
-        except wasmtime.WasmtimeError:
-            pass  # made for another processor, or damaged: made anew
-    module = wasmtime.Module.from_file(engine, str(source))
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache, delete=False) as part:
-        part.write(module.serialize())
-    Path(part.name).replace(file)  # whole or not at all: other processes may be looking
+    with filelock.FileLock(f"{file}.lock"):  # whoever else needs it waits
+        if file.exists():
+            try:
+                return wasmtime.Module.deserialize_file(engine, str(file))
+            except wasmtime.WasmtimeError:
+                pass  # made for another processor, or damaged: made anew
+        module = wasmtime.Module.from_file(engine, str(source))
+        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as part:
+            part.write(module.serialize())
+        Path(part.name).replace(file)  # whole or not at all: this process may be killed
     return module
