@@ -67,7 +67,9 @@ def document(result: Result) -> dict[str, Any]:
 # --- Published releases, against SQL that knows nothing of the toolkit -------------------------------------------
 
 
-@pytest.mark.parametrize(("before", "after"), [("23.10.1", "24.2.2"), ("24.2.2", "25.0.5")])
+@pytest.mark.parametrize(
+    ("before", "after"), [pytest.param("23.10.1", "24.2.2", marks=pytest.mark.slow), ("24.2.2", "25.0.5")]
+)
 def test_counts_of_published_releases_are_those_of_plain_sql(packages: Packages, before: str, after: str) -> None:
     found = compared(packages(before), packages(after), "idc_index")
     old, new = (str(packages(version) / "idc_index.parquet") for version in (before, after))

@@ -138,7 +138,11 @@ def test_a_promotion_that_was_cut_is_undone_as_well(ready: Place, small_releases
     assert cuts > 20
 
 
-@pytest.mark.parametrize("others", [("25.1.0",), ("25.0.0",), ("25.0.1",), ("25.1.0", "25.0.0")], ids="+".join)
+@pytest.mark.parametrize(
+    "others",
+    [("25.1.0",), ("25.0.0",), ("25.0.1",), pytest.param(("25.1.0", "25.0.0"), marks=pytest.mark.slow)],
+    ids="+".join,
+)
 def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, others: tuple[str, ...]) -> None:
     """While one waits with a request, others promote all of another version; then it goes on."""
     for version in ("25.0.1", "25.1.0"):
