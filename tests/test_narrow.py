@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idc_indexer.exports.cache import Folder
+from idc_indexer.exports.compact import Reader
 from idc_indexer.exports.footers import coalesced, leaf_paths
-from idc_indexer.exports.narrow import Parts, merged
+from idc_indexer.exports.narrow import Parts
 from idc_indexer.exports.places import open_place
 from idc_indexer.exports.staging import Gate, TableStaging
 from idc_indexer.exports.weather import Weather
@@ -83,7 +85,15 @@ def test_staged_equals_what_pyarrow_reads(table: pa.Table, data: st.DataObject) 
         folder.mkdir(parents=True)
         path = folder / "000000000000.parquet"
         group = data.draw(st.integers(1, 6))
-        pq.write_table(table, path, row_group_size=group, write_time_adjusted_to_utc=True)
+        pq.write_table(
+            table,
+            path,
+            row_group_size=group,
+            write_time_adjusted_to_utc=True,
+            compression=data.draw(st.sampled_from(["none", "snappy", "gzip", "brotli", "zstd", "lz4"])),
+            use_dictionary=data.draw(st.booleans()),
+            data_page_version=data.draw(st.sampled_from(["1.0", "2.0"])),
+        )
         place = open_place(temporary, Weather(1))
         (shard,) = place.list("idc_v25/x")
         names = sorted(set(leaf_paths(pq.read_schema(path))))
@@ -108,24 +118,60 @@ def test_staged_equals_what_pyarrow_reads(table: pa.Table, data: st.DataObject) 
             assert str(column.logical_type) == logical[column.path]
 
 
+def test_every_encoding_is_copied(tmp_path: Path) -> None:
+    numbers = range(3000)
+    columns: dict[str, tuple[str, list[Any]]] = {
+        "DELTA_BINARY_PACKED": ("int64", list(numbers)),
+        "DELTA_LENGTH_BYTE_ARRAY": ("string", [f"{number}" for number in numbers]),
+        "DELTA_BYTE_ARRAY": ("string", [f"1.2.{number}" for number in numbers]),
+        "BYTE_STREAM_SPLIT": ("float64", [number / 7 for number in numbers]),
+        "RLE": ("bool", [number % 3 == 0 for number in numbers]),
+        "PLAIN": ("timestamp[us]", list(numbers)),
+    }
+    table = pa.table({name: pa.array(values, kind) for name, (kind, values) in columns.items()})
+    folder = tmp_path / "idc_v25" / "x"
+    folder.mkdir(parents=True)
+    path = folder / "000000000000.parquet"
+    pq.write_table(table, path, use_dictionary=False, column_encoding={name: name for name in columns})
+    place = open_place(str(tmp_path), Weather(1))
+    kept = Folder(tmp_path / "kept")
+    staging = TableStaging(place, Table(25, False, "x"), place.list("idc_v25/x"), kept, map(str.lower, columns), Gate())
+    with kept.written():
+        staging.schema()
+        staging.stage(*staging.lacking())
+    (narrow,) = kept.shards
+    encodings = pq.read_metadata(narrow).row_group(0)
+    assert [set(encodings.column(place).encodings) & {name} for place, name in enumerate(columns)] == [
+        {name} for name in columns
+    ]
+    assert pq.read_table(narrow).equals(table)
+    assert duckdb.read_parquet(str(narrow)).to_arrow_table().equals(table)
+
+
+def test_footers_are_read_to_their_ends(tmp_path: Path) -> None:
+    """What is passed over has every type of field: statistics, page index, Bloom filters, order, metadata."""
+    path = tmp_path / "x.parquet"
+    rows = pa.table({f"c{number}": pa.array([[f"\x80{number}"], None]) for number in range(20)} | {"n": [1.5, None]})
+    bloom: dict[str, Any] = {"bloom_filter_options": {"n": True}}
+    pq.write_table(rows, path, write_page_index=True, row_group_size=1, sorting_columns=[pq.SortingColumn(20)], **bloom)
+    data = path.read_bytes()
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
+    reader = Reader(footer)
+    numbers = []
+    for number in reader.fields():
+        reader.skip()
+        numbers.append(number)
+    assert numbers == [1, 2, 3, 4, 5, 6, 7]
+    assert reader.at == len(footer)
+
+
 def test_what_was_not_fetched_is_an_error() -> None:
-    file = Parts(100, [(50, memoryview(b"b" * 10)), (10, memoryview(b"a" * 10)), (20, memoryview(b"c" * 5))])
-    file.seek(12)
-    assert file.read(10) == b"a" * 8 + b"cc"
-    for at, size in ((0, 1), (24, 2), (55, 6), (99, 1), (10, -1)):
-        file.seek(at)
-        with pytest.raises(OSError, match="were not fetched"):
-            file.read(size)
-    assert file.seek(0, 2) == 100
-    assert file.read(5) == b""
-
-
-def test_other_rows_are_not_merged() -> None:
-    rows = pa.table({"a": [[{"x": 1}], []]})
-    others: list[list[Any]] = [[[{"y": 1}]], [[], [{"y": 1}]], [None, []]]
-    for other in others:
-        with pytest.raises(ValueError, match=r"rows|lengths"):
-            merged(rows, pa.table({"a": pa.array(other, pa.list_(pa.struct([("y", pa.int64())])))}))
+    parts = Parts([(50, memoryview(b"b" * 10)), (10, memoryview(b"a" * 10)), (20, memoryview(b"c" * 5))])
+    assert b"".join(parts.read(12, 22)) == b"a" * 8 + b"cc"
+    assert not parts.read(70, 70)
+    for start, end in ((0, 1), (9, 11), (24, 26), (55, 61), (99, 100)):
+        with pytest.raises(ValueError, match="were not fetched"):
+            parts.read(start, end)
 
 
 @given(

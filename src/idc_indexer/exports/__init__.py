@@ -1,8 +1,8 @@
 """A Parquet export of one or more IDC releases: list, check, stage.
 
 `export` is the way in; `listing` is what a source holds, `places` where objects lie and `weather` what their requests
-meet; `footers`, `narrow`, `spool` and `staging` make narrow local shards; `cache` is the folder in which those are
-kept; `watch` is how others see it go.
+meet; `footers`, `schema` (encoded as `compact` says), `narrow`, `spool` and `staging` make narrow local shards; `cache`
+is the folder in which those are kept; `watch` is how others see it go.
 """
 
 from idc_indexer.exports.cache import Cache

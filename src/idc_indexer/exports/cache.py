@@ -30,7 +30,7 @@ from idc_indexer.exports.narrow import kept
 from idc_indexer.exports.places import Object
 from idc_indexer.sources import Table
 
-FORMAT = 1
+FORMAT = 2
 """To be raised when what is staged from the same object changes."""
 
 _LISTING = "listing.json"

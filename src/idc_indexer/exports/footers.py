@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from idc_indexer.errors import IndexerError
@@ -21,7 +22,10 @@ needed column chunks. Of a shard with 2,008 leaf columns in the order of their t
 RANGE = 8 << 20
 """The most bytes of one request: what breaks off is asked for again whole."""
 
-_MAGIC, _TRAILER = b"PAR1", 8
+MAGIC = b"PAR1"
+"""What a Parquet file begins and ends with."""
+
+_TRAILER = 8
 
 Range = tuple[int, int]
 
@@ -44,8 +48,34 @@ class Footer:
     tail: memoryview
     start: int
 
+    @property
+    def encoded(self) -> memoryview:
+        """The footer as it is in the file."""
+        return self.tail[-self.bytes : -_TRAILER]
 
-def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, guess: int = FIRST_GUESS) -> Footer:
+
+def read_metadata(file: pa.NativeFile) -> pq.FileMetaData:
+    """The footer of a Parquet file.
+
+    Not `pyarrow.parquet.read_metadata`, which lists in Python what is nested in what: with 2,008 leaf columns it takes
+    13.2 ms, this 8.7 ms, in which other threads can run.
+
+    Raises:
+        OSError: it is none, or cannot be read.
+        pyarrow.ArrowException: likewise.
+    """
+    fragment: Any = ds.ParquetFileFormat().make_fragment(cast(Any, file))
+    metadata: pq.FileMetaData = fragment.metadata
+    return metadata
+
+
+def read_footer(
+    read: Callable[[int, int], memoryview],
+    name: str,
+    size: int,
+    guess: int = FIRST_GUESS,
+    parse: Callable[[pa.NativeFile], pq.FileMetaData] = read_metadata,
+) -> Footer:
     """Read a footer with one request, or with a second one for what the first lacked.
 
     Args:
@@ -53,6 +83,7 @@ def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, gu
         name: of the file, for messages.
         size: of the file.
         guess: how many bytes at the end of the file are likely to hold it.
+        parse: `read_metadata`, wherever it is to run.
 
     Raises:
         DamagedError: it is no Parquet file.
@@ -60,16 +91,16 @@ def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, gu
     """
     start = max(size - guess, 0)
     tail = read(start, size) if size else memoryview(b"")
-    if len(tail) < _TRAILER + len(_MAGIC) or tail[-4:] != _MAGIC:
+    if len(tail) < _TRAILER + len(MAGIC) or tail[-4:] != MAGIC:
         raise _not_parquet(name, "it does not end like one")
     length = int.from_bytes(tail[-8:-4], "little") + _TRAILER
-    if length > size - len(_MAGIC):
+    if length > size - len(MAGIC):
         raise _not_parquet(name, "its footer is longer than the file")
     if length > len(tail):
         missing = read(size - length, start)
         tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
     try:
-        metadata = pq.read_metadata(pa.BufferReader(pa.py_buffer(tail)))
+        metadata = parse(pa.BufferReader(pa.py_buffer(tail)))
     except (OSError, pa.ArrowException) as error:
         raise _not_parquet(name, str(error)) from error
     return Footer(metadata, length, tail, start)
@@ -99,15 +130,16 @@ def _leaves(field: pa.Field[Any]) -> Iterator[str]:
 
 def chunk_ranges(metadata: pq.FileMetaData, group: int, leaves: Collection[int]) -> list[Range]:
     """Where the column chunks of these leaves lie in a file, in its order."""
-    found = []
     row_group = metadata.row_group(group)
-    for leaf in leaves:
-        chunk = row_group.column(leaf)
-        start = chunk.data_page_offset
-        if chunk.dictionary_page_offset:  # some writers say 0 for none
-            start = min(start, chunk.dictionary_page_offset)
-        found.append((start, start + chunk.total_compressed_size))
-    return sorted(found)
+    return sorted(chunk_range(row_group.column(leaf)) for leaf in leaves)
+
+
+def chunk_range(chunk: pq.ColumnChunkMetaData) -> Range:
+    """Where a column chunk lies in its file."""
+    start = chunk.data_page_offset
+    if chunk.dictionary_page_offset:  # some writers say 0 for none
+        start = min(start, chunk.dictionary_page_offset)
+    return start, start + chunk.total_compressed_size
 
 
 def coalesced(ranges: Sequence[Range], spare: int, most: int = RANGE) -> list[Range]:

@@ -17,31 +17,41 @@ _HEAD = struct.Struct("<QQI")
 
 
 class Spool:
-    """The parts of one object that were fetched. One thread at a time uses it."""
+    """The parts of one object that were fetched. One thread at a time uses it, in a `with` block."""
 
     def __init__(self, path: Path, place: Place, source: Object) -> None:
         """Args:
         path: the file, which need not be there.
+
+        Raises:
+            IndexerError: it cannot be read or written.
         """
         self._path = path
         self._place = place
         self._source = source
         self._parts: list[tuple[int, int, int]] = []  # first byte of the object, length, where in the file
         with naming(path):
-            if path.is_file():
-                self._index()
+            self._file = path.open("ab+")
+            self._index()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with naming(self._path):
+            self._file.close()
 
     def _index(self) -> None:
-        with self._path.open("rb+") as file:
-            whole = 0
-            while len(head := file.read(_HEAD.size)) == _HEAD.size:
-                start, length, checksum = _HEAD.unpack(head)
-                part = file.read(min(length, self._source.bytes))
-                if len(part) < length or zlib.crc32(part) != checksum:
-                    break
-                self._parts.append((start, length, whole + _HEAD.size))
-                whole += _HEAD.size + length
-            file.truncate(whole)  # what follows would not be found again
+        self._file.seek(0)
+        whole = 0
+        while len(head := self._file.read(_HEAD.size)) == _HEAD.size:
+            start, length, checksum = _HEAD.unpack(head)
+            part = self._file.read(min(length, self._source.bytes))
+            if len(part) < length or zlib.crc32(part) != checksum:
+                break
+            self._parts.append((start, length, whole + _HEAD.size))
+            whole += _HEAD.size + length
+        self._file.truncate(whole)  # what follows would not be found again
 
     @property
     def tail(self) -> int:
@@ -57,11 +67,12 @@ class Spool:
         """
         for first, length, place in self._parts:
             if first <= start and end <= first + length:
-                with naming(self._path), self._path.open("rb") as file:
-                    file.seek(place + start - first)
-                    return memoryview(file.read(end - start))
+                with naming(self._path):
+                    self._file.seek(place + start - first)
+                    return memoryview(self._file.read(end - start))
         part = self._place.read(self._source, start, end)
-        with naming(self._path), self._path.open("ab") as file:
-            file.write(b"".join((_HEAD.pack(start, len(part), zlib.crc32(part)), part)))
-            self._parts.append((start, len(part), file.tell() - len(part)))
+        with naming(self._path):
+            self._file.writelines((_HEAD.pack(start, len(part), zlib.crc32(part)), part))
+            self._file.flush()  # to outlive this process
+            self._parts.append((start, len(part), self._file.tell() - len(part)))
         return part

@@ -7,12 +7,11 @@ the two are merged. Memory holds a few row groups and the bytes in flight, both 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -33,15 +32,17 @@ from idc_indexer.exports.footers import (
     Range,
     chunk_ranges,
     coalesced,
-    leaf_paths,
     read_footer,
+    read_metadata,
 )
 from idc_indexer.exports.listing import some
-from idc_indexer.exports.narrow import Kept, Parts, Writer, adjusted_times, kept, merged
+from idc_indexer.exports.narrow import Kept, Parts, Source, Writer, check, kept
 from idc_indexer.exports.places import Object, Place
+from idc_indexer.exports.schema import Schema
 from idc_indexer.exports.spool import Spool
 from idc_indexer.sources import Table
 
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 Read = Callable[[int, int], memoryview]
 
@@ -53,8 +54,8 @@ PART = 32 << 20
 """A shard with more is staged in parts of as many row groups as stay below."""
 DAMAGED_TRIES = 5
 """How often bytes of a shard that cannot be decoded are fetched: what comes wrong each time lies wrong."""
-DISK = 1.3
-"""Bytes of a narrow shard by those of its column chunks, at most."""
+DISK = 1.1
+"""Bytes of a narrow shard by those of its column chunks, at most: of 9,000 rows and 132 leaf columns 1.03."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class TableStaging:
         self._kept: dict[Path, tuple[tuple[int, int], Kept | None]] = {}
         self._sample: tuple[Object, Footer] | None = None
         self._guess = FIRST_GUESS
-        self._schemas: list[tuple[pq.ParquetSchema, str, list[str]]] = []
+        self._schemas: list[Schema] = []
 
     def kept(self, shard: Object) -> Kept | None:
         """What is kept of a shard."""
@@ -97,9 +98,8 @@ class TableStaging:
             status = path.stat()
         except OSError:
             return None
-        version = (status.st_mtime_ns, status.st_size)
-        if path not in self._kept or self._kept[path][0] != version:
-            self._kept[path] = (version, kept(path))
+        if path not in self._kept or self._kept[path][0] != _version(status):
+            self._kept[path] = (_version(status), kept(path))
         return self._kept[path][1]
 
     def lacking(self) -> list[Object]:
@@ -126,8 +126,7 @@ class TableStaging:
         if not lacking or self._sample is None:
             return Need()
         shard, footer = self._sample
-        _, leaves = self._known(footer)
-        groups = self._chunks(footer, self._indices(leaves, shard))
+        groups = self._chunks(footer, self._lacking_of(shard, self._schema_of(footer)))
         chunks = sum(end - start for ranges in groups for start, end in ranges)
         share = sum(one.bytes for one in lacking) / shard.bytes
         fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
@@ -152,8 +151,7 @@ class TableStaging:
             IndexerError: it cannot be had, or not be written.
             Stopped: something else went wrong.
         """
-        sampled = [self._sample[1]] if self._sample and self._sample[0] == shard else []
-        self._undamaged(shard, lambda: self._stage(shard, sampled.pop() if sampled else self._footer(shard)))
+        self._undamaged(shard, partial(self._stage, shard))
 
     def _undamaged(self, shard: Object, fetch: Callable[[], Result]) -> Result:
         """What is made of bytes of a shard; when they are damaged, they are fetched again."""
@@ -180,109 +178,96 @@ class TableStaging:
             raise other_schema(self._place, self.table, odd, self._shards[0])
 
     def _footer(self, shard: Object) -> Footer:
-        read, there = self._source(shard)
-        footer = read_footer(read, f"{self._place.uri}/{shard.key}", shard.bytes, there or self._guess)
+        with self._source(shard) as (read, there):
+            return self._read_footer(shard, read, there)
+
+    def _read_footer(self, shard: Object, read: Read, there: int) -> Footer:
+        parse = partial(self._gate.decode, read_metadata)
+        footer = read_footer(read, self._name(shard), shard.bytes, there or self._guess, parse)
         # Footers of one table differ by the lengths of their statistics.
         self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
         return footer
 
-    def _source(self, shard: Object) -> tuple[Read, int]:
+    def _name(self, shard: Object) -> str:
+        return f"{self._place.uri}/{shard.key}"
+
+    @contextmanager
+    def _source(self, shard: Object) -> Iterator[tuple[Read, int]]:
         """What reads a shard, and how many bytes of its end are there."""
         if self._place.folder:
-            return partial(self._place.read, shard), 0
-        self.folder.make()
-        spool = Spool(self.folder.spool(shard), self._place, shard)
-        return spool.read, spool.tail
+            yield partial(self._place.read, shard), 0
+        else:
+            self.folder.make()
+            with Spool(self.folder.spool(shard), self._place, shard) as spool:
+                yield spool.read, spool.tail
 
-    def _known(self, footer: Footer) -> tuple[str, list[str]]:
-        """A digest of the schema of a shard, and its leaf columns; worked out once for all shards that share it."""
-        schema = footer.metadata.schema
-        for known, digest, leaves in self._schemas:
-            if known.equals(schema):
-                return digest, leaves
-        arrow = schema.to_arrow_schema().remove_metadata()
-        digest, leaves = hashlib.sha256(arrow.serialize()).hexdigest(), leaf_paths(arrow)
-        self._schemas.append((schema, digest, leaves))
-        return digest, leaves
+    def _schema_of(self, footer: Footer) -> Schema:
+        """The schema of a shard; worked out once for all that share it."""
+        for schema in self._schemas:
+            if schema.is_of(footer.metadata):
+                return schema
+        self._schemas.append(Schema(footer))
+        return self._schemas[-1]
 
-    def _indices(self, leaves: list[str], shard: Object) -> list[int]:
+    def _lacking_of(self, shard: Object, schema: Schema) -> list[int]:
         """Numbers of the leaf columns that are lacking of a shard."""
         there = self.kept(shard)
-        wanted = self.leaves - (there.leaves if there else frozenset())
-        return [number for number, leaf in enumerate(leaves) if leaf in wanted]
+        return schema.numbers(self.leaves - (there.leaves if there else frozenset()))
 
-    def _chunks(self, footer: Footer, indices: Sequence[int]) -> list[list[Range]]:
+    def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:
         """Where the column chunks are, by row group."""
         try:
             groups = range(footer.metadata.num_row_groups)
-            return [chunk_ranges(footer.metadata, group, indices) for group in groups]
+            return [chunk_ranges(footer.metadata, group, leaves) for group in groups]
         except (OSError, pa.ArrowException) as error:
             raise DamagedError(f"{self.table}: {error}") from error
 
-    def _stage(self, shard: Object, footer: Footer) -> None:
-        name = f"{self._place.uri}/{shard.key}"
-        digest, leaves = self._known(footer)
-        if digest != self._schemas[0][1]:
-            error = other_schema(self._place, self.table, [shard.name], self._shards[0])
-            raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may have come wrong
-        older, path = self.kept(shard), self.folder.shard(shard)
-        indices = self._indices(leaves, shard)
-        before = pq.ParquetFile(path) if older else None
-        about = Kept(digest, self.leaves | (older.leaves if older else frozenset()), footer.metadata.num_rows)
-        times = adjusted_times(footer.metadata, range(len(leaves)))
-        columns = [footer.metadata.schema.column(index).path for index in indices]
-        chunks = self._chunks(footer, indices)
-        read, _ = self._source(shard)
-        size = sum(end - start for ranges in chunks for start, end in ranges)
-        try:
-            with (
-                self._gate.spools.take(size),
-                files.partial(path) as temporary,
-                Writer(temporary, about, times) as writer,
-            ):
-                for groups in _parts(chunks):
-                    ranges = sorted(each for group in groups for each in chunks[group])
-                    with self._fetched(read, footer, ranges) as parts:
-                        with _reading(name):
-                            source = pa.PythonFile(Parts(shard.bytes, parts), mode="r")
-                            file = pq.ParquetFile(
-                                source, metadata=footer.metadata, pre_buffer=False, page_checksum_verification=True
-                            )
-                        for group in groups:
-                            with _reading(name):
-                                rows = file.read_row_group(group, columns, use_threads=False)
-                                if before:
-                                    with self._expendable(path):
-                                        rows = merged(before.read_row_group(group, use_threads=False), rows)
-                            writer.write(rows)
-                if not chunks:
-                    with _reading(name):
-                        rows = footer_only(footer, columns)
-                        writer.write(merged(before.read(), rows) if before else rows)
-        finally:
-            if before:
-                before.close()
+    def _stage(self, shard: Object) -> None:
+        path, older = self.folder.shard(shard), self.kept(shard)
+        with self._source(shard) as (read, there):
+            footer = self._read_footer(shard, read, there)
+            schema = self._schema_of(footer)
+            if schema.digest != self._schemas[0].digest:
+                error = other_schema(self._place, self.table, [shard.name], self._shards[0])
+                raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may have come wrong
+            lacking = self._lacking_of(shard, schema)
+            chunks = self._chunks(footer, lacking)
+            leaves = self.leaves | (older.leaves if older else frozenset())
+            about = Kept(schema.digest, leaves, footer.metadata.num_rows)
+            size = sum(end - start for ranges in chunks for start, end in ranges)
+            with self._gate.spools.take(size), files.partial(path) as temporary:
+                with temporary.open("wb") as file, ExitStack() as opened:
+                    before = [opened.enter_context(_kept_source(path, schema, older))] if older else []
+                    writer = Writer(file, schema)
+                    for groups in _parts(chunks):
+                        ranges = sorted(each for group in groups for each in chunks[group])
+                        with self._fetched(read, footer, ranges) as parts, self._damage(shard, ValueError):
+                            fetched = Source(footer.metadata, {leaf: leaf for leaf in lacking}, parts.read)
+                            for group in groups:
+                                writer.copy(group, [*before, fetched])
+                    writer.finish(about, footer.metadata.created_by)
+                with self._damage(shard, OSError, pa.ArrowException, ValueError):
+                    self._gate.decode(check, temporary)
+        self._kept[path] = (_version(path.stat()), about)
         self.folder.spool(shard).unlink(missing_ok=True)
 
     @contextmanager
-    def _expendable(self, path: Path) -> Iterator[None]:
-        """A narrow shard that cannot be read is fetched anew."""
+    def _damage(self, shard: Object, *errors: type[Exception]) -> Iterator[None]:
+        """Errors that are due to the bytes that were fetched, or to those that were kept, which are removed."""
         try:
             yield
-        except (OSError, pa.ArrowException, ValueError):
-            path.unlink(missing_ok=True)
-            raise
+        except errors as error:
+            self.folder.shard(shard).unlink(missing_ok=True)
+            raise DamagedError(f"{self._name(shard)}: is damaged: {error}", "Fetch that shard again.") from error
 
     @contextmanager
-    def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[list[tuple[int, memoryview]]]:
+    def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[Parts]:
         """The bytes of some ranges; those at the end came with the footer."""
         before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
         spare = SPARE * (footer.bytes + sum(end - start for start, end in before))
         to_read = coalesced(before, int(spare))
         with self._gate.memory.take(sum(end - start for start, end in to_read)):
-            parts = [(start, read(start, end)) for start, end in to_read]
-            with self._gate.processor:
-                yield [*parts, (footer.start, footer.tail)]
+            yield Parts([*((start, read(start, end)) for start, end in to_read), (footer.start, footer.tail)])
 
 
 class Budget:
@@ -308,11 +293,18 @@ class Budget:
 
 
 class Gate:
-    """How much may go on at the same time: bytes in memory, bytes in spools, threads that decode."""
+    """How much may go on at the same time: bytes in memory, bytes in spools, what takes a processor."""
 
     def __init__(self) -> None:
         self.memory, self.spools = Budget(IN_FLIGHT), Budget(SPOOLED)
-        self.processor = threading.Semaphore(os.cpu_count() or 1)
+        self._decoding = ThreadPoolExecutor(os.cpu_count() or 1)
+
+    def decode(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
+        """What a function returns, in one of as many threads as there are processors.
+
+        pyarrow keeps memory for every thread that ever decoded: 1.3 GB in all with 2 of them, 2.3 GB with 32.
+        """
+        return self._decoding.submit(function, argument).result()
 
 
 def stage_all(
@@ -353,18 +345,23 @@ def other_schema(place: Place, table: Table, odd: Sequence[str], first: Object) 
     )
 
 
-def footer_only(footer: Footer, columns: list[str]) -> pa.Table:
-    """The table of a shard without row groups."""
-    return pq.ParquetFile(pa.BufferReader(pa.py_buffer(footer.tail))).read(columns)
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_mtime_ns, status.st_size
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """What goes wrong here is due to the bytes that were fetched."""
-    try:
-        yield
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DamagedError(f"{name}: is damaged: {error}", "Fetch that shard again.") from error
+def _kept_source(path: Path, schema: Schema, about: Kept) -> Iterator[Source]:
+    """A narrow shard, to copy from."""
+    with path.open("rb") as file:
+
+        def read(start: int, end: int) -> list[bytes]:
+            file.seek(start)
+            return [file.read(end - start)]
+
+        with pa.OSFile(str(path), "rb") as arrow_file:
+            metadata = read_metadata(arrow_file)
+        columns = {leaf: column for column, leaf in enumerate(schema.numbers(about.leaves))}
+        yield Source(metadata, columns, read)
 
 
 def _parts(chunks: Sequence[Sequence[Range]]) -> Iterator[list[int]]:
