@@ -24,7 +24,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +39,8 @@ from idc_indexer.exports.footers import chunk_ranges, coalesced, leaf_paths
 from staging_readers import Job
 
 RELEASE = 25
+PAST = "prior_versions_index"
+"""Reads the past releases, one after the other."""
 WIDE = f"idc_v{RELEASE}/dicom_all"
 BUCKET, FEW = "exports", "few"
 GAPS = (0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20)
@@ -129,11 +131,11 @@ class Bench:
         run = measure([str(part) for part in command])
         return Measured(name, run, self.s3.seen())
 
-    def stage(self) -> tuple[Measured, int]:
-        """Measure staging into an empty cache, and the bytes that it then has."""
-        command = ["-m", "idc_indexer", "stage", "--source", f"s3://{BUCKET}", "--idc-version", RELEASE]
+    def stage(self, name: str = "`idc-indexer stage`", indices: Sequence[str] = ()) -> tuple[Measured, int]:
+        """Measure staging into an empty cache, of all indices or of some, and the bytes that it then has."""
+        command = ["-m", "idc_indexer", "stage", *indices, "--source", f"s3://{BUCKET}", "--idc-version", RELEASE]
         with tempfile.TemporaryDirectory(dir=self._scratch) as cache:
-            found = self.measured("`idc-indexer stage`", [sys.executable, *command, "--cache-dir", cache])
+            found = self.measured(name, [sys.executable, *command, "--cache-dir", cache])
             return found, sum(path.stat().st_size for path in Path(cache).rglob("*") if path.is_file())
 
     def serve_few(self, keys: Iterable[str]) -> None:
@@ -191,15 +193,24 @@ def staging(bench: Bench, latency: float) -> None:
     head = ["", "requests", "MB", "× needed", "requests of a wide shard", "for its footer", "× needed"]
     head += ["seconds", "× floor", "processor seconds", "peak memory, GB"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    staged, kept = bench.stage()
-    floor = bench.reader("plain", {key.removeprefix(f"{BUCKET}/"): read for key, read in staged.seen.ranges.items()})
-    assert floor
-    for found in (staged, floor):
-        print(f"| {' | '.join(row(bench, found, floor))} |", flush=True)
+    without = [name for name in Catalog().indices if name != PAST]
+    stage_and_floor(bench, f"`stage` without `{PAST}`", without)
+    floor, kept = stage_and_floor(bench, "`idc-indexer stage`")
     for name in ("dataset", "httpfs_threads", "httpfs"):
         if other := bench.reader(name, tables=bench.needed):
             print(f"| {' | '.join(row(bench, other, floor))} |", flush=True)
     print(f"\n`stage` keeps {kept / 1e6:,.1f} MB.", flush=True)
+
+
+def stage_and_floor(bench: Bench, name: str, indices: Sequence[str] = ()) -> tuple[Measured, int]:
+    """The lines of staging, and of the ranges that it asks for; returns the latter and the bytes that are kept."""
+    staged, kept = bench.stage(name, indices)
+    ranges = {key.removeprefix(f"{BUCKET}/"): read for key, read in staged.seen.ranges.items()}
+    floor = bench.reader("plain", ranges)
+    assert floor
+    for found in (staged, floor):
+        print(f"| {' | '.join(row(bench, found, floor))} |", flush=True)
+    return floor, kept
 
 
 def row(bench: Bench, found: Measured, floor: Measured) -> Iterator[str]:
@@ -212,7 +223,8 @@ def row(bench: Bench, found: Measured, floor: Measured) -> Iterator[str]:
     yield NAMES.get(found.name, found.name)
     yield f"{seen.requests.total():,}"
     yield f"{seen.total / 1e6:,.1f}"
-    yield f"{seen.total / total(bench.shards):.2f}"
+    read = {key: shard for key, shard in bench.shards.items() if f"{BUCKET}/{key}" in seen.ranges}
+    yield f"{seen.total / total(read):.2f}"
     yield f"{sum(map(len, wide.values())) / len(wide):.1f}"
     yield f"{footers / len(wide):.2f}"
     yield f"{sum(seen.bytes[f'{BUCKET}/{key}'] for key in wide) / total(bench.wide):.2f}"

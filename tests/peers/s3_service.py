@@ -150,6 +150,8 @@ class Service:
         try:
             if self.settings.latency:
                 await asyncio.sleep(self.settings.latency)
+                if reader.at_eof():
+                    return False  # a client that has died meanwhile is sent nothing
             return await self._send(request, self._fault(request), reader, writer)
         finally:
             self._running -= 1
