@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idc_indexer import parquet
-from idc_indexer.arrow import arrow_schema
+from idc_indexer.arrow import file_schema
 from idc_indexer.catalog import Catalog, Schema
 from idc_indexer.errors import IndexerError
 from idc_indexer.fields import Field
@@ -101,7 +101,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     file = pq.ParquetFile(tmp_path / "a.parquet")
     assert (file.metadata.metadata or {})[VERSION_KEY] == b"25.0.1rc1"
     assert VERSION_KEY == b"idc_index_data_version"
-    assert file.schema_arrow.equals(arrow_schema(COLUMNS))
+    assert file.schema_arrow.equals(file_schema(COLUMNS))
     assert [field.name for field in file.schema_arrow if not field.nullable] == ["id"]
     assert not file.schema_arrow.field("places").type.value_type.field("city").nullable
     group = file.metadata.row_group(0)

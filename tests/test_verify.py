@@ -129,9 +129,9 @@ SCHEMAS: list[tuple[str, Damage, str, str]] = [
     ("type", rewrite(VERSIONS, cast("idc_version", pa.int32())), VERSIONS_PARQUET, "idc_version: int32"),
     (
         "offsets of text",
-        rewrite(VERSIONS, cast("version_timestamp", pa.large_string())),
+        rewrite(VERSIONS, cast("version_timestamp", pa.string())),
         VERSIONS_PARQUET,
-        "version_timestamp: large_string",
+        "version_timestamp: string",
     ),
     (
         "mode",
@@ -152,7 +152,12 @@ SCHEMAS: list[tuple[str, Damage, str, str]] = [
         "3 columns instead of 2",
     ),
     ("too few", rewrite(VERSIONS, lambda t: t.select([0])), VERSIONS_PARQUET, "1 columns instead of 2"),
-    ("order of columns", rewrite(VERSIONS, lambda t: t.select([1, 0])), VERSIONS_PARQUET, "version_timestamp: string"),
+    (
+        "order of columns",
+        rewrite(VERSIONS, lambda t: t.select([1, 0])),
+        VERSIONS_PARQUET,
+        "version_timestamp: large_string",
+    ),
     ("not Parquet", lambda release: put(release, VERSIONS_PARQUET, b"PAR1..."), VERSIONS_PARQUET, "is not Parquet"),
     ("footer overwritten", overwritten_footer, VERSIONS_PARQUET, "is not Parquet"),
 ]

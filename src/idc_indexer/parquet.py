@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer.arrow import arrow_schema, conform
+from idc_indexer.arrow import arrow_schema, conform, file_schema
 from idc_indexer.catalog import Schema
 from idc_indexer.fields import Field
 from idc_indexer.files import atomic
@@ -57,14 +57,15 @@ def write_parquet(batches: Iterable[pa.RecordBatch], index: Schema, path: Path, 
         IndexerError: a row does not fit the schema, or the file cannot be written.
     """
     about = {VERSION_KEY: version.encode(), DESCRIPTION_KEY: index.description.encode()}
-    schema = arrow_schema(index.columns).with_metadata(about)
+    schema = file_schema(index.columns).with_metadata(about)
+    conformed = (conform(batch, index.columns, where) for batch in batches)
     rows = 0
     with atomic(path) as file:
         sink = _Hashing(file)
         with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **layout(index.columns)) as writer:
-            for group in _groups((conform(batch, index.columns, where) for batch in batches), schema):
+            for group in _groups(conformed, arrow_schema(index.columns)):
                 rows += group.num_rows
-                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+                writer.write_table(group.cast(schema), row_group_size=ROW_GROUP_ROWS)
     return Written(rows, sink.bytes, sink.digest.hexdigest())
 
 

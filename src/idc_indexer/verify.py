@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer import documents, files, supplements
-from idc_indexer.arrow import arrow_schema
+from idc_indexer.arrow import file_schema
 from idc_indexer.catalog import Reference, Schema
 from idc_indexer.engines.duckdb import connect, first_line, interruptible, parquet
 from idc_indexer.errors import IndexerError, UsageError
@@ -176,7 +176,7 @@ def _parquet(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[Pr
     version = (footer.metadata or {}).get(VERSION_KEY, b"").decode(errors="replace")
     if version != release.release_version:
         yield Problem(name, f"carries version {version!r}, the release is {release.release_version}")
-    present, promised = footer.schema.to_arrow_schema(), arrow_schema(schema.columns)
+    present, promised = footer.schema.to_arrow_schema(), file_schema(schema.columns)
     if not present.equals(promised):
         different = [f"{a} instead of {b}" for a, b in zip(present, promised, strict=False) if not a.equals(b)]
         counts = f"{len(present)} columns instead of {len(promised)}"
