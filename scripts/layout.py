@@ -1,7 +1,7 @@
 """Candidates for the layout of the Parquet, next to the published idc_index.parquet: size and time.
 
     pip install pandas polars
-    POLARS_MAX_THREADS=2 python scripts/layout.py idc_index.parquet
+    python scripts/layout.py idc_index.parquet
 
 All candidates hold the published rows. Times are the best of some runs, all files in turn, as ratios to the published
 file; of look-ups, of some patients and series that are drawn, together. The bytes that a query fetches over HTTP are
@@ -11,16 +11,18 @@ asserted in tests/test_layout.py.
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -92,17 +94,36 @@ def queries(published: Path) -> dict[str, list[str]]:
     }
 
 
-Read = Callable[[Path], object]
+Timed = Callable[[Path], float]
 
 
-def reads(connection: duckdb.DuckDBPyConnection, published: Path) -> dict[str, list[Read]]:
-    """What is timed: the queries, and other readers of the whole."""
+def timed(connection: duckdb.DuckDBPyConnection, published: Path) -> dict[str, list[Timed]]:
+    """What is read, and how many seconds it takes: the queries, and the whole with other libraries."""
 
-    def ask(query: str) -> Read:
-        return lambda path: connection.sql(query.format(path)).to_arrow_table()
+    def ask(query: str) -> Timed:
+        def seconds(path: Path) -> float:
+            start = time.perf_counter()
+            connection.sql(query.format(path)).to_arrow_table()
+            return time.perf_counter() - start
 
-    of_duckdb = {name: list(map(ask, texts)) for name, texts in queries(published).items()}
-    return {**of_duckdb, "full, pandas": [pd.read_parquet], "full, polars": [pl.read_parquet]}
+        return seconds
+
+    found = {name: list(map(ask, texts)) for name, texts in queries(published).items()}
+    return found | {f"full, {library}": [partial(in_own_process, library)] for library in ("pandas", "polars")}
+
+
+def in_own_process(library: str, path: Path) -> float:
+    """Seconds of reading a file: what was read before it in the same process would matter."""
+    code = f"""
+import sys, time, {library}
+start = time.perf_counter()
+table = {library}.read_parquet(sys.argv[1])
+print(time.perf_counter() - start)
+"""
+    limits = {"POLARS_MAX_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}  # the latter is pyarrow's
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, env={**os.environ, **limits}, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
 
 
 def times(files: dict[str, Path], published: Path, runs: int) -> dict[str, dict[str, float]]:
@@ -110,15 +131,13 @@ def times(files: dict[str, Path], published: Path, runs: int) -> dict[str, dict[
     best: dict[str, dict[str, list[float]]] = {name: {} for name in files}
     with duckdb.connect(config={"threads": THREADS}) as connection:
         connection.execute("SET enable_external_file_cache = false")
-        for asked, functions in reads(connection, published).items():
+        for asked, functions in timed(connection, published).items():
             for found in best.values():
                 found[asked] = [float("inf")] * len(functions)
-            for number, read in enumerate(functions * runs):
+            for number, seconds in enumerate(functions * runs):
                 for name, path in files.items():
-                    start = time.perf_counter()
-                    read(path)
-                    seconds, place = time.perf_counter() - start, number % len(functions)
-                    best[name][asked][place] = min(best[name][asked][place], seconds)
+                    place = number % len(functions)
+                    best[name][asked][place] = min(best[name][asked][place], seconds(path))
     return {name: {asked: sum(seconds) for asked, seconds in found.items()} for name, found in best.items()}
 
 
@@ -146,13 +165,12 @@ def main() -> None:
             seconds[name] = time.process_time() - start
         del rows
         base = options.published.stat().st_size
-        libraries = f"pyarrow {pa.__version__}, pandas {pd.__version__}, polars {pl.__version__}"
-        print(f"DuckDB {duckdb.__version__}, {libraries}, {THREADS} threads")
+        versions = ", ".join(f"{name} {version(name)}" for name in ("duckdb", "pyarrow", "pandas", "polars"))
+        print(f"{versions}, {THREADS} threads")
         sizes = {
             name: [f"{path.stat().st_size / base:.3f}", f"{seconds.get(name, 0):.1f}"] for name, path in files.items()
         }
         table("file", ["size", "written in, s"], sizes)
-        pa.set_cpu_count(THREADS)
         best = times(files, options.published, options.runs)
         base_times = best["published"]
         ratios = {name: [f"{base_times[asked] / at[asked]:.1f}" for asked in base_times] for name, at in best.items()}
