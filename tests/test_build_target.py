@@ -101,7 +101,6 @@ def test_killed_at_any_moment_then_run_again(
 
 
 @posix
-@pytest.mark.any_duckdb
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_stopped_build_goes_on_where_it_was(
     how: str, sample_release: Path, start: Start, build: Build, out: Path

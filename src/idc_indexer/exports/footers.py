@@ -17,8 +17,7 @@ FIRST_GUESS = 64 << 10
 """Bytes asked for at the end of a table's first shard. Small tables come whole with it."""
 SPARE = 0.1
 """Bytes that nobody needs and that are read with the others, so that there are fewer requests, as a part of footer and
-needed column chunks. Of a shard with 2,008 leaf columns in the order of their tags, 132 of them needed, in 65 places:
-0.05 makes 30 requests, 0.1 makes 23, 0.2 makes 18; with the needed ones side by side, in 34 places: 6, 2 and 2."""
+needed column chunks. What other parts would make of requests and bytes is in docs/staging.md."""
 RANGE = 8 << 20
 """The most bytes of one request: what breaks off is asked for again whole."""
 
