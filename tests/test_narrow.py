@@ -148,6 +148,26 @@ def test_every_encoding_is_copied(tmp_path: Path) -> None:
     assert duckdb.read_parquet(str(narrow)).to_arrow_table().equals(table)
 
 
+def test_other_rows_are_not_put_together(tmp_path: Path) -> None:
+    """What is kept under the name of an object, but is not of it, is fetched anew."""
+    folder = tmp_path / "idc_v25" / "x"
+    folder.mkdir(parents=True)
+    for number, rows in enumerate([[1, 2], [3, 4, 5]]):
+        pq.write_table(pa.table({"a": rows, "b": rows}), folder / f"{number:012}.parquet")
+    place = open_place(str(tmp_path), Weather(1))
+    shards, kept = place.list("idc_v25/x"), Folder(tmp_path / "kept")
+    with kept.written():
+        for leaves in ({"a"}, {"a", "b"}):
+            staging = TableStaging(place, Table(25, False, "x"), shards, kept, leaves, Gate())
+            for shard in staging.lacking():
+                staging.schema()
+                staging.stage(shard)
+            if leaves == {"a"}:
+                kept.shard(shards[0]).write_bytes(kept.shard(shards[1]).read_bytes())
+    for shard in shards:
+        assert pq.read_table(kept.shard(shard)).equals(pq.read_table(tmp_path / shard.key))
+
+
 def test_footers_are_read_to_their_ends(tmp_path: Path) -> None:
     """What is passed over has every type of field: statistics, page index, Bloom filters, order, metadata."""
     path = tmp_path / "x.parquet"

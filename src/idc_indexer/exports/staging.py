@@ -126,7 +126,7 @@ class TableStaging:
         if not lacking or self._sample is None:
             return Need()
         shard, footer = self._sample
-        groups = self._chunks(footer, self._lacking_of(shard, self._schema_of(footer)))
+        groups = self._chunks(footer, self._schema_of(footer).numbers(self.leaves - _held(self.kept(shard))))
         chunks = sum(end - start for ranges in groups for start, end in ranges)
         share = sum(one.bytes for one in lacking) / shard.bytes
         fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
@@ -209,11 +209,6 @@ class TableStaging:
         self._schemas.append(Schema(footer))
         return self._schemas[-1]
 
-    def _lacking_of(self, shard: Object, schema: Schema) -> list[int]:
-        """Numbers of the leaf columns that are lacking of a shard."""
-        there = self.kept(shard)
-        return schema.numbers(self.leaves - (there.leaves if there else frozenset()))
-
     def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:
         """Where the column chunks are, by row group."""
         try:
@@ -230,10 +225,9 @@ class TableStaging:
             if schema.digest != self._schemas[0].digest:
                 error = other_schema(self._place, self.table, [shard.name], self._shards[0])
                 raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may have come wrong
-            lacking = self._lacking_of(shard, schema)
+            lacking = schema.numbers(self.leaves - _held(older))
             chunks = self._chunks(footer, lacking)
-            leaves = self.leaves | (older.leaves if older else frozenset())
-            about = Kept(schema.digest, leaves, footer.metadata.num_rows)
+            about = Kept(schema.digest, self.leaves | _held(older), footer.metadata.num_rows)
             size = sum(end - start for ranges in chunks for start, end in ranges)
             with self._gate.spools.take(size), files.partial(path) as temporary:
                 with temporary.open("wb") as file, ExitStack() as opened:
@@ -343,6 +337,10 @@ def other_schema(place: Place, table: Table, odd: Sequence[str], first: Object) 
         f"{place.uri}: {table}: {some(odd)} of another schema than {first.name}",
         "Shards of one export share one schema; leave the others out with --leave-out.",
     )
+
+
+def _held(about: Kept | None) -> frozenset[str]:
+    return about.leaves if about else frozenset()
 
 
 def _version(status: os.stat_result) -> tuple[int, int]:
