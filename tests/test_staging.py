@@ -27,6 +27,7 @@ import pytest
 
 from idc_indexer import documents
 from idc_indexer.catalog import Catalog
+from idc_indexer.engines.duckdb import DuckDBEngine
 from idc_indexer.exports import Silent, open_export, places, weather
 from idc_indexer.exports import export as exports
 from idc_indexer.exports.cache import Cache
@@ -163,7 +164,7 @@ def test_a_release_from_the_public_bucket(
     assert len(list((cache / "reductions").glob("*.parquet"))) == 24
     assert {path.parent.name for path in cache.glob("staged/*/*/*.parquet")} == set(facts)
     assert not list(cache.rglob("*.fetched"))
-    assert "staged idc_v25 and idc_v25_clinical: 20 shards, " in result.stderr
+    assert "staged idc_v25, idc_v25_clinical: 20 shards, " in result.stderr
     # Again, and without a network: nothing more is read.
     s3.clear()
     again = run("build", *RELEASE, "--out", out, "--force")
@@ -195,7 +196,7 @@ def test_only_what_is_needed_is_read(s3: S3Server, stage: Run, wide: Path, envir
     assert {frozenset(pq.read_table(path).schema.names) for path in staged(environment)} == {
         frozenset(pq.read_table(staged(environment)[0]).schema.names)
     }
-    assert "staged idc_v25 and idc_v25_clinical: 20 shards, " in result.stderr
+    assert "staged idc_v25, idc_v25_clinical: 20 shards, " in result.stderr
     (said,) = re.findall(r"in ([\d,]+) requests", result.stderr)
     assert 0 < int(said.replace(",", "")) <= seen.requests["get"]
 
@@ -518,6 +519,55 @@ def test_of_a_past_release_only_what_nobody_else_wants_is_removed(
     assert len(staged(environment, "idc_v24.dicom_all")) == 1
     export.discard(leaves)
     assert staged(environment, "idc_v24.dicom_all") == []
+
+
+@pytest.mark.usefixtures("s3")
+def test_past_releases_are_staged_together_as_far_as_there_is_room(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as find room where the largest table does: all beside a large one that is built, else some."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", environment["AWS_ENDPOINT_URL"])
+    cache = Cache(Path(environment["IDC_INDEXER_CACHE_DIR"]))
+    index = Catalog().indices["prior_versions_index"].at(25)
+
+    def past() -> int:
+        paths = cache.root.glob("staged/*/*/*.parquet")
+        return sum(path.stat().st_size for path in paths if path.parent.name != "idc_v25.dicom_all")
+
+    class Watching(Silent):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+            self.kept: list[int] = []
+
+        def say(self, line: str) -> None:
+            self.said.append(line)
+            self.kept.append(past())
+
+    def run_it() -> Watching:
+        watch = Watching()
+        export = open_export(f"s3://{BUCKET}/{PREFIX}", cache_dir=cache.root)
+        engine = DuckDBEngine(export, cache.root / "temporary", watch=watch)
+        engine.prepare([index])
+        with engine.running([index]):
+            assert past() == 0
+        return watch
+
+    first = run_it()
+    assert re.sub(r", [0-9.]+ MB in .*", "", first.said[1]) == (
+        "staged idc_v1, idc_v2, idc_v3, idc_v4, idc_v5 and 19 more: 24 shards"
+    )
+    assert len(first.said) == 3
+    assert cache.remove(["reductions"])
+    again = run_it()
+    together = {
+        kept: int(re.findall(r": (\d+) shards", line)[0])
+        for line, kept in zip(again.said, again.kept, strict=True)
+        if kept
+    }
+    assert sum(together.values()) == 24
+    assert len(together) < 24
+    largest_alone = max(kept for kept, shards in together.items() if shards == 1)
+    assert all(kept <= largest_alone for kept, shards in together.items() if shards > 1)
 
 
 @pytest.mark.usefixtures("s3")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports import Export, Silent, Watch, size
 from idc_indexer.sources import Table
-from idc_indexer.sql import Leaf, Reduction, Translation, to_duckdb
+from idc_indexer.sql import Leaf, to_duckdb
 from idc_indexer.sql.translate import PAST_ROWS
 
 BATCH_ROWS = 65_536
@@ -82,6 +82,25 @@ def interruptible() -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True)
+class _Query:
+    """An index as DuckDB makes it, once what it takes from past releases is reduced."""
+
+    sql: str
+    leaves: list[Leaf]
+    past: list[_Past]
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What an index takes from one past release: the query that reduces it, and the leaf columns that this reads."""
+
+    index: str
+    release: int
+    sql: str
+    leaves: list[Leaf]
+
+
 class DuckDBEngine:
     """Runs queries over an export; results of past releases are kept in the cache."""
 
@@ -102,12 +121,14 @@ class DuckDBEngine:
         self._reductions = export.cache.reductions
         self._watch = watch or Silent()
         self._connection = connect(threads, memory_limit, temporary)
-        self._leaves: list[Leaf] = []
-        self._translations: dict[str, Translation] = {}
+        self._queries: dict[str, _Query] = {}
+        self._disk: dict[int, int] = {}
+        self._most_disk = 0
 
     def describe(self) -> dict[str, Any]:
         tables = {}
-        for table in sorted({leaf.table for leaf in self._leaves}):
+        # Past releases are read once: a manifest that listed them would tell first builds from later ones.
+        for table in sorted({leaf.table for leaf in self._leaves()}):
             facts = asdict(self._export.facts(table))
             tables[str(table)] = {**facts, "left_out": list(facts["left_out"])}
         return {
@@ -119,60 +140,61 @@ class DuckDBEngine:
         return self._export.fingerprint({leaf.table for leaf in index.statement.leaves})
 
     def prepare(self, indices: Sequence[PinnedIndex]) -> None:
-        past: dict[int, list[Leaf]] = {}
-        self._leaves = []
+        self._queries = {}
         for index in indices:
-            translation = to_duckdb(index.statement, index.where)
-            self._translations[index.name] = translation
-            of_past = {reduction.release for reduction in translation.reductions}
-            # Past releases are read once: a manifest that listed them would tell first builds from later ones.
-            self._leaves += [leaf for leaf in index.statement.leaves if leaf.table.release not in of_past]
+            self._queries[index.name] = _query(index)
             self._export.list_ahead({leaf.table for leaf in index.statement.leaves})
-            for reduction in translation.reductions:
-                if not self._is_kept(index, reduction):
-                    past.setdefault(reduction.release, []).extend(_of_release(index, reduction.release))
-        self._export.check([*self._leaves, *(leaf for leaves in past.values() for leaf in leaves)])
-        self._announce(list(past.values()))
+        past = [one for query in self._queries.values() for one in query.past if not self._is_kept(one)]
+        self._export.check([*self._leaves(), *(leaf for one in past for leaf in one.leaves)])
+        self._announce(past)
 
-    def _announce(self, past: Sequence[Sequence[Leaf]]) -> None:
+    def _leaves(self) -> list[Leaf]:
+        """What is read of the releases that are built."""
+        return [leaf for query in self._queries.values() for leaf in query.leaves]
+
+    def _announce(self, past: Iterable[_Past]) -> None:
         """Say what staging will take, and see that there is room."""
-        current, *before = (self._export.need({leaf.table for leaf in leaves}) for leaves in (self._leaves, *past))
-        fetch = current.fetch + sum(need.fetch for need in before)
-        if not fetch:
+        current = self._export.need({leaf.table for leaf in self._leaves()})
+        tables: dict[int, set[Table]] = {}
+        for one in past:
+            tables.setdefault(one.release, set()).update(leaf.table for leaf in one.leaves)
+        before = {release: self._export.need(of_release) for release, of_release in tables.items()}
+        self._disk = {release: need.disk for release, need in before.items()}
+        # Past releases come and go, as many at a time as find room where the largest need does.
+        self._most_disk = max(need.disk for need in (current, *before.values()))
+        total = sum(before.values(), current)
+        if not total.fetch:
             return
-        disk = max(need.disk for need in (current, *before))  # past releases come and go, one at a time
-        room = self._export.check_room(disk)
-        shards = current.shards + sum(need.shards for need in before)
-        releases = sum(need.shards > 0 for need in before)
+        room = self._export.check_room(self._most_disk)
+        releases = sum(need.shards > 0 for need in before.values())
         also = f", {releases} past releases among them" if releases else ""
         self._watch.say(
-            f"to stage: about {size(fetch)} of {shards:,} shards{also}; about {size(disk)} on disk, where {room}"
+            f"to stage: about {size(total.fetch)} of {total.shards:,} shards{also}; "
+            f"about {size(self._most_disk)} on disk, where {room}"
         )
 
     @contextmanager
     def running(self, indices: Sequence[PinnedIndex]) -> Iterator[None]:
         with ExitStack() as stack:
-            reductions = [(index, one) for index in indices for one in self._translations[index.name].reductions]
-            if reductions:
+            past = [one for index in indices for one in self._queries[index.name].past]
+            if past:
                 stack.enter_context(self._reductions.used())
-            for index, reduction in reductions:
-                with self._explaining(index.name, {leaf.table for leaf in _of_release(index, reduction.release)}):
-                    self._reduce(index, reduction)
-            stack.enter_context(self._export.staged(self._leaves, self._watch))
+            for some in self._at_a_time(past):
+                self._reduce(some)
+            stack.enter_context(self._export.staged(self._leaves(), self._watch))
             yield  # one query at a time takes the whole machine
 
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
-        translation = self._translations[index.name]
+        query = self._queries[index.name]
         tables = {leaf.table for leaf in index.statement.leaves}
         with self._explaining(index.name, tables), self._connection.cursor() as cursor:
             mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in index.statement.leaves))
-            past = {reduction.release for reduction in translation.reductions}
-            self._view(cursor, [leaf for leaf in index.statement.leaves if leaf.table.release not in past])
-            if past:
-                paths = [str(self._reduced(index, reduction)) for reduction in translation.reductions]
+            self._view(cursor, query.leaves)
+            if query.past:
+                paths = [str(self._reduced(one)) for one in query.past]
                 cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM {parquet(paths)}')
-            yield _batches(cursor, translation.sql)
+            yield _batches(cursor, query.sql)
 
     def _view(self, cursor: duckdb.DuckDBPyConnection, leaves: Sequence[Leaf]) -> None:
         """Make the tables known, with the columns that are read, in the types that BigQuery has them in."""
@@ -188,32 +210,51 @@ class DuckDBEngine:
                 f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} FROM {rows}'
             )
 
-    def _is_kept(self, index: PinnedIndex, reduction: Reduction) -> bool:
+    def _is_kept(self, past: _Past) -> bool:
         try:
-            return self._reduced(index, reduction).exists()
+            return self._reduced(past).exists()
         except IndexerError:
             return False  # the past release is not there, or not whole: the check will say so, among all else
 
-    def _reduced(self, index: PinnedIndex, reduction: Reduction) -> Path:
+    def _reduced(self, past: _Past) -> Path:
         """Where the reduction of a past release is kept: by its SQL and by what it reads."""
-        tables = {leaf.table for leaf in _of_release(index, reduction.release)}
-        key = hashlib.sha256(f"{reduction.sql}\n{self._export.fingerprint(tables)}".encode()).hexdigest()
-        return self._reductions.path / f"{index.name}-v{reduction.release}-{key[:32]}.parquet"
+        tables = {leaf.table for leaf in past.leaves}
+        key = hashlib.sha256(f"{past.sql}\n{self._export.fingerprint(tables)}".encode()).hexdigest()
+        return self._reductions.path / f"{past.index}-v{past.release}-{key[:32]}.parquet"
 
-    def _reduce(self, index: PinnedIndex, reduction: Reduction) -> None:
-        """Have the reduction of a past release; what was staged for it is not kept any longer."""
-        path, leaves = self._reduced(index, reduction), _of_release(index, reduction.release)
-        what = f"waiting for another process, which reduces release {reduction.release}"
+    def _at_a_time(self, past: Iterable[_Past]) -> Iterator[list[_Past]]:
+        """Past releases, as many together as there is room for."""
+        some: list[_Past] = []
+        disk = 0
+        for one in past:
+            more = self._disk.get(one.release, 0)
+            if some and disk + more > self._most_disk:
+                yield some
+                some, disk = [], 0
+            some.append(one)
+            disk += more
+        if some:
+            yield some
+
+    def _reduce(self, past: Sequence[_Past]) -> None:
+        """Have the reductions of past releases; what was staged for them is not kept any longer."""
+        what = f"waiting for another process, which reduces release {past[0].release}"
         # Of two builds that share the cache, one does the work and the other waits for it.
         with self._reductions.written(lambda: self._watch.say(what)):
-            if not path.exists():
-                with self._export.staged(leaves, self._watch), self._connection.cursor() as cursor:
-                    self._view(cursor, leaves)
-                    with files.partial(path) as temporary:
-                        copy = f"COPY ({reduction.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
-                        with ThreadPoolExecutor(1) as pool:
-                            _wait(cursor, pool.submit(cursor.execute, copy))
-        self._export.discard(leaves)
+            lacking = [one for one in past if not self._reduced(one).exists()]
+            with self._export.staged([leaf for one in lacking for leaf in one.leaves], self._watch):
+                for one in lacking:
+                    with self._explaining(one.index, {leaf.table for leaf in one.leaves}):
+                        self._write(one)
+        self._export.discard(leaf for one in past for leaf in one.leaves)
+
+    def _write(self, past: _Past) -> None:
+        """Write what is kept of a past release, which is staged."""
+        with self._connection.cursor() as cursor, files.partial(self._reduced(past)) as temporary:
+            self._view(cursor, past.leaves)
+            copy = f"COPY ({past.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
+            with ThreadPoolExecutor(1) as pool:
+                _wait(cursor, pool.submit(cursor.execute, copy))
 
     @contextmanager
     def _explaining(self, name: str, tables: set[Table]) -> Iterator[None]:
@@ -255,8 +296,13 @@ def _wait(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:
         raise
 
 
-def _of_release(index: PinnedIndex, release: int) -> list[Leaf]:
-    return [leaf for leaf in index.statement.leaves if leaf.table.release == release]
+def _query(index: PinnedIndex) -> _Query:
+    translation = to_duckdb(index.statement, index.where)
+    of_release: dict[int, list[Leaf]] = {}
+    for leaf in index.statement.leaves:
+        of_release.setdefault(leaf.table.release, []).append(leaf)
+    past = [_Past(index.name, one.release, one.sql, of_release.pop(one.release)) for one in translation.reductions]
+    return _Query(translation.sql, [leaf for leaves in of_release.values() for leaf in leaves], past)
 
 
 def _quote(text: str) -> str:

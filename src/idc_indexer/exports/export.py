@@ -26,7 +26,7 @@ from idc_indexer.arrow import mismatch
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports.cache import Cache, Folder
 from idc_indexer.exports.footers import leaf_paths, read_footer
-from idc_indexer.exports.listing import BATCH_WINDOW, STAGE_FIRST, Listing, folder_of
+from idc_indexer.exports.listing import BATCH_WINDOW, STAGE_FIRST, Listing, folder_of, some
 from idc_indexer.exports.places import Object, Place, open_place
 from idc_indexer.exports.staging import Gate, Need, TableStaging, other_schema, stage_all
 from idc_indexer.exports.watch import Progress, Watch, size
@@ -193,7 +193,7 @@ class Export(Listing):
             return  # another process did it meanwhile
         need = sum((staging.need() for staging in staged), Need())
         self.check_room(need.disk)
-        datasets = " and ".join(sorted({staging.table.dataset for staging in staged}))
+        datasets = some(dict.fromkeys(staging.table.dataset for staging in staged))
         weather, began = self.place.weather, time.monotonic()
         bytes_before, requests_before, retries_before = weather.bytes, weather.requests, weather.retries.copy()
         done = 0
