@@ -4,7 +4,8 @@
     python scripts/layout.py idc_index.parquet
 
 All candidates hold the published rows. Times are the best of some runs, all files in turn, as ratios to the published
-file; of look-ups, of some patients and series that are drawn, together. The bytes that a query fetches over HTTP are
+file; of look-ups, of some patients and series that are drawn, together, and patient by patient. Of each column it is
+said which share of the row groups minima and maxima let a reader skip. The bytes that a query fetches over HTTP are
 asserted in tests/test_layout.py.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -21,16 +23,22 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from idc_indexer import parquet
 from idc_indexer.arrow import conform
 from idc_indexer.catalog import Catalog
 
-DRAWN, THREADS = 20, 2
+DRAWN, VALUES, THREADS = 20, 500, 2
+SERIES, PATIENT = "series, all columns", "patient, all columns"
+ALONE = "122,880 rows, zstd 1"
+PAGE_ROWS = 20_000
+"""Of pyarrow, by itself."""
 
 INDEX = Catalog().indices["idc_index"].schema
 UIDS = ["SeriesInstanceUID", "StudyInstanceUID", "crdc_series_uuid", "series_aws_url"]
@@ -52,23 +60,33 @@ def candidates(table: pa.Table) -> dict[str, Callable[[Path], None]]:
         "one row group, zstd 1": partial(write, table, row_group_size=1 << 30, compression_level=1),
         **{
             f"65,536 rows, zstd {level}": partial(write, table, row_group_size=65_536, compression_level=level)
-            for level in (1, 3, 9, 15)
+            for level in (1, 9)
         },
+        ALONE: partial(write, table, row_group_size=122_880, compression_level=1),
         "no dictionary of UIDs": partial(write, table, **plain),
         "content-defined chunking": partial(write, table, **plain, use_content_defined_chunking=True),
         **{
-            f"the writer, {rows:,} rows": partial(write_ours, table, rows)
-            for rows in (16_384, 24_576, 32_768, 65_536, 122_880)
+            f"the writer, pages of {size >> 10} kB": partial(write_ours, table, {"data_page_size": size})
+            for size in (128 << 10, 256 << 10, 1 << 20)
+        },
+        f"the writer, pages of {PAGE_ROWS:,} rows": partial(write_ours, table, {"max_rows_per_page": PAGE_ROWS}),
+        "the writer, with all statistics": partial(write_ours, table, {"write_statistics": True}),
+        "the writer, with a page index": partial(write_ours, table, {"write_page_index": True}),
+        **{
+            f"the writer, {rows:,} rows": partial(write_ours, table, {}, rows=rows)
+            for rows in (16_384, 24_576, parquet.ROW_GROUP_ROWS, 32_768, 40_960, 65_536, 122_880)
         },
     }
 
 
-def write_ours(table: pa.Table, rows: int, path: Path) -> None:
-    chosen, parquet.ROW_GROUP_ROWS = parquet.ROW_GROUP_ROWS, rows
-    try:
+def write_ours(table: pa.Table, changed: dict[str, Any], path: Path, rows: int = parquet.ROW_GROUP_ROWS) -> None:
+    """Write with the writer, but for some of its options and the rows of a group."""
+    layout = parquet.layout
+    with (
+        patch.object(parquet, "ROW_GROUP_ROWS", rows),
+        patch.object(parquet, "layout", lambda columns: {**layout(columns), **changed}),
+    ):
         parquet.write_parquet(table.to_batches(), INDEX, path, version="25.0.5", where="idc_index")
-    finally:
-        parquet.ROW_GROUP_ROWS = chosen
 
 
 def queries(published: Path) -> dict[str, list[str]]:
@@ -84,8 +102,8 @@ def queries(published: Path) -> dict[str, list[str]]:
         "collection": [f"{two} WHERE collection_id = 'tcga_luad'"],
         "collection, all columns": ["SELECT * FROM '{}' WHERE collection_id = 'tcga_luad'"],
         "series": [f"{two} WHERE SeriesInstanceUID = '{uid}'" for uid in series],
-        "series, all columns": [f"SELECT * FROM '{{}}' WHERE SeriesInstanceUID = '{uid}'" for uid in series],
-        "patient, all columns": [f"SELECT * FROM '{{}}' WHERE PatientID = '{patient}'" for patient in patients],
+        SERIES: [f"SELECT * FROM '{{}}' WHERE SeriesInstanceUID = '{uid}'" for uid in series],
+        PATIENT: [f"SELECT * FROM '{{}}' WHERE PatientID = '{patient}'" for patient in patients],
         "ILIKE, 15,211 rows": ["SELECT * FROM '{}' WHERE SeriesDescription ILIKE '%lung%'"],
         "ILIKE, counted": ["SELECT count(*) FROM '{}' WHERE SeriesDescription ILIKE '%lung%'"],
         "ILIKE, 93 rows": ["SELECT * FROM '{}' WHERE SeriesDescription ILIKE '%perfusion%'"],
@@ -126,8 +144,8 @@ print(time.perf_counter() - start)
     return float(done.stdout)
 
 
-def times(files: dict[str, Path], published: Path, runs: int) -> dict[str, dict[str, float]]:
-    """Best seconds of some runs, by file and by what is read; of several, their sum."""
+def times(files: dict[str, Path], published: Path, runs: int) -> dict[str, dict[str, list[float]]]:
+    """Best seconds of some runs, by file and by what is read."""
     best: dict[str, dict[str, list[float]]] = {name: {} for name in files}
     with duckdb.connect(config={"threads": THREADS}) as connection:
         connection.execute("SET enable_external_file_cache = false")
@@ -138,7 +156,29 @@ def times(files: dict[str, Path], published: Path, runs: int) -> dict[str, dict[
                 for name, path in files.items():
                     place = number % len(functions)
                     best[name][asked][place] = min(best[name][asked][place], seconds(path))
-    return {name: {asked: sum(seconds) for asked, seconds in found.items()} for name, found in best.items()}
+    return best
+
+
+def skipped(rows: pa.Table) -> dict[str, list[str]]:
+    """Of each column, the share of row groups that its minima and maxima rule out: for the values of rows that are
+    drawn, and for values that are drawn."""
+    found: dict[str, list[str]] = {}
+    chance = random.Random(0)  # noqa: S311
+    starts = range(0, rows.num_rows, parquet.ROW_GROUP_ROWS)
+    for name in rows.column_names:
+        groups: list[Any] = [pc.min_max(rows[name].slice(start, parquet.ROW_GROUP_ROWS)).as_py() for start in starts]
+        of_rows = rows[name].drop_null()
+        shares = []
+        for drawn in (of_rows, of_rows.unique()):
+            values = drawn.take(chance.sample(range(len(drawn)), min(VALUES, len(drawn)))).to_pylist()
+            out = [
+                group["min"] is None or not group["min"] <= value <= group["max"]
+                for value in values
+                for group in groups
+            ]
+            shares.append(f"{sum(out) / len(out):.2f}")
+        found[name] = shares
+    return found
 
 
 def table(title: str, columns: list[str], lines: dict[str, list[str]]) -> None:
@@ -163,6 +203,7 @@ def main() -> None:
             start = time.process_time()
             make(files[name])
             seconds[name] = time.process_time() - start
+        ruled_out = skipped(rows)
         del rows
         base = options.published.stat().st_size
         versions = ", ".join(f"{name} {version(name)}" for name in ("duckdb", "pyarrow", "pandas", "polars"))
@@ -171,10 +212,17 @@ def main() -> None:
             name: [f"{path.stat().st_size / base:.3f}", f"{seconds.get(name, 0):.1f}"] for name, path in files.items()
         }
         table("file", ["size", "written in, s"], sizes)
+        table("row groups skipped", ["for the value of a row", "for a value"], ruled_out)
         best = times(files, options.published, options.runs)
-        base_times = best["published"]
-        ratios = {name: [f"{base_times[asked] / at[asked]:.1f}" for asked in base_times] for name, at in best.items()}
-        table("times as fast", list(base_times), ratios)
+        sums = {name: {asked: sum(seconds) for asked, seconds in found.items()} for name, found in best.items()}
+        of_published = sums["published"]
+        ratios = {name: [f"{of_published[asked] / at[asked]:.1f}" for asked in at] for name, at in sums.items()}
+        table("times as fast", list(of_published), ratios)
+        chosen = f"the writer, {parquet.ROW_GROUP_ROWS:,} rows"
+        for asked in (SERIES, PATIENT):
+            each = sorted(zip(*(best[name][asked] for name in ("published", ALONE, chosen)), strict=True))
+            lines = {f"{1000 * slow:.1f}": [f"{slow / other:.1f}" for other in others] for slow, *others in each}
+            table(f"{asked}: published, ms", [ALONE, chosen], lines)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Field:
         since, until: first and last IDC release that has the field; `until` None when the newest has it.
         encoding: how Parquet holds a column whose values hardly repeat; None for a dictionary.
         bloom_filter: for a column by which rows are looked up: distinct values per row, above 0 and at most 1.
+        statistics: False for a column whose minima and maxima let hardly any row group be skipped.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Field:
     until: int | None = None
     encoding: str | None = None
     bloom_filter: float | None = None
+    statistics: bool = True
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Field:

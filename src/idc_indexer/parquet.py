@@ -25,9 +25,10 @@ from idc_indexer.files import atomic
 VERSION_KEY = b"idc_index_data_version"
 DESCRIPTION_KEY = b"description"
 # What was chosen here, and in the schemas of the indices, was measured: scripts/layout.py, figures in docs/layout.md.
-ROW_GROUP_ROWS = 32_768
+ROW_GROUP_ROWS = 28_672
+PAGE_BYTES = 512 << 10
 FALSE_POSITIVES = 0.05
-ZSTD_LEVEL = 9
+ZSTD_LEVEL = 12
 ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY = 1
 """UIDs have little in common that a higher level finds: at 9 they are larger than at 1, and take six times as long."""
 
@@ -87,7 +88,9 @@ def layout(columns: Iterable[Field]) -> dict[str, Any]:
             for column in columns
             if column.bloom_filter
         },
-        "write_page_index": True,
+        "data_page_size": PAGE_BYTES,
+        "max_rows_per_page": ROW_GROUP_ROWS,  # no limit of its own
+        "write_statistics": [path for column in columns if column.statistics for path in leaves(column)],
     }
 
 
