@@ -77,7 +77,7 @@ def httpfs() -> Path:
         ("SELECT * FROM {} WHERE PatientID = '100147' ORDER BY ALL", 5_000_000),
         ("SELECT * FROM {} WHERE PatientID = 'TCGA-05-4244' ORDER BY ALL", 5_000_000),
         ("SELECT series_aws_url FROM {} WHERE SeriesInstanceUID = '{series}'", 4_000_000),
-        ("SELECT * FROM {} WHERE SeriesInstanceUID = '{series}'", 4_000_000),
+        ("SELECT * FROM {} WHERE SeriesInstanceUID = '{series}'", 5_000_000),  # as of a patient
     ],
 )
 def test_a_query_over_http_fetches_little(folder: Path, httpfs: Path, query: str, limit: int) -> None:
