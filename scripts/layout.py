@@ -4,9 +4,9 @@
     python scripts/layout.py idc_index.parquet
 
 All candidates hold the published rows. Times are the best of some runs, all files in turn, as ratios to the published
-file; of look-ups, of some patients and series that are drawn, together, and patient by patient. Of each column it is
-said which share of the row groups minima and maxima let a reader skip. The bytes that a query fetches over HTTP are
-asserted in tests/test_layout.py.
+file; of look-ups, of some patients and series that are drawn, together, and one by one. Of each column it is said which
+share of the row groups minima and maxima let a reader skip. The bytes that a query fetches over HTTP are asserted in
+tests/test_layout.py.
 """
 
 from __future__ import annotations
