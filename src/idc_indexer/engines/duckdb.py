@@ -17,7 +17,7 @@ import pyarrow as pa
 from idc_indexer import files
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.exports import Export, Silent, Watch, size
+from idc_indexer.exports import Export, Silent, Watch, size, together
 from idc_indexer.sources import Table
 from idc_indexer.sql import Leaf, to_duckdb
 from idc_indexer.sql.translate import PAST_ROWS
@@ -179,7 +179,7 @@ class DuckDBEngine:
             past = [one for index in indices for one in self._queries[index.name].past]
             if past:
                 stack.enter_context(self._reductions.used())
-            for some in self._at_a_time(past):
+            for some in together(past, lambda one: self._disk.get(one.release, 0), self._most_disk):
                 self._reduce(some)
             stack.enter_context(self._export.staged(self._leaves(), self._watch))
             yield  # one query at a time takes the whole machine
@@ -221,20 +221,6 @@ class DuckDBEngine:
         tables = {leaf.table for leaf in past.leaves}
         key = hashlib.sha256(f"{past.sql}\n{self._export.fingerprint(tables)}".encode()).hexdigest()
         return self._reductions.path / f"{past.index}-v{past.release}-{key[:32]}.parquet"
-
-    def _at_a_time(self, past: Iterable[_Past]) -> Iterator[list[_Past]]:
-        """Past releases, as many together as there is room for."""
-        some: list[_Past] = []
-        disk = 0
-        for one in past:
-            more = self._disk.get(one.release, 0)
-            if some and disk + more > self._most_disk:
-                yield some
-                some, disk = [], 0
-            some.append(one)
-            disk += more
-        if some:
-            yield some
 
     def _reduce(self, past: Sequence[_Past]) -> None:
         """Have the reductions of past releases; what was staged for them is not kept any longer."""

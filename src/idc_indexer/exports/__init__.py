@@ -8,9 +8,10 @@ is the folder in which those are kept; `watch` is how others see it go.
 from idc_indexer.exports.cache import Cache
 from idc_indexer.exports.export import SAMPLE, Export, TableFacts, open_export
 from idc_indexer.exports.listing import BATCH_WINDOW
+from idc_indexer.exports.staging import together
 from idc_indexer.exports.watch import Progress, Silent, Watch, size
 
 __all__ = [
     "BATCH_WINDOW", "SAMPLE", "Cache", "Export", "Progress", "Silent", "TableFacts", "Watch",
-    "open_export", "size",
+    "open_export", "size", "together",
 ]  # fmt: skip

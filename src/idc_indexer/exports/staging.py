@@ -127,7 +127,7 @@ class TableStaging:
             return Need()
         shard, footer = self._sample
         groups = self._chunks(footer, self._schema_of(footer).numbers(self.leaves - _held(self.kept(shard))))
-        chunks = sum(end - start for ranges in groups for start, end in ranges)
+        chunks = sum(map(_bytes, groups))
         share = sum(one.bytes for one in lacking) / shard.bytes
         fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
         spools = min(fetch, CONNECTIONS * fetch / len(lacking), SPOOLED)
@@ -228,12 +228,11 @@ class TableStaging:
             lacking = schema.numbers(self.leaves - _held(older))
             chunks = self._chunks(footer, lacking)
             about = Kept(schema.digest, self.leaves | _held(older), footer.metadata.num_rows)
-            size = sum(end - start for ranges in chunks for start, end in ranges)
-            with self._gate.spools.take(size), files.partial(path) as temporary:
+            with self._gate.spools.take(sum(map(_bytes, chunks))), files.partial(path) as temporary:
                 with temporary.open("wb") as file, ExitStack() as opened:
                     before = [opened.enter_context(_kept_source(path, schema, older))] if older else []
                     writer = Writer(file, schema)
-                    for groups in _parts(chunks):
+                    for groups in together(range(len(chunks)), lambda group: _bytes(chunks[group]), PART):
                         ranges = sorted(each for group in groups for each in chunks[group])
                         with self._fetched(read, footer, ranges) as parts, self._damage(shard, ValueError):
                             fetched = Source(footer.metadata, {leaf: leaf for leaf in lacking}, parts.read)
@@ -258,9 +257,9 @@ class TableStaging:
     def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[Parts]:
         """The bytes of some ranges; those at the end came with the footer."""
         before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
-        spare = SPARE * (footer.bytes + sum(end - start for start, end in before))
+        spare = SPARE * (footer.bytes + _bytes(before))
         to_read = coalesced(before, int(spare))
-        with self._gate.memory.take(sum(end - start for start, end in to_read)):
+        with self._gate.memory.take(_bytes(to_read)):
             yield Parts([*((start, read(start, end)) for start, end in to_read), (footer.start, footer.tail)])
 
 
@@ -339,6 +338,10 @@ def other_schema(place: Place, table: Table, odd: Sequence[str], first: Object) 
     )
 
 
+def _bytes(ranges: Iterable[Range]) -> int:
+    return sum(end - start for start, end in ranges)
+
+
 def _held(about: Kept | None) -> frozenset[str]:
     return about.leaves if about else frozenset()
 
@@ -362,16 +365,15 @@ def _kept_source(path: Path, schema: Schema, about: Kept) -> Iterator[Source]:
         yield Source(metadata, columns, read)
 
 
-def _parts(chunks: Sequence[Sequence[Range]]) -> Iterator[list[int]]:
-    """Row groups, in as few parts as possible of at most `PART` bytes, or of one group."""
-    part: list[int] = []
-    size = 0
-    for group, ranges in enumerate(chunks):
-        more = sum(end - start for start, end in ranges)
-        if part and size + more > PART:
-            yield part
-            part, size = [], 0
-        part.append(group)
-        size += more
-    if part:
-        yield part
+def together(items: Iterable[Argument], size: Callable[[Argument], int], most: int) -> Iterator[list[Argument]]:
+    """Items in their order, as many at a time as have at most that size in all, or one that is larger."""
+    some: list[Argument] = []
+    free = most
+    for item in items:
+        if some and size(item) > free:
+            yield some
+            some, free = [], most
+        some.append(item)
+        free -= size(item)
+    if some:
+        yield some
