@@ -36,6 +36,7 @@ PANDAS = "__import__('pandas').read_parquet(sys.argv[1]).to_dict('records')"
 PYARROW = "__import__('pyarrow.parquet').parquet.read_table(sys.argv[1]).to_pylist()"
 POLARS = "__import__('polars').read_parquet(sys.argv[1]).to_dicts()"
 DUCKDB = "(r := __import__('duckdb').read_parquet(sys.argv[1])) and [dict(zip(r.columns, row)) for row in r.fetchall()]"
+DATAFUSION = "__import__('datafusion').SessionContext().read_parquet(sys.argv[1]).to_pylist()"
 # The newest, and what was the newest two years ago.
 READERS = {
     "pandas": ("pandas pyarrow", PANDAS),
@@ -45,6 +46,7 @@ READERS = {
     "polars of 2024": ("polars==1.13.1", POLARS),
     "duckdb": ("duckdb", DUCKDB),
     "duckdb 1.0": ("duckdb==1.0.0", DUCKDB),
+    "datafusion": ("datafusion pyarrow", DATAFUSION),  # the crate parquet of Rust
 }
 
 
