@@ -214,7 +214,7 @@ def test_a_request_has_the_same_fate_in_any_order_and_another_the_next_time(s3: 
                 obstore.get_range(client, "b", start=place, end=place + 1)
                 found[place] = ""
             except BaseError as error:
-                found[place] = "slow down" if "503" in str(error) else "error"
+                found[place] = "slow down" if "status code: 503" in str(error) else "error"
         return found
 
     forwards = fates(range(200))
