@@ -8,6 +8,6 @@ subset in `checks.PROVEN` stops with its name and line.
 
 from idc_indexer.sql.analysis import Leaf, Statement, analyze
 from idc_indexer.sql.pin import pin
-from idc_indexer.sql.translate import Reduction, Translation, to_duckdb
+from idc_indexer.sql.translate import to_duckdb
 
-__all__ = ["Leaf", "Reduction", "Statement", "Translation", "analyze", "pin", "to_duckdb"]
+__all__ = ["Leaf", "Statement", "analyze", "pin", "to_duckdb"]
