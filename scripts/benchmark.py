@@ -1,6 +1,6 @@
 """Time and memory of `build idc_index` against the plain way to make the same table: one DuckDB statement.
 
-    python scripts/reference_export.py PACKAGE EXPORT --shards 64
+    python -m tests.support.reference_export PACKAGE EXPORT --shards 64
     python scripts/benchmark.py EXPORT
 
 Both read the same files and run in turn, each as a process of its own, so that a machine that is slow for a while is

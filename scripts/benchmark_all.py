@@ -1,6 +1,6 @@
 """Time and memory of `build`: of every index by itself, and of all of them in one go.
 
-    python scripts/reference_export.py PACKAGE EXPORT --shards 64
+    python -m tests.support.reference_export PACKAGE EXPORT --shards 64
     python scripts/benchmark_all.py EXPORT
 
 Each build is a process of its own, over the same files. What is printed is a Markdown table. The past releases, which

@@ -19,19 +19,19 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tests.peers.bigquery import BigQueryServer, Table
+from tests.emulators.bigquery import BigQueryServer, Table
 
-from idc_indexer.arrow import conform
 from idc_indexer.catalog import Catalog
+from idc_indexer.schema.arrow import conform
 
 TABLES = ("dicom_all", "dicom_metadata_curated", "auxiliary_metadata")
 ROWS_OF_A_MESSAGE = 10_000
 READ = """
 import sys
-from idc_indexer.arrow import conform
+from idc_indexer.schema.arrow import conform
 from idc_indexer.catalog import Catalog
 from idc_indexer.engines.bigquery import BigQueryEngine, connect
-index = Catalog().indices["idc_index"].at(25)
+index = Catalog().indices["idc_index"].for_release(25)
 engine = BigQueryEngine(connect("my-project", "US"), notify=lambda text: print(text, file=sys.stderr))
 engine.prepare([index])
 with engine.rows(index) as batches:

@@ -1,6 +1,6 @@
 """Requests, bytes, seconds and memory of `stage` from S3, next to other ways to read the same columns.
 
-    python scripts/wide_export.py PACKAGE EXPORT --shards 300
+    python -m tests.support.wide_export PACKAGE EXPORT --shards 300
     PYTHONPATH=. python scripts/benchmark_staging.py EXPORT --httpfs PYTHON
 
 PYTHON is one of an environment with `duckdb==1.5.5` and `duckdb-extension-httpfs==1.5.5`, the only version of DuckDB
@@ -24,81 +24,28 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from tests.peers.s3 import S3Server, Seen
+from tests.emulators.s3 import S3Server, Seen
+from tests.support.needed import BUCKET, RELEASE, WIDE, look_at_all, needed_columns, to_fetch, total
 
 from benchmark import Run, measure
-from idc_indexer.build import plan_build
 from idc_indexer.catalog import Catalog
-from idc_indexer.exports.footers import chunk_ranges, coalesced, leaf_paths
+from idc_indexer.exports.pruning.footer import coalesced
 from staging_readers import Job
 
-RELEASE = 25
-PAST = "prior_versions_index"
+PRIOR = "prior_versions_index"
 """Reads the past releases, one after the other."""
-WIDE = f"idc_v{RELEASE}/dicom_all"
-BUCKET, FEW = "exports", "few"
+FEW = "few"
 GAPS = (0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20)
 SHARES = (0.05, 0.1, 0.2, 1.0)
 LATENCIES = (0.0, 0.03, 0.1)
 LINKS = (100, 1000)
 Ranges = dict[str, list[tuple[int, int]]]
-
-
-# --- What has to be read ------------------------------------------------------------------------------------
-
-
-def needed_columns() -> dict[str, set[str]]:
-    """The leaf columns that the indices read, in lower case, by folder of a table."""
-    plan = plan_build(Catalog(), (), RELEASE, f"{RELEASE}.0.0", Path("never written"), force=False)
-    needed: dict[str, set[str]] = {}
-    for index in plan.indices:
-        for leaf in index.statement.leaves:
-            needed.setdefault(f"{leaf.table.dataset}/{leaf.table.name}", set()).add(leaf.path.lower())
-    return needed
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What has to be read of a shard: bytes of its footer, where that ends, and the needed column chunks."""
-
-    footer: int
-    end: int
-    chunks: list[tuple[int, int]]
-
-    @property
-    def bytes(self) -> int:
-        return self.footer + sum(end - start for start, end in self.chunks)
-
-
-def total(shards: Mapping[str, Shard]) -> int:
-    """Bytes."""
-    return sum(shard.bytes for shard in shards.values())
-
-
-def look(path: Path, leaves: set[str]) -> Shard:
-    metadata = pq.read_metadata(path)
-    wanted = [number for number, leaf in enumerate(leaf_paths(pq.read_schema(path))) if leaf in leaves]
-    assert len(wanted) == len(leaves), f"{path} lacks columns"
-    chunks = [each for group in range(metadata.num_row_groups) for each in chunk_ranges(metadata, group, wanted)]
-    return Shard(metadata.serialized_size + 8, path.stat().st_size, chunks)
-
-
-def look_at_all(export: Path, needed: Mapping[str, set[str]]) -> dict[str, Shard]:
-    """By key."""
-    paths = [(path, leaves) for folder, leaves in needed.items() for path in sorted((export / folder).iterdir())]
-    return {path.relative_to(export).as_posix(): look(path, leaves) for path, leaves in paths}
-
-
-def to_fetch(shard: Shard) -> list[tuple[int, int]]:
-    """The ranges that have to be fetched, by first and last byte: its footer, and chunks that lie side by side."""
-    ranges = [(shard.end - shard.footer, shard.end), *coalesced(shard.chunks, spare=0)]
-    return [(start, end - 1) for start, end in ranges]
 
 
 # --- Running ------------------------------------------------------------------------------------------------
@@ -193,8 +140,8 @@ def staging(bench: Bench, latency: float) -> None:
     head = ["", "requests", "MB", "× needed", "requests of a wide shard", "for its footer", "× needed"]
     head += ["seconds", "× floor", "processor seconds", "peak memory, GB"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    without = [name for name in Catalog().indices if name != PAST]
-    stage_and_floor(bench, f"`stage` without `{PAST}`", without)
+    without = [name for name in Catalog().indices if name != PRIOR]
+    stage_and_floor(bench, f"`stage` without `{PRIOR}`", without)
     floor, kept = stage_and_floor(bench, "`idc-indexer stage`")
     for name in ("dataset", "httpfs_threads", "httpfs"):
         if other := bench.reader(name, tables=bench.needed):

@@ -17,9 +17,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from fastcdc import fastcdc
 
-from idc_indexer.arrow import arrow_schema
 from idc_indexer.catalog import Catalog
-from idc_indexer.parquet import ROW_GROUP_ROWS, layout
+from idc_indexer.release.parquet import ROW_GROUP_ROWS, layout
+from idc_indexer.schema.arrow import arrow_schema
 
 COLUMNS = Catalog().indices["idc_index"].schema.columns
 

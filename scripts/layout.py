@@ -6,7 +6,7 @@
 All candidates hold the published rows. Times are the best of some runs, all files in turn, as ratios to the published
 file; of look-ups, of some patients and series that are drawn, together, and one by one. Of each column it is said which
 share of the row groups minima and maxima let a reader skip. The bytes that a query fetches over HTTP are asserted in
-tests/test_layout.py.
+tests/indices/test_layout.py.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from idc_indexer import parquet
-from idc_indexer.arrow import conform
 from idc_indexer.catalog import Catalog
+from idc_indexer.release import parquet
+from idc_indexer.schema.arrow import conform
 
 DRAWN, VALUES, THREADS = 20, 500, 2
 SERIES, PATIENT = "series, all columns", "patient, all columns"

@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
-
-from reference.job import literal, open_package
-from reference_export import export
+from tests.support.reference.job import literal, open_package
+from tests.support.reference_export import export
 
 SAMPLE = Path(__file__).resolve().parents[1] / "src" / "idc_indexer" / "sample"
 LARGEST_SAMPLE = 1_000_000

@@ -23,8 +23,8 @@ from click.testing import CliRunner, Result
 from idc_indexer.cli import main
 
 if TYPE_CHECKING:
-    from tests.peers.gcs import Gcs
-    from tests.peers.places import Place
+    from tests.emulators.gcs import Gcs
+    from tests.emulators.places import Place
 
 Run = Callable[..., Result]
 Build = Callable[..., Result]
@@ -188,7 +188,7 @@ SCHEMAS = {
     "version_metadata": _schema("version_hash version_timestamp", idc_version=INT),
 }
 # What dicom_all had from the beginning, as far as prior_versions_index reads it.
-PAST = _schema(
+PRIOR = _schema(
     "collection_id PatientID SeriesInstanceUID StudyInstanceUID SOPInstanceUID Modality gcs_url crdc_series_uuid",
     instance_size=INT,
 )
@@ -237,7 +237,7 @@ INSTANCES = [
 def _past(uuid: int, bucket: str, size: int) -> dict[str, Any]:
     version = f"00000000-0000-0000-0000-{uuid:012}"
     row = _instance(1, uuid, gcs_url=f"gs://{bucket}/{version}/1.dcm", crdc_series_uuid=version, instance_size=size)
-    return {name: row[name] for name in PAST.names}
+    return {name: row[name] for name in PRIOR.names}
 
 
 def _past_instances(release: int) -> list[dict[str, Any]]:
@@ -288,7 +288,7 @@ class TinyExport:
         for table, rows in _SMALL.items():
             self.write(pa.Table.from_pylist(rows, SCHEMAS[table]), table)
         for release in range(1, 25):
-            self.write(pa.Table.from_pylist(_past_instances(release), PAST), "dicom_all", release=release)
+            self.write(pa.Table.from_pylist(_past_instances(release), PRIOR), "dicom_all", release=release)
 
     def __str__(self) -> str:
         return str(self.root)
@@ -422,7 +422,7 @@ def small_releases(shared: Path) -> dict[str, Path]:
 def gcs_service() -> Iterator[Gcs]:
     """Google Cloud Storage, on loopback."""
     # Only the tests of publishing need Google's client.
-    from tests.peers.gcs import serve
+    from tests.emulators.gcs import serve
 
     with serve() as service:
         yield service
@@ -431,7 +431,7 @@ def gcs_service() -> Iterator[Gcs]:
 @pytest.fixture(params=["folder", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty place to publish to."""
-    from tests.peers.places import BucketPlace, FolderPlace
+    from tests.emulators.places import BucketPlace, FolderPlace
 
     if request.param == "folder":
         # No test takes the power away, and waiting for the disk would be most of the time.

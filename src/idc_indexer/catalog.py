@@ -3,8 +3,8 @@
 An index is `queries/<name>.sql` and `schemas/<name>.json`, nothing else. Where old releases hold the
 same facts under other names, `queries/<name>.until_vNN.sql` is the query for releases up to NN.
 
-A supplement is a table made from idc_index of the same release: `schemas/supplements/<name>.json`, filled by
-`idc_indexer.supplements`.
+A derived table is made from idc_index of the same release: `schemas/derived/<name>.json`, filled by
+`idc_indexer.release.derived`.
 """
 
 from __future__ import annotations
@@ -17,95 +17,12 @@ from typing import Any
 
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.fields import Field, in_release
-from idc_indexer.sources import Sources
+from idc_indexer.schema.column import in_release
+from idc_indexer.schema.source_tables import SourceTables
+from idc_indexer.schema.table import Schema
 from idc_indexer.sql import Statement, analyze, pin
 
 _QUERY_FILE = re.compile(r"(?P<name>[a-z][a-z0-9_]*?)(?:\.until_v(?P<until>[1-9][0-9]*))?\.sql")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A promise that each value (NULL apart) of some columns is a row of another index.
-
-    Attributes:
-        unless: values of the first column that are known to be missing there.
-    """
-
-    columns: tuple[str, ...]
-    index: str
-    to: tuple[str, ...]
-    unless: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What an index promises about its rows; the content of `schemas/<name>.json` and `_schema.json`.
-
-    Attributes:
-        order: columns that the rows are sorted by, `" DESC"` after a descending one; NULLs first
-            when ascending; it ends with the key, so that it is total.
-        in_wheel: whether the data wheel carries the Parquet file.
-    """
-
-    description: str
-    columns: tuple[Field, ...]
-    primary_key: tuple[str, ...]
-    order: tuple[str, ...]
-    references: tuple[Reference, ...]
-    in_wheel: bool
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Schema:
-        """The schema in a (valid) document of kind `index` or `artifact`."""
-        return cls(
-            description=document["table_description"],
-            columns=tuple(Field.from_document(column) for column in document["columns"]),
-            primary_key=tuple(document["primary_key"]),
-            order=tuple(document["order"]),
-            references=tuple(
-                Reference(tuple(r["columns"]), r["index"], tuple(r["to"]), tuple(r.get("except", ())))
-                for r in document["references"]
-            ),
-            in_wheel=document["in_wheel"],
-        )
-
-    def problem(self) -> str:
-        """The first promise that contradicts another one, "" when there is none."""
-        names = [column.name for column in self.columns]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            return f"columns are there twice: {', '.join(twice)}"
-        ordered = [term.removesuffix(" DESC") for term in self.order]
-        for name in (*self.primary_key, *ordered, *(column for r in self.references for column in r.columns)):
-            if name not in names:
-                return f"{name} is not among the columns"
-        if missing := sorted(set(self.primary_key) - set(ordered)):
-            return f"the order must end with the key, so that it is total: {', '.join(missing)}"
-        for reference in self.references:
-            if len(reference.columns) != len(reference.to):
-                return f"references to {reference.index}: {reference.columns} do not pair with {reference.to}"
-        return ""
-
-    def to_document(self) -> dict[str, Any]:
-        """The document of kind `artifact`, published as `<index>_schema.json`."""
-        references: list[dict[str, Any]] = []
-        for reference in self.references:
-            document: dict[str, Any] = {
-                "columns": list(reference.columns),
-                "index": reference.index,
-                "to": list(reference.to),
-            }
-            if reference.unless:
-                document["except"] = list(reference.unless)
-            references.append(document)
-        return {
-            "table_description": self.description,
-            "in_wheel": self.in_wheel,
-            "primary_key": list(self.primary_key),
-            "order": list(self.order),
-            "references": references,
-            "columns": [column.to_document() for column in self.columns],
-        }
 
 
 @dataclass(frozen=True)
@@ -126,7 +43,7 @@ class Index:
     queries: tuple[Query, ...]
     declared: Mapping[str, Any]
 
-    def at(self, release: int) -> PinnedIndex:
+    def for_release(self, release: int) -> PinnedIndex:
         """The index as it is for one IDC release; 0 for the newest, unpinned.
 
         Raises:
@@ -142,7 +59,7 @@ class Index:
         columns = in_release(self.schema.columns, release)
         schema = Schema(**{**vars(self.schema), "columns": columns})
         try:
-            statement = analyze(pin(text, release) if release else text, Sources((self.declared,)), where)
+            statement = analyze(pin(text, release) if release else text, SourceTables((self.declared,)), where)
         except IndexerError as error:
             if release:
                 raise IndexerError(
@@ -154,7 +71,7 @@ class Index:
 
 
 @dataclass(frozen=True)
-class Supplement:
+class DerivedTable:
     """A table that is made from idc_index of the same release, not by a query."""
 
     name: str
@@ -194,7 +111,7 @@ def _agree(statement: Statement, schema: Schema, where: str) -> None:
 
 
 class Catalog:
-    """All indices of the toolkit and of folders that a user brings, and the supplements, by name."""
+    """All indices of the toolkit and of folders that a user brings, and the derived tables, by name."""
 
     def __init__(self, queries: Sequence[Path] = (), schemas: Sequence[Path] = ()) -> None:
         """Find the indices.
@@ -222,9 +139,9 @@ class Catalog:
         for name in sorted(query_files.keys() ^ schema_files.keys()):
             have, lack = ("a query", "schema") if name in query_files else ("a schema", "query")
             raise IndexerError(f"index {name} has {have} and no {lack}", "Give both --queries and --schemas.")
-        paths = _files(documents.bundled("schemas") / "supplements", "*.json")
-        self.supplements = {p.stem: Supplement(p.stem, Schema.from_document(documents.load(p, "index"))) for p in paths}
-        if taken := sorted(query_files.keys() & self.supplements.keys()):
+        paths = _files(documents.bundled("schemas") / "derived", "*.json")
+        self.derived = {p.stem: DerivedTable(p.stem, Schema.from_document(documents.load(p, "index"))) for p in paths}
+        if taken := sorted(query_files.keys() & self.derived.keys()):
             raise IndexerError(f"index {taken[0]} has the name of a table that is made from idc_index", "Rename it.")
         self.indices = {name: _index(name, schema_files[name], query_files[name]) for name in sorted(schema_files)}
 
@@ -239,7 +156,7 @@ class Catalog:
         if unknown:
             raise UsageError(
                 f"no index is called {', '.join(unknown)}",
-                f"There are: {', '.join((*self.indices, *self.supplements))}.",
+                f"There are: {', '.join((*self.indices, *self.derived))}.",
             )
         return [index for name, index in self.indices.items() if not wanted or name in wanted]
 

@@ -13,7 +13,7 @@ from idc_indexer.errors import IndexerError
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def os_errors_for(path: Path) -> Iterator[None]:
     """Turn what the system says about a file into a message that names it.
 
     pyarrow and DuckDB raise OSError without a file name, so the caller says which one it is.
@@ -28,7 +28,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def partial(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for another program to write; it replaces `path` at the end.
 
     The name is always the same, so that what a killed process left is overwritten; the caller holds a lock.
@@ -37,7 +37,7 @@ def partial(path: Path) -> Iterator[Path]:
         IndexerError: when it cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.partial")
-    with naming(path):
+    with os_errors_for(path):
         try:
             yield temporary
             with temporary.open("rb+") as file:
@@ -48,22 +48,22 @@ def partial(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which replaces `path` at the end; as `partial` otherwise."""
-    with partial(path) as temporary, temporary.open("wb") as file:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which replaces `path` at the end; as `atomic_path` otherwise."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
 
-def write(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write a small file, atomically."""
-    with atomic(path) as file:
+    with atomic_file(path) as file:
         file.write(data)
 
 
 def sha256(path: Path) -> str:
     """The digest of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with naming(path), path.open("rb") as file:
+    with os_errors_for(path), path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -37,5 +37,5 @@ def as_markdown(title: str, lines: Sequence[str]) -> str:
 
 def _append(variable: str, text: str) -> None:
     if place := os.environ.get(variable):
-        with files.naming(Path(place)), Path(place).open("a", encoding="utf-8", newline="\n") as file:
+        with files.os_errors_for(Path(place)), Path(place).open("a", encoding="utf-8", newline="\n") as file:
             file.write(text)

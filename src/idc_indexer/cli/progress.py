@@ -1,4 +1,4 @@
-"""Progress on stderr: live on a terminal, plain lines elsewhere."""
+"""StagingProgress on stderr: live on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from idc_indexer.exports import Progress
+    from idc_indexer.exports import StagingProgress
 
 STEP, SECONDS = 0.05, 5.0
 """The part of what is staged, and the time, after which there is another plain line."""
@@ -37,19 +37,19 @@ class Plain:
     def report(self, index: str, step: str, rows: int) -> None:
         """Called by a build."""
         if step != "building" or not rows:
-            self.say(_step(index, step, rows))
+            self.message(_step(index, step, rows))
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Called by a build and by staging."""
         click.echo(line, err=True)
 
-    def staging(self, progress: Progress) -> None:
+    def staging(self, progress: StagingProgress) -> None:
         """Called by staging, after each shard."""
         part, seconds = self._shown if progress.shards > 1 else (0.0, 0.0)
         now = progress.shards / progress.all_shards
         if part + STEP <= now < 1 and seconds + SECONDS <= progress.seconds:
             self._shown = (now, progress.seconds)
-            self.say(f"staging {progress.what}: {staged(progress)}")
+            self.message(f"staging {progress.what}: {staged(progress)}")
 
 
 class Live(Plain):
@@ -71,14 +71,14 @@ class Live(Plain):
 
     def report(self, index: str, step: str, rows: int) -> None:
         if step in ("done", "kept"):
-            self.say(_step(index, step, rows))
+            self.message(_step(index, step, rows))
         else:
             self._status.update(_step(index, step, rows))
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False)
 
-    def staging(self, progress: Progress) -> None:
+    def staging(self, progress: StagingProgress) -> None:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
@@ -99,7 +99,7 @@ class Live(Plain):
             self._bar = None
 
 
-def staged(progress: Progress) -> str:
+def staged(progress: StagingProgress) -> str:
     """How far it is, how quick, and how long it will take."""
     from idc_indexer.exports import size
 

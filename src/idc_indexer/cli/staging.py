@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from idc_indexer.cli.common import cache_option, catalog_options, export_options, json_option, main, print_json
+from idc_indexer.cli.options import cache_option, catalog_options, export_options, json_option, main, print_json
 from idc_indexer.cli.progress import progress
 from idc_indexer.errors import UsageError
 
@@ -27,8 +27,8 @@ def stage(
     cache_dir: Path,
     memory_limit: str,
     threads: int | None,
-    leave_out: tuple[str, ...],
-    batch_hours: float,
+    exclude_shard: tuple[str, ...],
+    max_shard_age_gap: float,
     dry_run: bool,
     queries: tuple[Path, ...],
     schemas: tuple[Path, ...],
@@ -50,16 +50,16 @@ def stage(
 
     catalog = Catalog(queries, schemas)
     chosen = catalog.select(set(indices))
-    export = open_export(source, leave_out, timedelta(hours=batch_hours), cache_dir)
+    export = open_export(source, exclude_shard, timedelta(hours=max_shard_age_gap), cache_dir)
     with tempfile.TemporaryDirectory() as temporary, progress() as shown:
         engine = DuckDBEngine(export, Path(temporary), threads, memory_limit, shown)
         export.require(idc_version)
-        pinned = [index.at(idc_version) for index in chosen]
+        pinned = [index.for_release(idc_version) for index in chosen]
         engine.prepare(pinned)
         if dry_run:
             return
         with engine.running(pinned):
-            shown.say("all is staged")
+            shown.message("all is staged")
 
 
 @main.group(invoke_without_command=True)
@@ -70,7 +70,7 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
     """Show what is kept for later builds, and remove it.
 
     Without a further command: a line for each table of each release, with shards, leaf columns and bytes, one for
-    the reductions of past releases, and one for results of BigQuery.
+    the prior_extracts of past releases, and one for results of BigQuery.
 
     \b
     Example:
@@ -81,7 +81,7 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
         return
     from idc_indexer.exports import Cache, size
 
-    kept = [one for one in Cache(cache_dir).kept() if one.shards]  # of past releases, only the listing is
+    kept = [one for one in Cache(cache_dir).entries() if one.shards]  # of past releases, only the listing is
     if as_json:
         print_json({"folder": str(cache_dir), "kept": [one.to_document() for one in kept]})
         return
@@ -97,13 +97,13 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Remove all that is kept.")
 @click.pass_obj
 def remove(cache_dir: Path, names: tuple[str, ...], everything: bool) -> None:
-    """Remove what is kept of a RELEASE (idc_v25) or TABLE (idc_v25.dicom_all), `reductions`, or results of `bigquery`.
+    """Remove a RELEASE (idc_v25), a TABLE (idc_v25.dicom_all), `prior_extracts`, or `bigquery` results from the cache.
 
     What another process uses is not removed; that is an error.
 
     \b
     Example:
-      idc-indexer cache remove idc_v24 reductions
+      idc-indexer cache remove idc_v24 prior_extracts
     """
     from idc_indexer.exports import Cache, size
 

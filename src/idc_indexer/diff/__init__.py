@@ -15,16 +15,16 @@ from typing import Any
 
 import duckdb
 
-from idc_indexer.diff import idc
+from idc_indexer.diff import idc_summary as idc
 from idc_indexer.diff.compare import compare, open_file
+from idc_indexer.diff.inputs import DiffInput, InputTable, open_inputs, primary_key
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSummary, TableDifference
-from idc_indexer.diff.sides import Side, Table, open_sides, primary_key
-from idc_indexer.engines.duckdb import connect, interruptible, mistrust_statistics
+from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
-from idc_indexer.fields import Field
-from idc_indexer.supplements import IDC_INDEX
+from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.schema.column import Column
 
-__all__ = ["Difference", "Side", "diff", "open_sides"]
+__all__ = ["DiffInput", "Difference", "diff", "open_inputs"]
 
 _MEMORY = "600MB"
 """What DuckDB may take: with it, two idc_index of a million rows are compared in less than 1 GB in all."""
@@ -32,7 +32,7 @@ _THREADS = 4
 """Each takes buffers of its own, and of a file of one row group, as IDC has published them, only one can read."""
 
 
-def diff(old: Side, new: Side, names: Collection[str] = (), key: Sequence[str] = ()) -> Difference:
+def diff(old: DiffInput, new: DiffInput, names: Collection[str] = (), key: Sequence[str] = ()) -> Difference:
     """Compare two sides.
 
     Args:
@@ -63,7 +63,7 @@ def diff(old: Side, new: Side, names: Collection[str] = (), key: Sequence[str] =
 
 
 def _table(
-    connection: duckdb.DuckDBPyConnection, name: str, old: Table | None, new: Table | None, key: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, name: str, old: InputTable | None, new: InputTable | None, key: Sequence[str]
 ) -> tuple[TableDifference, IdcSummary | None]:
     """What is different in a table; with it, of idc_index, what that means for IDC."""
     if old is None or new is None:
@@ -83,7 +83,7 @@ def _table(
     return _described(difference, old, new), summary
 
 
-def _described(difference: TableDifference, old: Table, new: Table) -> TableDifference:
+def _described(difference: TableDifference, old: InputTable, new: InputTable) -> TableDifference:
     """The difference, with what the schemas of both sides say."""
     if old.schema is None or new.schema is None:
         return difference
@@ -121,7 +121,7 @@ def _promised(name: str, old: dict[str, Any] | None, new: dict[str, Any] | None)
     """The difference of a column as the schemas have it."""
     # Other tools leave out the fields of a record.
     deep = all(column is None or column["type"] != "RECORD" or "fields" in column for column in (old, new))
-    kinds = [column and Field.from_document(_known(column, deep)).googlesql for column in (old, new)]
+    kinds = [column and Column.from_document(_known(column, deep)).googlesql for column in (old, new)]
     if kinds[0] == kinds[1]:
         return None
     state: Any = "added" if old is None else "removed" if new is None else "kept"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer.diff.result import Change, ColumnDifference, Example, Rows, State, Statistics, TableDifference
-from idc_indexer.engines.duckdb import first_line, parquet
+from idc_indexer.duckdb_session import first_line, read_parquet
 from idc_indexer.errors import IndexerError
 
 EXAMPLES = 3
@@ -77,7 +77,7 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> F
         metadata = pq.read_metadata(path)
         names = metadata.schema.to_arrow_schema().names
         aliases = ", ".join([*(f"c{number}" for number in range(len(names))), "row"])
-        rows = parquet([str(path)], ", file_row_number=true")
+        rows = read_parquet([str(path)], ", file_row_number=true")
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS FROM {rows} AS t({aliases})")
         types = [kind for _, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
     except (pa.ArrowException, OSError, duckdb.Error) as error:

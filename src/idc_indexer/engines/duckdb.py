@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -16,70 +15,15 @@ import pyarrow as pa
 
 from idc_indexer import files
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.exports import Export, Silent, Watch, size, together
-from idc_indexer.sources import Table
+from idc_indexer.duckdb_session import connect, first_line, interruptible, mistrust_statistics, quote, read_parquet
+from idc_indexer.errors import IndexerError
+from idc_indexer.exports import Export, NullListener, ProgressListener, size, together
+from idc_indexer.schema.source_tables import SourceTable
 from idc_indexer.sql import Leaf, to_duckdb
-from idc_indexer.sql.translate import PAST_ROWS
+from idc_indexer.sql.translate import PRIOR_ROWS
 
 BATCH_ROWS = 65_536
 Result = TypeVar("Result")
-_MEMORY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
-
-
-def connect(
-    threads: int | None = None, memory_limit: str | None = None, temporary: Path | None = None
-) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that fetches nothing from the network.
-
-    Args:
-        threads: as many as there are processors when None.
-        memory_limit: such as `4GB`; what does not fit goes to `temporary`.
-
-    Raises:
-        UsageError: when DuckDB does not understand an option.
-    """
-    # parquet_metadata_cache is left off, for it makes no difference: 16 indices of 960 staged shards took 64.9 and
-    # 67.9 s of processor time with it, 66.5 and 64.8 s without.
-    config: dict[str, Any] = {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        # Only ORDER BY orders rows here; not keeping any other order lets DuckDB stream.
-        "preserve_insertion_order": False,
-    }
-    if threads:
-        config["threads"] = threads
-    if memory_limit is not None:
-        # Other texts, such as -1 or none, DuckDB takes for no limit at all.
-        if not _MEMORY.fullmatch(memory_limit):
-            raise UsageError(f"--memory-limit {memory_limit}: not an amount of memory", "Write it as 4GB or 800MB.")
-        config["memory_limit"] = memory_limit
-    if temporary:
-        config["temp_directory"] = str(temporary)
-    connection = duckdb.connect(config=config)
-    # In a notebook, and in `python -c`, it would print its own on stdout.
-    connection.execute("SET enable_progress_bar = false")
-    return connection
-
-
-def mistrust_statistics(connection: duckdb.DuckDBPyConnection, mistrust: bool = True) -> None:
-    """Have values of Parquet files looked at themselves, as FLOAT columns need, or have their statistics trusted again.
-
-    These pass over NaN; DuckDB skips rows by them, and computes MAX and counts from them.
-    """
-    optimizers = "statistics_propagation,filter_pushdown" if mistrust else ""
-    connection.execute(f"SET disabled_optimizers = '{optimizers}'")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Make Ctrl-C what it always is: DuckDB turns it into an exception of its own."""
-    try:
-        yield
-    except (duckdb.InterruptException, RuntimeError) as error:
-        if "interrupted" in str(error).lower():
-            raise KeyboardInterrupt from error
-        raise
 
 
 @dataclass(frozen=True)
@@ -88,11 +32,11 @@ class _Query:
 
     sql: str
     leaves: list[Leaf]
-    past: list[_Past]
+    past: list[_PriorRelease]
 
 
 @dataclass(frozen=True)
-class _Past:
+class _PriorRelease:
     """What an index takes from one past release: the query that reduces it, and the leaf columns that this reads."""
 
     index: str
@@ -110,16 +54,16 @@ class DuckDBEngine:
         temporary: Path,
         threads: int | None = None,
         memory_limit: str | None = None,
-        watch: Watch | None = None,
+        listener: ProgressListener | None = None,
     ) -> None:
         """Args:
-        export: what is queried; in its cache the reductions of past releases are kept, for every later build.
+        export: what is queried; in its cache the prior_extracts of past releases are kept, for every later build.
         temporary: folder for what does not fit in memory; the caller removes it.
-        watch: who is told how staging goes.
+        listener: who is told how staging goes.
         """
         self._export = export
-        self._reductions = export.cache.reductions
-        self._watch = watch or Silent()
+        self._reductions = export.cache.prior_extracts
+        self._listener = listener or NullListener()
         self._connection = connect(threads, memory_limit, temporary)
         self._queries: dict[str, _Query] = {}
         self._disk: dict[int, int] = {}
@@ -152,13 +96,13 @@ class DuckDBEngine:
         """What is read of the releases that are built."""
         return [leaf for query in self._queries.values() for leaf in query.leaves]
 
-    def _announce(self, past: Iterable[_Past]) -> None:
+    def _announce(self, past: Iterable[_PriorRelease]) -> None:
         """Say what staging will take, and see that there is room."""
-        current = self._export.need({leaf.table for leaf in self._leaves()})
-        tables: dict[int, set[Table]] = {}
+        current = self._export.estimate({leaf.table for leaf in self._leaves()})
+        tables: dict[int, set[SourceTable]] = {}
         for one in past:
             tables.setdefault(one.release, set()).update(leaf.table for leaf in one.leaves)
-        before = {release: self._export.need(of_release) for release, of_release in tables.items()}
+        before = {release: self._export.estimate(of_release) for release, of_release in tables.items()}
         self._disk = {release: need.disk for release, need in before.items()}
         # Past releases come and go, as many at a time as find room where the largest need does.
         self._most_disk = max(need.disk for need in (current, *before.values()))
@@ -168,7 +112,7 @@ class DuckDBEngine:
         room = self._export.check_room(self._most_disk)
         releases = sum(need.shards > 0 for need in before.values())
         also = f", {releases} past releases among them" if releases else ""
-        self._watch.say(
+        self._listener.message(
             f"to stage: about {size(total.fetch)} of {total.shards:,} shards{also}; "
             f"about {size(self._most_disk)} on disk, where {room}"
         )
@@ -181,7 +125,7 @@ class DuckDBEngine:
                 stack.enter_context(self._reductions.used())
             for some in together(past, lambda one: self._disk.get(one.release, 0), self._most_disk):
                 self._reduce(some)
-            stack.enter_context(self._export.staged(self._leaves(), self._watch))
+            stack.enter_context(self._export.staged(self._leaves(), self._listener))
             yield  # one query at a time takes the whole machine
 
     @contextmanager
@@ -193,57 +137,57 @@ class DuckDBEngine:
             self._view(cursor, query.leaves)
             if query.past:
                 paths = [str(self._reduced(one)) for one in query.past]
-                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PAST_ROWS}" AS FROM {parquet(paths)}')
+                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PRIOR_ROWS}" AS FROM {read_parquet(paths)}')
             yield _batches(cursor, query.sql)
 
     def _view(self, cursor: duckdb.DuckDBPyConnection, leaves: Sequence[Leaf]) -> None:
         """Make the tables known, with the columns that are read, in the types that BigQuery has them in."""
-        columns: dict[Table, dict[str, str]] = {}
+        columns: dict[SourceTable, dict[str, str]] = {}
         for leaf in leaves:
             name = leaf.fields[0].name
             # BigQuery stores an empty array for NULL; an export may hold either.
             value = f'COALESCE("{name}", [])' if leaf.fields[0].mode == "REPEATED" else f'"{name}"'
             columns.setdefault(leaf.table, {})[name] = f'{value} AS "{name}"'
         for table, selected in columns.items():
-            rows = parquet(self._export.paths(table))
+            rows = read_parquet(self._export.paths(table))
             cursor.execute(
                 f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} FROM {rows}'
             )
 
-    def _is_kept(self, past: _Past) -> bool:
+    def _is_kept(self, past: _PriorRelease) -> bool:
         try:
             return self._reduced(past).exists()
         except IndexerError:
             return False  # the past release is not there, or not whole: the check will say so, among all else
 
-    def _reduced(self, past: _Past) -> Path:
+    def _reduced(self, past: _PriorRelease) -> Path:
         """Where the reduction of a past release is kept: by its SQL and by what it reads."""
         tables = {leaf.table for leaf in past.leaves}
         key = hashlib.sha256(f"{past.sql}\n{self._export.fingerprint(tables)}".encode()).hexdigest()
         return self._reductions.path / f"{past.index}-v{past.release}-{key[:32]}.parquet"
 
-    def _reduce(self, past: Sequence[_Past]) -> None:
-        """Have the reductions of past releases; what was staged for them is not kept any longer."""
+    def _reduce(self, past: Sequence[_PriorRelease]) -> None:
+        """Have the prior_extracts of past releases; what was staged for them is not kept any longer."""
         what = f"waiting for another process, which reduces release {past[0].release}"
         # Of two builds that share the cache, one does the work and the other waits for it.
-        with self._reductions.written(lambda: self._watch.say(what)):
+        with self._reductions.written(lambda: self._listener.message(what)):
             lacking = [one for one in past if not self._reduced(one).exists()]
-            with self._export.staged([leaf for one in lacking for leaf in one.leaves], self._watch):
+            with self._export.staged([leaf for one in lacking for leaf in one.leaves], self._listener):
                 for one in lacking:
                     with self._explaining(one.index, {leaf.table for leaf in one.leaves}):
                         self._write(one)
         self._export.discard(leaf for one in past for leaf in one.leaves)
 
-    def _write(self, past: _Past) -> None:
+    def _write(self, past: _PriorRelease) -> None:
         """Write what is kept of a past release, which is staged."""
-        with self._connection.cursor() as cursor, files.partial(self._reduced(past)) as temporary:
+        with self._connection.cursor() as cursor, files.atomic_path(self._reduced(past)) as temporary:
             self._view(cursor, past.leaves)
-            copy = f"COPY ({past.sql}) TO {_quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
+            copy = f"COPY ({past.sql}) TO {quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
             with ThreadPoolExecutor(1) as pool:
                 _wait(cursor, pool.submit(cursor.execute, copy))
 
     @contextmanager
-    def _explaining(self, name: str, tables: set[Table]) -> Iterator[None]:
+    def _explaining(self, name: str, tables: set[SourceTable]) -> Iterator[None]:
         """Turn what DuckDB says into a message for the user."""
         try:
             with interruptible():
@@ -287,24 +231,8 @@ def _query(index: PinnedIndex) -> _Query:
     of_release: dict[int, list[Leaf]] = {}
     for leaf in index.statement.leaves:
         of_release.setdefault(leaf.table.release, []).append(leaf)
-    past = [_Past(index.name, one.release, one.sql, of_release.pop(one.release)) for one in translation.reductions]
+    past = [
+        _PriorRelease(index.name, one.release, one.sql, of_release.pop(one.release))
+        for one in translation.prior_extracts
+    ]
     return _Query(translation.sql, [leaf for leaves in of_release.values() for leaf in leaves], past)
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def parquet(paths: Sequence[str], options: str = "") -> str:
-    """SQL for the rows of exactly these files, whatever characters are in their names.
-
-    DuckDB takes `*`, `?` and `[` for patterns, and `name=value` folders for columns.
-    """
-    literal = ", ".join(_quote(re.sub(r"([*?\[])", r"[\1]", path)) for path in paths)
-    return f"read_parquet([{literal}], hive_partitioning=false{options})"
-
-
-def first_line(error: Exception) -> str:
-    """What happened, without DuckDB's prefix and without the statement it repeats below."""
-    line = str(error).split("\n", 1)[0]
-    return line.removeprefix("Invalid Input Error: ")

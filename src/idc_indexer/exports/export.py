@@ -22,29 +22,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer import documents
-from idc_indexer.arrow import mismatch
+from idc_indexer.cache import Cache
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports.cache import Cache, Folder
-from idc_indexer.exports.footers import leaf_paths, read_footer
 from idc_indexer.exports.listing import BATCH_WINDOW, STAGE_FIRST, Listing, folder_of, some
-from idc_indexer.exports.places import Object, Place, open_place
-from idc_indexer.exports.staging import Gate, Need, TableStaging, other_schema, stage_all
-from idc_indexer.exports.watch import Progress, Watch, size
-from idc_indexer.exports.weather import ATTEMPTS, Weather
-from idc_indexer.fields import Field
-from idc_indexer.sources import Table
+from idc_indexer.exports.location import Location, ObjectMeta, open_location
+from idc_indexer.exports.pruning.footer import leaf_paths, read_footer
+from idc_indexer.exports.retry import ATTEMPTS, Retrier
+from idc_indexer.exports.staged import StagedTable
+from idc_indexer.exports.staging import StagingEstimate, StagingLimits, TableStaging, other_schema, stage_all
+from idc_indexer.progress import ProgressListener, StagingProgress, size
+from idc_indexer.schema.arrow import mismatch
+from idc_indexer.schema.column import Column
+from idc_indexer.schema.source_tables import SourceTable
 from idc_indexer.sql import Leaf
 
 SAMPLE = "sample"
 NARROW = 500
 """Leaf columns up to which a table in a folder is read where it is. A build of all indices of one release from 16
-shards of 9,000 rows: with 2,008 leaf columns 9.2 s of processor in place and 4.7 s staged, with 600 6.5 s and 4.0 s,
+shards of 9,000 rows: with 2,008 leaf columns 9.2 s of processor in location and 4.7 s staged, with 600 6.5 s and 4.0 s,
 with 300 6.3 s and 4.0 s; of one index: 1.6 s and 1.5 s, 1.1 s and 1.1 s, 1.2 s and 1.1 s. What is staged of larger
 shards is a copy of gigabytes, which a narrow table does not repay."""
 
 
 @dataclass(frozen=True)
-class TableFacts:
+class ExportTableFacts:
     """What was checked of a table, for the manifest. Counts of rows, files and bytes."""
 
     rows: int
@@ -58,27 +59,27 @@ class Export(Listing):
 
     def __init__(
         self,
-        place: Place,
+        location: Location,
         cache: Cache,
         left_out: frozenset[str] = frozenset(),
         batch_window: timedelta = BATCH_WINDOW,
         offline: bool = False,
     ) -> None:
-        super().__init__(place, cache, left_out, batch_window, offline and place.folder is None)
-        self._tables: dict[Table, TableStaging] = {}
-        self._facts: dict[Table, TableFacts] = {}
-        self._gate = Gate()
+        super().__init__(location, cache, left_out, batch_window, offline and location.folder is None)
+        self._tables: dict[SourceTable, TableStaging] = {}
+        self._facts: dict[SourceTable, ExportTableFacts] = {}
+        self._limits = StagingLimits()
 
     @property
     def uri(self) -> str:
         """How messages name it."""
-        return self.place.uri
+        return self.location.uri
 
     def describe(self) -> dict[str, str]:
         """What the manifest says of the source: a public address, but not where a folder is, nor a private bucket."""
-        if self.place.folder:
+        if self.location.folder:
             return {"kind": SAMPLE if self.uri == SAMPLE else "folder"}
-        return {"kind": self.place.scheme, **({"uri": self.uri} if self.place.anonymous else {})}
+        return {"kind": self.location.scheme, **({"uri": self.uri} if self.location.anonymous else {})}
 
     def check(self, leaves: Iterable[Leaf]) -> None:
         """Check that all that will be read is there and as expected, as far as that can be known before staging.
@@ -91,19 +92,19 @@ class Export(Listing):
         """
         wanted = _by_table(leaves)
 
-        def check(table: Table) -> tuple[list[str], str]:
+        def check(table: SourceTable) -> tuple[list[str], str]:
             try:
                 return self._check(table, wanted[table]), ""
             except IndexerError as error:
                 return [error.message], error.hint
 
-        found = self.place.weather.each(check, sorted(wanted))
+        found = self.location.retrier.each(check, sorted(wanted))
         if problems := [problem for of_table, _ in found for problem in of_table]:
             raise IndexerError("\n".join(problems), "\n".join(dict.fromkeys(hint for _, hint in found if hint)))
 
-    def _check(self, table: Table, leaves: list[Leaf]) -> list[str]:
+    def _check(self, table: SourceTable, leaves: list[Leaf]) -> list[str]:
         shards = self.shards(table)
-        if self.place.folder:
+        if self.location.folder:
             schema = self._footer(shards[0]).schema.to_arrow_schema()
             if len(leaf_paths(schema)) <= NARROW:
                 self._facts[table] = self._check_all(table)
@@ -111,7 +112,7 @@ class Export(Listing):
             self.keep(table)
         paths = (leaf.path.lower() for leaf in leaves)
         folder = self.kept(table)
-        staging = TableStaging(self.place, table, shards, folder, paths, self._gate)
+        staging = TableStaging(self.location, table, shards, folder, paths, self._limits)
         if self.offline and (lacking := staging.lacking()):
             raise IndexerError(
                 f"{self.uri}: {len(lacking)} of {len(shards)} shards of {table} are not staged with all columns",
@@ -121,30 +122,30 @@ class Export(Listing):
         self._tables[table] = staging
         return [f"{self.uri}: {problem}" for problem in problems]
 
-    def _check_all(self, table: Table) -> TableFacts:
+    def _check_all(self, table: SourceTable) -> ExportTableFacts:
         """Check the footers of all shards of a table that is read where it is."""
         shards = self.shards(table)
-        footers = self.place.weather.each(self._footer, shards)
+        footers = self.location.retrier.each(self._footer, shards)
         pairs = zip(shards, footers, strict=True)
         odd = [shard.name for shard, footer in pairs if not footer.schema.equals(footers[0].schema)]
         if odd:
-            raise other_schema(self.place, table, odd, shards[0])
+            raise other_schema(self.location, table, odd, shards[0])
         return self._fact(table, sum(footer.num_rows for footer in footers))
 
-    def _footer(self, shard: Object) -> pq.FileMetaData:
-        read = partial(self.place.read, shard)
+    def _footer(self, shard: ObjectMeta) -> pq.FileMetaData:
+        read = partial(self.location.read, shard)
         return read_footer(read, f"{self.uri}/{shard.key}", shard.bytes).metadata
 
-    def _fact(self, table: Table, rows: int) -> TableFacts:
+    def _fact(self, table: SourceTable, rows: int) -> ExportTableFacts:
         if not rows:
             raise IndexerError(f"{self.uri}: table {table} is empty")
         shards = self.shards(table)
         left_out = tuple(sorted(name for name in self.left_out if name.startswith(f"{folder_of(table)}/")))
-        return TableFacts(rows, len(shards), sum(shard.bytes for shard in shards), left_out)
+        return ExportTableFacts(rows, len(shards), sum(shard.bytes for shard in shards), left_out)
 
-    def need(self, tables: Iterable[Table]) -> Need:
+    def estimate(self, tables: Iterable[SourceTable]) -> StagingEstimate:
         """What staging these tables, which were checked, will take."""
-        return sum((self._tables[table].need() for table in tables if table in self._tables), Need())
+        return sum((self._tables[table].estimate() for table in tables if table in self._tables), StagingEstimate())
 
     def check_room(self, disk: int) -> str:
         """How much room there is, in words.
@@ -162,7 +163,7 @@ class Export(Listing):
         return f"{size(free)} are free"
 
     @contextmanager
-    def staged(self, leaves: Iterable[Leaf], watch: Watch) -> Iterator[None]:
+    def staged(self, leaves: Iterable[Leaf], listener: ProgressListener) -> Iterator[None]:
         """Have these leaf columns, which were checked, on this machine; nobody removes them in this block.
 
         Raises:
@@ -178,65 +179,67 @@ class Export(Listing):
             if any(staging.lacking() for staging in staged):
                 with ExitStack() as locks:
                     for staging in staged:
-                        waiting = partial(watch.say, f"waiting for another process, which stages {staging.table}")
+                        waiting = partial(
+                            listener.message, f"waiting for another process, which stages {staging.table}"
+                        )
                         locks.enter_context(staging.folder.written(waiting))
-                    self._stage(staged, watch)
+                    self._stage(staged, listener)
             for staging in staged:
                 staging.check_schemas()
                 rows = sum(there.rows for shard in self.shards(staging.table) if (there := staging.kept(shard)))
                 self._facts[staging.table] = self._fact(staging.table, rows)
             yield
 
-    def _stage(self, staged: Sequence[TableStaging], watch: Watch) -> None:
+    def _stage(self, staged: Sequence[TableStaging], listener: ProgressListener) -> None:
         work = [(staging, shard) for staging in staged for shard in staging.lacking()]
         if not work:
             return  # another process did it meanwhile
-        need = sum((staging.need() for staging in staged), Need())
+        need = sum((staging.estimate() for staging in staged), StagingEstimate())
         self.check_room(need.disk)
         datasets = some(dict.fromkeys(staging.table.dataset for staging in staged))
-        weather, began = self.place.weather, time.monotonic()
-        bytes_before, requests_before, retries_before = weather.bytes, weather.requests, weather.retries.copy()
+        retrier, began = self.location.retrier, time.monotonic()
+        bytes_before, requests_before, retries_before = retrier.bytes, retrier.requests, retrier.retries.copy()
         done = 0
 
         def report(*_: object) -> None:
             nonlocal done
             done += 1
             seconds = time.monotonic() - began
-            fetched = weather.bytes - bytes_before
-            watch.staging(Progress(datasets, done, len(work), fetched, max(need.fetch, fetched), seconds))
+            fetched = retrier.bytes - bytes_before
+            listener.staging(StagingProgress(datasets, done, len(work), fetched, max(need.fetch, fetched), seconds))
 
-        stage_all(self.place, work, report)
-        retries = weather.retries - retries_before
+        stage_all(self.location, work, report)
+        retries = retrier.retries - retries_before
         again = ", ".join(f"{reason}: {count}" for reason, count in sorted(retries.items()))
-        watch.say(
-            f"staged {datasets}: {len(work):,} shards, {size(weather.bytes - bytes_before)} in "
-            f"{weather.requests - requests_before:,} requests, {time.monotonic() - began:,.0f} s"
+        listener.message(
+            f"staged {datasets}: {len(work):,} shards, {size(retrier.bytes - bytes_before)} in "
+            f"{retrier.requests - requests_before:,} requests, {time.monotonic() - began:,.0f} s"
             + (f"; {retries.total()} were made again ({again})" if again else "")
         )
 
-    def facts(self, table: Table) -> TableFacts:
+    def facts(self, table: SourceTable) -> ExportTableFacts:
         """What was checked of a table; of one that is staged, once it is."""
         return self._facts[table]
 
-    def paths(self, table: Table) -> list[str]:
+    def paths(self, table: SourceTable) -> list[str]:
         """Local paths that hold the rows of a table, which is staged if need be."""
         if table in self._tables:
             folder = self._tables[table].folder
             return [str(folder.shard(shard)) for shard in self.shards(table)]
-        assert self.place.folder
-        return [(self.place.folder / shard.key).as_posix() for shard in self.shards(table)]
+        assert self.location.folder
+        return [(self.location.folder / shard.key).as_posix() for shard in self.shards(table)]
 
     def discard(self, leaves: Iterable[Leaf]) -> None:
         """Remove what is staged of these tables if it is no more than these leaf columns, and nobody uses it."""
         for table, of_table in _by_table(leaves).items():
             folder = self.kept(table)
-            if folder.shards:
+            if folder.files:
                 shards = self.shards(table)
                 paths = [leaf.path.lower() for leaf in of_table]
-                staging = TableStaging(self.place, table, shards, folder, paths, self._gate)
+                staging = TableStaging(self.location, table, shards, folder, paths, self._limits)
                 _remove(folder, staging.covered)
 
-    def broken(self, tables: Iterable[Table]) -> tuple[str, str] | None:
+    def broken(self, tables: Iterable[SourceTable]) -> tuple[str, str] | None:
         """The first shard that cannot be read to its end, and what to do about it; for use after a failure."""
         for table in tables:
             again = f"Remove what is staged, `idc-indexer cache remove {table}`, and run the same command again."
@@ -267,15 +270,15 @@ def open_export(
         UsageError: when it is none of these.
     """
     cache = Cache(cache_dir or platformdirs.user_cache_path("idc-indexer"))
-    weather = Weather(ATTEMPTS if "://" in source else 1)
-    place = open_place(str(documents.bundled(SAMPLE)) if source == SAMPLE else source, weather)
+    retrier = Retrier(ATTEMPTS if "://" in source else 1)
+    location = open_location(str(documents.bundled(SAMPLE)) if source == SAMPLE else source, retrier)
     if source == SAMPLE:
         # Its files have the time at which the toolkit was installed.
-        place, batch_window = replace(place, uri=SAMPLE), timedelta.max
-    return Export(place, cache, frozenset(left_out), batch_window, offline)
+        location, batch_window = replace(location, uri=SAMPLE), timedelta.max
+    return Export(location, cache, frozenset(left_out), batch_window, offline)
 
 
-def _remove(folder: Folder, paths: Callable[[], list[Path]]) -> None:
+def _remove(folder: StagedTable, paths: Callable[[], list[Path]]) -> None:
     """Remove shards that are kept for nothing, unless somebody uses them."""
     if paths():
         with folder.removing() as free:
@@ -284,22 +287,22 @@ def _remove(folder: Folder, paths: Callable[[], list[Path]]) -> None:
                     path.unlink(missing_ok=True)
 
 
-def _by_table(leaves: Iterable[Leaf]) -> dict[Table, list[Leaf]]:
-    wanted: dict[Table, list[Leaf]] = {}
+def _by_table(leaves: Iterable[Leaf]) -> dict[SourceTable, list[Leaf]]:
+    wanted: dict[SourceTable, list[Leaf]] = {}
     for leaf in leaves:
         wanted.setdefault(leaf.table, []).append(leaf)
     return wanted
 
 
 @functools.cache
-def _whole(leaf_fields: tuple[Field, ...]) -> Field:
+def _whole(leaf_fields: tuple[Column, ...]) -> Column:
     """The top-level column of a leaf, holding only the way down to it."""
     head, *rest = leaf_fields
     nested = (_whole(tuple(rest)),) if rest else ()
-    return Field(head.name, head.type, head.mode, fields=nested)
+    return Column(head.name, head.type, head.mode, fields=nested)
 
 
-def _columns(schema: pa.Schema, table: Table, leaves: list[Leaf]) -> list[str]:
+def _columns(schema: pa.Schema, table: SourceTable, leaves: list[Leaf]) -> list[str]:
     present = {column.name.lower(): column.type for column in schema}
     problems: dict[str, None] = {}
     for leaf in leaves:

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
+from idc_indexer.cache import Cache
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.exports.cache import Cache, Folder
-from idc_indexer.exports.places import Object, Place
-from idc_indexer.sources import Table
+from idc_indexer.exports.location import Location, ObjectMeta
+from idc_indexer.exports.staged import StagedTable
+from idc_indexer.schema.source_tables import SourceTable
 
 BATCH_WINDOW = timedelta(hours=6)
 """The longest that one export can take: BigQuery ends a query job after 6 hours.
@@ -32,27 +33,27 @@ class Listing:
     """The releases, tables and shards of a source."""
 
     def __init__(
-        self, place: Place, cache: Cache, left_out: frozenset[str], batch_window: timedelta, offline: bool
+        self, location: Location, cache: Cache, left_out: frozenset[str], batch_window: timedelta, offline: bool
     ) -> None:
         """Args:
         left_out: shards not to be read, such as `idc_v25/dicom_all/000000005000.parquet`.
         batch_window: how far apart the modification times of one table's shards may be.
         offline: whether what was listed before has to do.
         """
-        self.place = place
+        self.location = location
         self.cache = cache
         self.offline = offline
         self.left_out = left_out
         self._batch_window = batch_window
-        self._listed: dict[Table, list[Object]] = {}
-        self._checked: dict[Table, tuple[Object, ...]] = {}
+        self._listed: dict[SourceTable, list[ObjectMeta]] = {}
+        self._checked: dict[SourceTable, tuple[ObjectMeta, ...]] = {}
 
     def releases(self) -> list[int]:
         """The IDC releases that have a folder, ascending."""
         if self.offline:
-            folders = [name.partition(".")[0] for name in self.cache.tables(self.place.identity)]
+            folders = [name.partition(".")[0] for name in self.cache.tables(self.location.identity)]
         else:
-            folders = self.place.folders()
+            folders = self.location.folders()
         return sorted({int(match[1]) for folder in folders if (match := _DATASET.fullmatch(folder))})
 
     def require(self, release: int) -> None:
@@ -66,17 +67,17 @@ class Listing:
         if release not in releases:
             have = ", ".join(map(str, releases)) or "no folder named idc_vNN"
             hint = STAGE_FIRST if self.offline else f"It has {have}."
-            raise IndexerError(f"{self.place.uri}: IDC release {release} is not there", hint)
+            raise IndexerError(f"{self.location.uri}: IDC release {release} is not there", hint)
         for name in sorted(self.left_out):
             match = _PLACE.fullmatch(name)
-            table = match and Table(int(match[2]), match[3] is not None, match[4])
+            table = match and SourceTable(int(match[2]), match[3] is not None, match[4])
             if not table or name not in {entry.key for entry in self._objects(table)}:
                 raise UsageError(
-                    f"--leave-out {name}: {self.place.uri} has no such file",
+                    f"--exclude-shard {name}: {self.location.uri} has no such file",
                     "Write it as idc_vNN/<table>/<shard>.parquet.",
                 )
 
-    def shards(self, table: Table) -> tuple[Object, ...]:
+    def shards(self, table: SourceTable) -> tuple[ObjectMeta, ...]:
         """The files of a table, by number: listed once, checked for being one whole batch.
 
         Raises:
@@ -86,80 +87,80 @@ class Listing:
             self._checked[table] = self._batch(table)
         return self._checked[table]
 
-    def list_ahead(self, tables: Iterable[Table]) -> None:
+    def list_ahead(self, tables: Iterable[SourceTable]) -> None:
         """List tables side by side; what goes wrong is said when one is asked for."""
 
-        def ahead(table: Table) -> None:
+        def ahead(table: SourceTable) -> None:
             with suppress(IndexerError):
                 self._objects(table)
 
-        self.place.weather.each(ahead, tables)
+        self.location.retrier.each(ahead, tables)
 
-    def _objects(self, table: Table) -> list[Object]:
+    def _objects(self, table: SourceTable) -> list[ObjectMeta]:
         if table not in self._listed:
             if not self.offline:
-                self._listed[table] = self.place.list(folder_of(table))
-                if self.place.folder is None and self._listed[table]:
+                self._listed[table] = self.location.list(folder_of(table))
+                if self.location.folder is None and self._listed[table]:
                     self.keep(table)
             elif (listing := self.kept(table).listing()) is not None:
                 modified = datetime.fromisoformat
                 self._listed[table] = [
-                    Object(**{**entry, "modified": modified(entry["modified"])}) for entry in listing["objects"]
+                    ObjectMeta(**{**entry, "modified": modified(entry["modified"])}) for entry in listing["objects"]
                 ]
             else:
                 raise IndexerError(
-                    f"{self.place.uri}: nothing is kept of table {table}",
+                    f"{self.location.uri}: nothing is kept of table {table}",
                     STAGE_FIRST,
                 )
         return self._listed[table]
 
-    def kept(self, table: Table) -> Folder:
+    def kept(self, table: SourceTable) -> StagedTable:
         """Where a table of this source is kept."""
-        return self.cache.table(self.place.identity, table)
+        return StagedTable.of(self.cache, self.location.identity, table)
 
-    def keep(self, table: Table) -> None:
+    def keep(self, table: SourceTable) -> None:
         """Remember what was listed of a table."""
         objects = list(map(_listed, self._listed[table]))
-        self.kept(table).keep_listing({"source": self.place.identity, "objects": objects})
+        self.kept(table).keep_listing({"source": self.location.identity, "objects": objects})
 
-    def _batch(self, table: Table) -> tuple[Object, ...]:
+    def _batch(self, table: SourceTable) -> tuple[ObjectMeta, ...]:
         folder = folder_of(table)
         entries = [entry for entry in self._objects(table) if entry.name.endswith(".parquet")]
         shards = sorted((entry for entry in entries if _SHARD.fullmatch(entry.name)), key=lambda shard: shard.name)
         odd = sorted(entry.name for entry in entries if not _SHARD.fullmatch(entry.name))
         if odd:
             raise IndexerError(
-                f"{self.place.uri}: {folder} holds {some(odd)}, which is no shard of an export",
+                f"{self.location.uri}: {folder} holds {some(odd)}, which is no shard of an export",
                 "Shards are named 000000000000.parquet and so on; move other files away.",
             )
         if not shards:
             raise IndexerError(
-                f"{self.place.uri}: table {table} is not there: no {folder}/000000000000.parquet",
+                f"{self.location.uri}: table {table} is not there: no {folder}/000000000000.parquet",
                 "Copy that folder of the public export to the source, whole.",
             )
         numbers = {_number(shard) for shard in shards}
         missing = sorted(set(range(max(numbers) + 1)) - numbers)
         if missing:
             raise IndexerError(
-                f"{self.place.uri}: {folder} lacks {some(f'{number:012}.parquet' for number in missing)}",
+                f"{self.location.uri}: {folder} lacks {some(f'{number:012}.parquet' for number in missing)}",
                 "The copy is incomplete: fetch the missing shards.",
             )
         kept = [shard for shard in shards if shard.key not in self.left_out]
         if not kept:
-            raise IndexerError(f"{self.place.uri}: every shard of {folder} is left out")
+            raise IndexerError(f"{self.location.uri}: every shard of {folder} is left out")
         newest = max(shard.modified for shard in kept)
         stale = [shard.name for shard in kept if newest - shard.modified > self._batch_window]
         if stale:
             raise IndexerError(
-                f"{self.place.uri}: {folder} mixes two exports: {some(stale)} "
+                f"{self.location.uri}: {folder} mixes two exports: {some(stale)} "
                 f"{'is' if len(stale) == 1 else 'are'} more than {self._batch_window} older than the newest shard "
                 f"({newest.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC)",
                 "BigQuery does not delete what a larger, earlier export left. Leave such shards out with "
-                "--leave-out; if the files only were copied at different times, allow that with --batch-hours.",
+                "--exclude-shard; if only the copies are of different times, allow that with --max-shard-age-gap.",
             )
         return tuple(kept)
 
-    def fingerprint(self, tables: Iterable[Table]) -> str:
+    def fingerprint(self, tables: Iterable[SourceTable]) -> str:
         """A digest of names, sizes and times of the shards: it changes when the input may have."""
         listing = [
             (str(table), shard.name, shard.bytes, shard.modified.isoformat())
@@ -169,16 +170,16 @@ class Listing:
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
-def folder_of(table: Table) -> str:
+def folder_of(table: SourceTable) -> str:
     """Where an export has a table."""
     return f"{table.dataset}/{table.name}"
 
 
-def _number(shard: Object) -> int:
+def _number(shard: ObjectMeta) -> int:
     return int(shard.name.removesuffix(".parquet"))
 
 
-def _listed(entry: Object) -> dict[str, object]:
+def _listed(entry: ObjectMeta) -> dict[str, object]:
     return {**vars(entry), "modified": entry.modified.isoformat()}
 
 

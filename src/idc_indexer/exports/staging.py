@@ -23,10 +23,12 @@ import pyarrow.parquet as pq
 
 from idc_indexer import files
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports.cache import Folder
-from idc_indexer.exports.footers import (
+from idc_indexer.exports.listing import some
+from idc_indexer.exports.location import Location, ObjectMeta
+from idc_indexer.exports.partial_download import PartialDownload
+from idc_indexer.exports.pruning.footer import (
     FIRST_GUESS,
-    SPARE,
+    MAX_OVERREAD,
     DamagedError,
     Footer,
     Range,
@@ -35,12 +37,10 @@ from idc_indexer.exports.footers import (
     read_footer,
     read_metadata,
 )
-from idc_indexer.exports.listing import some
-from idc_indexer.exports.narrow import Kept, Parts, Source, Writer, check, kept
-from idc_indexer.exports.places import Object, Place
-from idc_indexer.exports.schema import Schema
-from idc_indexer.exports.spool import Spool
-from idc_indexer.sources import Table
+from idc_indexer.exports.pruning.schema import ShardSchema
+from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, read_shard_info
+from idc_indexer.exports.staged import StagedTable
+from idc_indexer.schema.source_tables import SourceTable
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -48,8 +48,8 @@ Read = Callable[[int, int], memoryview]
 
 FIRST_CONNECTIONS, CONNECTIONS = 4, 32
 """As many are used at first, and after each shard one more: a service scales up, and tells a burst to slow down."""
-IN_FLIGHT, SPOOLED = 256 << 20, 2 << 30
-"""The most bytes in memory that were fetched and are not written yet, and the most in spools of unfinished shards."""
+IN_FLIGHT, MAX_PARTIAL = 256 << 20, 2 << 30
+"""The most bytes in memory that were fetched and are not written yet, and the most in partial downloads shards."""
 PART = 32 << 20
 """A shard with more is staged in parts of as many row groups as stay below."""
 DAMAGED_TRIES = 5
@@ -59,39 +59,45 @@ DISK = 1.1
 
 
 @dataclass(frozen=True)
-class Need:
+class StagingEstimate:
     """What is yet to be done: shards to fetch, bytes over the network, bytes on disk; estimated from one shard."""
 
     shards: int = 0
     fetch: int = 0
     disk: int = 0
 
-    def __add__(self, other: Need) -> Need:
-        return Need(self.shards + other.shards, self.fetch + other.fetch, self.disk + other.disk)
+    def __add__(self, other: StagingEstimate) -> StagingEstimate:
+        return StagingEstimate(self.shards + other.shards, self.fetch + other.fetch, self.disk + other.disk)
 
 
 class TableStaging:
     """One table of an export on its way to this machine."""
 
     def __init__(
-        self, place: Place, table: Table, shards: Sequence[Object], folder: Folder, leaves: Iterable[str], gate: Gate
+        self,
+        location: Location,
+        table: SourceTable,
+        shards: Sequence[ObjectMeta],
+        folder: StagedTable,
+        leaves: Iterable[str],
+        limits: StagingLimits,
     ) -> None:
         """Args:
         shards: all of the table, in order.
         leaves: the leaf columns that are needed, as `leaf_paths` names them.
         """
-        self._place = place
+        self._location = location
         self.table = table
         self._shards = shards
         self.folder = folder
         self.leaves = frozenset(leaves)
-        self._gate = gate
-        self._kept: dict[Path, tuple[tuple[int, int], Kept | None]] = {}
-        self._sample: tuple[Object, Footer] | None = None
+        self._limits = limits
+        self._kept: dict[Path, tuple[tuple[int, int], ShardInfo | None]] = {}
+        self._sample: tuple[ObjectMeta, Footer] | None = None
         self._guess = FIRST_GUESS
-        self._schemas: list[Schema] = []
+        self._schemas: list[ShardSchema] = []
 
-    def kept(self, shard: Object) -> Kept | None:
+    def kept(self, shard: ObjectMeta) -> ShardInfo | None:
         """What is kept of a shard."""
         path = self.folder.shard(shard)
         try:
@@ -99,10 +105,10 @@ class TableStaging:
         except OSError:
             return None
         if path not in self._kept or self._kept[path][0] != _version(status):
-            self._kept[path] = (_version(status), kept(path))
+            self._kept[path] = (_version(status), read_shard_info(path))
         return self._kept[path][1]
 
-    def lacking(self) -> list[Object]:
+    def lacking(self) -> list[ObjectMeta]:
         """The shards of which something is yet to be fetched."""
         with ThreadPoolExecutor() as pool:
             found = pool.map(self.kept, self._shards)
@@ -120,31 +126,31 @@ class TableStaging:
             return self._sample[1].metadata.schema.to_arrow_schema()
         return pq.read_schema(self.folder.shard(self._shards[0]))
 
-    def need(self) -> Need:
+    def estimate(self) -> StagingEstimate:
         """What is yet to be done."""
         lacking = self.lacking()
         if not lacking or self._sample is None:
-            return Need()
+            return StagingEstimate()
         shard, footer = self._sample
         groups = self._chunks(footer, self._schema_of(footer).numbers(self.leaves - _held(self.kept(shard))))
         chunks = sum(map(_bytes, groups))
         share = sum(one.bytes for one in lacking) / shard.bytes
-        fetch = (1 + SPARE) * (footer.bytes * len(lacking) + chunks * share)
-        spools = min(fetch, CONNECTIONS * fetch / len(lacking), SPOOLED)
-        return Need(len(lacking), int(fetch), int(chunks * share * DISK + spools))
+        fetch = (1 + MAX_OVERREAD) * (footer.bytes * len(lacking) + chunks * share)
+        partial_downloads = min(fetch, CONNECTIONS * fetch / len(lacking), MAX_PARTIAL)
+        return StagingEstimate(len(lacking), int(fetch), int(chunks * share * DISK + partial_downloads))
 
     def stale(self) -> list[Path]:
         """What is kept of objects that the source no longer has."""
-        paths = (self.folder.shard, self.folder.spool)
+        paths = (self.folder.shard, self.folder.partial_download)
         current = {path(shard) for shard in self._shards for path in paths}
-        return [path for path in (*self.folder.shards, *self.folder.spools) if path not in current]
+        return [path for path in (*self.folder.files, *self.folder.partial_downloads) if path not in current]
 
     def covered(self) -> list[Path]:
         """The shards that are kept with no other leaf columns than those needed."""
         found = ((self.folder.shard(shard), self.kept(shard)) for shard in self._shards)
         return [path for path, there in found if there and there.leaves <= self.leaves]
 
-    def stage(self, shard: Object) -> None:
+    def stage(self, shard: ObjectMeta) -> None:
         """Fetch and keep what is lacking of a shard.
 
         Raises:
@@ -153,18 +159,18 @@ class TableStaging:
         """
         self._undamaged(shard, partial(self._stage, shard))
 
-    def _undamaged(self, shard: Object, fetch: Callable[[], Result]) -> Result:
+    def _undamaged(self, shard: ObjectMeta, fetch: Callable[[], Result]) -> Result:
         """What is made of bytes of a shard; when they are damaged, they are fetched again."""
-        tries = 2 if self._place.folder else DAMAGED_TRIES  # what was kept may be the damaged part
+        tries = 2 if self._location.folder else DAMAGED_TRIES  # what was kept may be the damaged part
         for attempt in range(1, tries + 1):
             try:
                 return fetch()
             except DamagedError as error:
-                self.folder.spool(shard).unlink(missing_ok=True)
+                self.folder.partial_download(shard).unlink(missing_ok=True)
                 if attempt == tries:
                     kept = "What is staged already is kept: the same command goes on from there."
                     raise IndexerError(error.message, f"{error.hint} {kept}") from error
-                self._place.weather.again("damaged bytes")
+                self._location.retrier.count_retry("damaged bytes")
         raise AssertionError("the last attempt returned or raised")
 
     def check_schemas(self) -> None:
@@ -175,38 +181,38 @@ class TableStaging:
         first = next(iter(found.values()))
         odd = [shard.name for shard, there in found.items() if there.schema != first.schema]
         if odd:
-            raise other_schema(self._place, self.table, odd, self._shards[0])
+            raise other_schema(self._location, self.table, odd, self._shards[0])
 
-    def _footer(self, shard: Object) -> Footer:
+    def _footer(self, shard: ObjectMeta) -> Footer:
         with self._source(shard) as (read, there):
             return self._read_footer(shard, read, there)
 
-    def _read_footer(self, shard: Object, read: Read, there: int) -> Footer:
-        parse = partial(self._gate.decode, read_metadata)
+    def _read_footer(self, shard: ObjectMeta, read: Read, there: int) -> Footer:
+        parse = partial(self._limits.decode, read_metadata)
         footer = read_footer(read, self._name(shard), shard.bytes, there or self._guess, parse)
         # Footers of one table differ by the lengths of their statistics.
         self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
         return footer
 
-    def _name(self, shard: Object) -> str:
-        return f"{self._place.uri}/{shard.key}"
+    def _name(self, shard: ObjectMeta) -> str:
+        return f"{self._location.uri}/{shard.key}"
 
     @contextmanager
-    def _source(self, shard: Object) -> Iterator[tuple[Read, int]]:
+    def _source(self, shard: ObjectMeta) -> Iterator[tuple[Read, int]]:
         """What reads a shard, and how many bytes of its end are there."""
-        if self._place.folder:
-            yield partial(self._place.read, shard), 0
+        if self._location.folder:
+            yield partial(self._location.read, shard), 0
         else:
             self.folder.make()
-            with Spool(self.folder.spool(shard), self._place, shard) as spool:
-                yield spool.read, spool.tail
+            with PartialDownload(self.folder.partial_download(shard), self._location, shard) as partial_download:
+                yield partial_download.read, partial_download.tail
 
-    def _schema_of(self, footer: Footer) -> Schema:
+    def _schema_of(self, footer: Footer) -> ShardSchema:
         """The schema of a shard; worked out once for all that share it."""
         for schema in self._schemas:
             if schema.is_of(footer.metadata):
                 return schema
-        self._schemas.append(Schema(footer))
+        self._schemas.append(ShardSchema(footer))
         return self._schemas[-1]
 
     def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:
@@ -217,18 +223,18 @@ class TableStaging:
         except (OSError, pa.ArrowException) as error:
             raise DamagedError(f"{self.table}: {error}") from error
 
-    def _stage(self, shard: Object) -> None:
+    def _stage(self, shard: ObjectMeta) -> None:
         path, older = self.folder.shard(shard), self.kept(shard)
         with self._source(shard) as (read, there):
             footer = self._read_footer(shard, read, there)
             schema = self._schema_of(footer)
             if schema.digest != self._schemas[0].digest:
-                error = other_schema(self._place, self.table, [shard.name], self._shards[0])
+                error = other_schema(self._location, self.table, [shard.name], self._shards[0])
                 raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may have come wrong
             lacking = schema.numbers(self.leaves - _held(older))
             chunks = self._chunks(footer, lacking)
-            about = Kept(schema.digest, self.leaves | _held(older), footer.metadata.num_rows)
-            with self._gate.spools.take(sum(map(_bytes, chunks))), files.partial(path) as temporary:
+            about = ShardInfo(schema.digest, self.leaves | _held(older), footer.metadata.num_rows)
+            with self._limits.partial_downloads.take(sum(map(_bytes, chunks))), files.atomic_path(path) as temporary:
                 with temporary.open("wb") as file, ExitStack() as opened:
                     before = [opened.enter_context(_kept_source(path, schema, older))] if older else []
                     writer = Writer(file, schema)
@@ -240,12 +246,12 @@ class TableStaging:
                                 writer.copy(group, [*before, fetched])
                     writer.finish(about, footer.metadata.created_by)
                 with self._damage(shard, OSError, pa.ArrowException, ValueError):
-                    self._gate.decode(check, temporary)
+                    self._limits.decode(check, temporary)
         self._kept[path] = (_version(path.stat()), about)
-        self.folder.spool(shard).unlink(missing_ok=True)
+        self.folder.partial_download(shard).unlink(missing_ok=True)
 
     @contextmanager
-    def _damage(self, shard: Object, *errors: type[Exception]) -> Iterator[None]:
+    def _damage(self, shard: ObjectMeta, *errors: type[Exception]) -> Iterator[None]:
         """Errors that are due to the bytes that were fetched, or to those that were kept, which are removed."""
         try:
             yield
@@ -257,13 +263,13 @@ class TableStaging:
     def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[Parts]:
         """The bytes of some ranges; those at the end came with the footer."""
         before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
-        spare = SPARE * (footer.bytes + _bytes(before))
+        spare = MAX_OVERREAD * (footer.bytes + _bytes(before))
         to_read = coalesced(before, int(spare))
-        with self._gate.memory.take(_bytes(to_read)):
+        with self._limits.memory.take(_bytes(to_read)):
             yield Parts([*((start, read(start, end)) for start, end in to_read), (footer.start, footer.tail)])
 
 
-class Budget:
+class ByteSemaphore:
     """Bytes that may be taken up at the same time, by any number of threads."""
 
     def __init__(self, most: int) -> None:
@@ -285,11 +291,11 @@ class Budget:
                 self._changed.notify_all()
 
 
-class Gate:
-    """How much may go on at the same time: bytes in memory, bytes in spools, what takes a processor."""
+class StagingLimits:
+    """How much may go on at the same time: bytes in memory, bytes in partial_downloads, what takes a processor."""
 
     def __init__(self) -> None:
-        self.memory, self.spools = Budget(IN_FLIGHT), Budget(SPOOLED)
+        self.memory, self.partial_downloads = ByteSemaphore(IN_FLIGHT), ByteSemaphore(MAX_PARTIAL)
         self._decoding = ThreadPoolExecutor(os.cpu_count() or 1)
 
     def decode(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
@@ -301,7 +307,9 @@ class Gate:
 
 
 def stage_all(
-    place: Place, work: Sequence[tuple[TableStaging, Object]], done: Callable[[TableStaging, Object], None]
+    location: Location,
+    work: Sequence[tuple[TableStaging, ObjectMeta]],
+    done: Callable[[TableStaging, ObjectMeta], None],
 ) -> None:
     """Stage shards over many connections.
 
@@ -313,7 +321,7 @@ def stage_all(
     """
     ahead, window = iter(work), FIRST_CONNECTIONS
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        waiting: dict[Future[None], tuple[TableStaging, Object]] = {}
+        waiting: dict[Future[None], tuple[TableStaging, ObjectMeta]] = {}
         try:
             while True:
                 for staging, shard in islice(ahead, window - len(waiting)):
@@ -326,15 +334,15 @@ def stage_all(
                     done(*waiting.pop(future))
                     window = min(window + 1, CONNECTIONS)
         except BaseException:
-            place.weather.stop()
+            location.retrier.stop()
             raise
 
 
-def other_schema(place: Place, table: Table, odd: Sequence[str], first: Object) -> IndexerError:
+def other_schema(location: Location, table: SourceTable, odd: Sequence[str], first: ObjectMeta) -> IndexerError:
     """The error that shards of one table have two schemas."""
     return IndexerError(
-        f"{place.uri}: {table}: {some(odd)} of another schema than {first.name}",
-        "Shards of one export share one schema; leave the others out with --leave-out.",
+        f"{location.uri}: {table}: {some(odd)} of another schema than {first.name}",
+        "Shards of one export share one schema; leave the others out with --exclude-shard.",
     )
 
 
@@ -342,7 +350,7 @@ def _bytes(ranges: Iterable[Range]) -> int:
     return sum(end - start for start, end in ranges)
 
 
-def _held(about: Kept | None) -> frozenset[str]:
+def _held(about: ShardInfo | None) -> frozenset[str]:
     return about.leaves if about else frozenset()
 
 
@@ -351,7 +359,7 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 
 
 @contextmanager
-def _kept_source(path: Path, schema: Schema, about: Kept) -> Iterator[Source]:
+def _kept_source(path: Path, schema: ShardSchema, about: ShardInfo) -> Iterator[Source]:
     """A narrow shard, to copy from."""
     with path.open("rb") as file:
 

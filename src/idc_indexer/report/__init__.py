@@ -20,15 +20,15 @@ from pygments.lexers import get_lexer_by_name
 
 import idc_indexer
 from idc_indexer import files
+from idc_indexer.diff.render import idc_lines, shown
 from idc_indexer.diff.result import Difference
-from idc_indexer.diff.text import idc_lines, shown
 from idc_indexer.errors import IndexerError
-from idc_indexer.published import PUBLISHED, folder
-from idc_indexer.release import MANIFEST, REPORT, FileEntry, Release, alone
+from idc_indexer.publish.records import PUBLISHED, folder
+from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.release.manifest import MANIFEST, REPORT, FileEntry, Release, release_lock
+from idc_indexer.release.verify import verify
 from idc_indexer.report.charts import Bar, columns, rows
-from idc_indexer.report.facts import Facts, gather
-from idc_indexer.supplements import IDC_INDEX
-from idc_indexer.verify import verify
+from idc_indexer.report.facts import ReleaseFacts, gather
 
 _TOP = 25
 """Collections that are drawn; the table has all."""
@@ -46,7 +46,7 @@ def write_report(path: Path, difference: Difference | None = None, published: st
     Raises:
         IndexerError: the release is not whole, apart from the report that is replaced.
     """
-    with alone(path):
+    with release_lock(path):
         if problems := [problem for problem in verify(path) if problem.file != REPORT]:
             raise IndexerError(
                 f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
@@ -60,13 +60,13 @@ def write_report(path: Path, difference: Difference | None = None, published: st
         page = release_page(gather(release), difference, published).encode()
         made = replace(release, report=FileEntry(REPORT, len(page), hashlib.sha256(page).hexdigest()))
         # Killed in between, the release has a report that its manifest does not know: the same command mends that.
-        files.write(path / REPORT, page)
+        files.write_atomic(path / REPORT, page)
         if made != release:
-            files.write(path / MANIFEST, made.manifest())
+            files.write_atomic(path / MANIFEST, made.manifest())
         return made
 
 
-def release_page(facts: Facts, difference: Difference | None, published: str = PUBLISHED) -> str:
+def release_page(facts: ReleaseFacts, difference: Difference | None, published: str = PUBLISHED) -> str:
     """The report of a release."""
     release = facts.release
     # A folder is nobody else's address.
@@ -94,7 +94,7 @@ def difference_page(difference: Difference) -> str:
     return _render("difference.html", difference=difference)
 
 
-def _charts(facts: Facts, tables: Any) -> Mapping[str, Markup]:
+def _charts(facts: ReleaseFacts, tables: Any) -> Mapping[str, Markup]:
     largest = tables[0]
     found = {
         "sizes": rows(

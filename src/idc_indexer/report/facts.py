@@ -11,11 +11,11 @@ import duckdb
 import pyarrow.parquet as pq
 
 from idc_indexer import documents
-from idc_indexer.catalog import Schema
-from idc_indexer.engines.duckdb import connect, interruptible, mistrust_statistics, parquet
-from idc_indexer.fields import Field
-from idc_indexer.release import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
-from idc_indexer.supplements import IDC_INDEX
+from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics, read_parquet
+from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.release.manifest import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
+from idc_indexer.schema.column import Column
+from idc_indexer.schema.table import Schema
 
 FEW = 12
 """Distinct values of a column up to which they are listed."""
@@ -24,7 +24,7 @@ _MB_PER_TB = 1_000_000
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnSummary:
     """A column: what it means, and what is in it.
 
     Attributes:
@@ -33,7 +33,7 @@ class Column:
         values: all of them when there are few and they are short, in order; else none.
     """
 
-    field: Field
+    field: Column
     bytes: int
     nulls: int
     distinct: int
@@ -41,12 +41,12 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSummary:
     """An index or a supplement; `columns` is empty of a zipped CSV, and `schema` None."""
 
     entry: IndexEntry
     schema: Schema | None
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSummary, ...]
     query: str
 
     @property
@@ -72,7 +72,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Group:
+class SeriesGroup:
     """Series of a collection or a modality."""
 
     name: str
@@ -82,25 +82,25 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReleaseFacts:
     """All that the report says of a release. What its `idc_index` does not tell is empty."""
 
     release: Release
-    tables: tuple[Table, ...]
+    tables: tuple[TableSummary, ...]
     growth: tuple[Growth, ...]
-    collections: tuple[Group, ...]
-    modalities: tuple[Group, ...]
+    collections: tuple[SeriesGroup, ...]
+    modalities: tuple[SeriesGroup, ...]
     patients: int
 
 
-def gather(release: Release) -> Facts:
+def gather(release: Release) -> ReleaseFacts:
     """Read a release, which is whole."""
     with interruptible(), connect() as connection:
         mistrust_statistics(connection)
         tables = tuple(_table(connection, release, entry) for entry in release.entries)
         present = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
         columns = present.get(IDC_INDEX, set())
-        rows = parquet([str(release.path / parquet_name(IDC_INDEX))])
+        rows = read_parquet([str(release.path / parquet_name(IDC_INDEX))])
         growth: tuple[Growth, ...] = ()
         if {"series_init_idc_version", "series_size_MB"} <= columns:
             growth = tuple(_growth(connection, rows, _dates(connection, release, present)))
@@ -113,16 +113,16 @@ def gather(release: Release) -> Facts:
         patients = "count(DISTINCT (collection_id, PatientID))"
         known = {"collection_id", "PatientID"} <= columns
         ((count,),) = connection.execute(f"SELECT {patients} FROM {rows}").fetchall() if known else ((0,),)
-    return Facts(release, tables, growth, groups["collection_id"], groups["Modality"], count)
+    return ReleaseFacts(release, tables, growth, groups["collection_id"], groups["Modality"], count)
 
 
-def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry) -> Table:
+def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry) -> TableSummary:
     if entry.schema_sha256 is None:
-        return Table(entry, None, (), "")
+        return TableSummary(entry, None, (), "")
     schema = Schema.from_document(documents.load(release.path / schema_name(entry.name), "artifact"))
     path = release.path / parquet_name(entry.name)
     sizes = _sizes(pq.read_metadata(path))
-    rows = parquet([str(path)])
+    rows = read_parquet([str(path)])
     columns = []
     for field in schema.columns:
         name = f'"{field.name}"'
@@ -136,9 +136,9 @@ def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: Index
             ).fetchall()
             values = [str(value) for (value,) in found]
         short = values if all(len(value) <= _LONGEST for value in values) else []
-        columns.append(Column(field, sizes[field.name], counted[0] - counted[1], counted[2], tuple(short)))
+        columns.append(ColumnSummary(field, sizes[field.name], counted[0] - counted[1], counted[2], tuple(short)))
     query = (release.path / sql_name(entry.name)).read_text(encoding="utf-8") if entry.query_sha256 else ""
-    return Table(entry, schema, tuple(columns), query)
+    return TableSummary(entry, schema, tuple(columns), query)
 
 
 def _sizes(metadata: pq.FileMetaData) -> Mapping[str, int]:
@@ -158,7 +158,7 @@ def _dates(
     name = "version_metadata_index"
     if not {"idc_version", "version_timestamp"} <= present.get(name, set()):
         return {}
-    rows = parquet([str(release.path / parquet_name(name))])
+    rows = read_parquet([str(release.path / parquet_name(name))])
     return dict(connection.execute(f"SELECT idc_version, version_timestamp[:10] FROM {rows}").fetchall())
 
 
@@ -172,14 +172,14 @@ def _growth(connection: duckdb.DuckDBPyConnection, rows: str, dates: Mapping[int
         yield Growth(release, dates.get(release, ""), series, _tb(mb), all_series, _tb(all_mb))
 
 
-def _groups(connection: duckdb.DuckDBPyConnection, rows: str, column: str) -> Iterator[Group]:
+def _groups(connection: duckdb.DuckDBPyConnection, rows: str, column: str) -> Iterator[SeriesGroup]:
     """Series by a column, the most first."""
     found: Sequence[tuple[Any, ...]] = connection.execute(
         f"""SELECT coalesce({column}, ''), count(DISTINCT (collection_id, PatientID)), count(*) AS series, {_SIZE}
         FROM {rows} GROUP BY 1 ORDER BY series DESC, 1"""
     ).fetchall()
     for name, patients, series, mb in found:
-        yield Group(name, patients, series, _tb(mb))
+        yield SeriesGroup(name, patients, series, _tb(mb))
 
 
 # A sum of floats would depend on the order of the rows.

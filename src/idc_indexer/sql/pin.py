@@ -12,11 +12,11 @@ from sqlglot.dialects import BigQuery
 
 from idc_indexer.errors import IndexerError
 
-PAST = "idc_v1"
+PRIOR = "idc_v1"
 """The dataset that stands, in a query file, for each release before the one that is built."""
 
 _CURRENT = re.compile(r"\bidc_current(?=_clinical\b|\b)")
-_PAST = re.compile(rf"\b{PAST}\b")
+_PAST = re.compile(rf"\b{PRIOR}\b")
 
 
 def pin(sql: str, release: int) -> str:
@@ -35,7 +35,7 @@ def pin(sql: str, release: int) -> str:
     """
     span = past_body(sql)
     if _PAST.search(sql if span is None else sql[: span[0]] + sql[span[1] :]):
-        raise IndexerError(f"{PAST} is named outside of the one common table expression that stands for past releases")
+        raise IndexerError(f"{PRIOR} is named outside of the one common table expression that stands for past releases")
     if span is not None:
         if release == 1:
             raise IndexerError(f"release {release} has no past releases, which the query reads")
@@ -55,6 +55,6 @@ def past_body(sql: str) -> tuple[int, int] | None:
             opened.append(token.end + 1)
         elif token.token_type.name == "R_PAREN" and opened:
             start = opened.pop()
-            if not opened and f".{PAST}." in sql[start : token.start]:
+            if not opened and f".{PRIOR}." in sql[start : token.start]:
                 return start, token.start
     return None

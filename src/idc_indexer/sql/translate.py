@@ -1,7 +1,7 @@
 """Translation of a typed GoogleSQL statement for DuckDB.
 
-What a user is promised is what GoogleSQL says: `checks` refuses what is not proven to return the same
-rows on both engines, `repairs` mends what sqlglot's own translation or DuckDB do differently.
+What a user is promised is what GoogleSQL says: `supported` refuses what is not proven to return the same
+rows on both engines, `rewrites` mends what sqlglot's own translation or DuckDB do differently.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.sql.analysis import Statement
-from idc_indexer.sql.checks import refusals
-from idc_indexer.sql.pin import PAST
-from idc_indexer.sql.repairs import repair
+from idc_indexer.sql.analyze import Statement
+from idc_indexer.sql.pin import PRIOR
+from idc_indexer.sql.rewrites import rewrite
+from idc_indexer.sql.supported import unsupported
 
 
 @dataclass(frozen=True)
-class Reduction:
+class PriorExtract:
     """What the query takes from one past release.
 
     Attributes:
@@ -36,19 +36,19 @@ class Reduction:
 class Translation:
     """A statement for DuckDB.
 
-    Tables are named `"idc_vN.table"`, one identifier each; what the reductions return is read,
-    all releases together, from the table `PAST_ROWS`.
+    Tables are named `"idc_vN.table"`, one identifier each; what the prior_extracts return is read,
+    all releases together, from the table `PRIOR_ROWS`.
 
     Attributes:
         sql: DuckDB SQL.
-        reductions: one for each past release, in order; empty for most indices.
+        prior_extracts: one for each past release, in order; empty for most indices.
     """
 
     sql: str
-    reductions: tuple[Reduction, ...] = ()
+    prior_extracts: tuple[PriorExtract, ...] = ()
 
 
-PAST_ROWS = "past_rows"
+PRIOR_ROWS = "past_rows"
 
 
 def to_duckdb(statement: Statement, where: str) -> Translation:
@@ -60,7 +60,7 @@ def to_duckdb(statement: Statement, where: str) -> Translation:
     Raises:
         IndexerError: naming each construct that is not proven and its line.
     """
-    refused = list(refusals(statement.tree))
+    refused = list(unsupported(statement.tree))
     if refused:
         raise IndexerError(
             "\n".join(f"{where}: {problem}" for problem in refused),
@@ -69,13 +69,13 @@ def to_duckdb(statement: Statement, where: str) -> Translation:
         )
     tree = statement.tree.copy()
     past = next((cte for cte in tree.find_all(exp.CTE) if _reads_past(cte.this)), None)
-    repair(tree)
+    rewrite(tree)
     if past is None:
         return Translation(_sql(tree))
     branches = [_sql(select) for select in _branches(past.this)]
-    past.set("this", exp.select("*").from_(exp.to_identifier(PAST_ROWS, quoted=True)))
-    reductions = tuple(Reduction(number, sql) for number, sql in enumerate(branches, start=1))
-    return Translation(_sql(tree), reductions)
+    past.set("this", exp.select("*").from_(exp.to_identifier(PRIOR_ROWS, quoted=True)))
+    prior_extracts = tuple(PriorExtract(number, sql) for number, sql in enumerate(branches, start=1))
+    return Translation(_sql(tree), prior_extracts)
 
 
 def _sql(tree: exp.Expr) -> str:
@@ -83,7 +83,7 @@ def _sql(tree: exp.Expr) -> str:
 
 
 def _reads_past(query: exp.Expr) -> bool:
-    return any(table.db == PAST for table in query.find_all(exp.Table))
+    return any(table.db == PRIOR for table in query.find_all(exp.Table))
 
 
 def _branches(query: exp.Expr) -> Iterator[exp.Expr]:

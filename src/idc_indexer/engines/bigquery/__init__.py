@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError
-from idc_indexer.sources import PROJECT, Table
+from idc_indexer.schema.source_tables import PROJECT, SourceTable
 
 try:
     from google.api_core.exceptions import GoogleAPICallError
@@ -28,7 +28,7 @@ try:
     from idc_indexer.engines.bigquery.connection import Connection, connect, releases
     from idc_indexer.engines.bigquery.errors import explained, explaining, of_its_own
     from idc_indexer.engines.bigquery.jobs import NOTHING, Estimate, Jobs, Notify
-    from idc_indexer.engines.bigquery.kept import Kept
+    from idc_indexer.engines.bigquery.result_cache import ResultCache
     from idc_indexer.engines.bigquery.results import Results
 except ImportError as error:
     raise IndexerError(
@@ -67,13 +67,13 @@ class BigQueryEngine:
         """
         self._project = connection.project
         self._client = connection.client
-        self._kept = Kept(cache) if cache else None
+        self._kept = ResultCache(cache) if cache else None
         self._most_billed = most_billed
         self._notify = notify
         self._jobs = Jobs(connection.client, notify)
         self._results = Results(connection.storage, connection.project, notify)
-        self._facts: dict[Table, TableFacts] = {}
-        self._versions: dict[Table, str] = {}
+        self._facts: dict[SourceTable, TableFacts] = {}
+        self._versions: dict[SourceTable, str] = {}
         self._following: tuple[PinnedIndex, ...] = ()
         self.estimates: dict[str, Estimate] = {}
         """By index, complete after `prepare`."""
@@ -116,7 +116,7 @@ class BigQueryEngine:
         if problems:
             raise IndexerError("\n".join(problems), "\n".join(hint for hint in hints if hint))
 
-    def _look_at(self, table: Table) -> None:
+    def _look_at(self, table: SourceTable) -> None:
         found = self._client.get_table(f"{PROJECT}.{table}", **self._jobs.options)
         self._facts[table] = TableFacts(found.num_rows or 0, found.num_bytes or 0)  # a view has neither
         self._versions[table] = f"{found.modified.isoformat() if found.modified else ''} {found.num_rows}"

@@ -23,7 +23,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_read.transports import 
 import idc_indexer
 from idc_indexer.engines.bigquery.errors import explaining
 from idc_indexer.errors import UsageError
-from idc_indexer.sources import PROJECT
+from idc_indexer.schema.source_tables import PROJECT
 
 EMULATOR, STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST"
 _SCOPES = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")

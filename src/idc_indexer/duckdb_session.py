@@ -1,0 +1,89 @@
+"""DuckDB connections: how this toolkit opens them, reads Parquet through them, and interrupts them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from idc_indexer.errors import UsageError
+
+_MEMORY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
+
+
+def connect(
+    threads: int | None = None, memory_limit: str | None = None, temporary: Path | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that fetches nothing from the network.
+
+    Args:
+        threads: as many as there are processors when None.
+        memory_limit: such as `4GB`; what does not fit goes to `temporary`.
+
+    Raises:
+        UsageError: when DuckDB does not understand an option.
+    """
+    # parquet_metadata_cache is left off, for it makes no difference: 16 indices of 960 staged shards took 64.9 and
+    # 67.9 s of processor time with it, 66.5 and 64.8 s without.
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        # Only ORDER BY orders rows here; not keeping any other order lets DuckDB stream.
+        "preserve_insertion_order": False,
+    }
+    if threads:
+        config["threads"] = threads
+    if memory_limit is not None:
+        # Other texts, such as -1 or none, DuckDB takes for no limit at all.
+        if not _MEMORY.fullmatch(memory_limit):
+            raise UsageError(f"--memory-limit {memory_limit}: not an amount of memory", "Write it as 4GB or 800MB.")
+        config["memory_limit"] = memory_limit
+    if temporary:
+        config["temp_directory"] = str(temporary)
+    connection = duckdb.connect(config=config)
+    # In a notebook, and in `python -c`, it would print its own on stdout.
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
+def mistrust_statistics(connection: duckdb.DuckDBPyConnection, mistrust: bool = True) -> None:
+    """Have values of Parquet files looked at themselves, as FLOAT columns need, or have their statistics trusted again.
+
+    These pass over NaN; DuckDB skips rows by them, and computes MAX and counts from them.
+    """
+    optimizers = "statistics_propagation,filter_pushdown" if mistrust else ""
+    connection.execute(f"SET disabled_optimizers = '{optimizers}'")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C what it always is: DuckDB turns it into an exception of its own."""
+    try:
+        yield
+    except (duckdb.InterruptException, RuntimeError) as error:
+        if "interrupted" in str(error).lower():
+            raise KeyboardInterrupt from error
+        raise
+
+
+def quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def read_parquet(paths: Sequence[str], options: str = "") -> str:
+    """SQL for the rows of exactly these files, whatever characters are in their names.
+
+    DuckDB takes `*`, `?` and `[` for patterns, and `name=value` folders for columns.
+    """
+    literal = ", ".join(quote(re.sub(r"([*?\[])", r"[\1]", path)) for path in paths)
+    return f"read_parquet([{literal}], hive_partitioning=false{options})"
+
+
+def first_line(error: Exception) -> str:
+    """What happened, without DuckDB's prefix and without the statement it repeats below."""
+    line = str(error).split("\n", 1)[0]
+    return line.removeprefix("Invalid Input Error: ")

@@ -1,0 +1,210 @@
+"""Where an export lies: a folder, or a bucket of Amazon S3 or Google Cloud Storage. All are read through obstore.
+
+IDC's public bucket is read anonymously: nothing is signed, whatever credentials there are. Any other bucket of S3 is
+read with the credentials of the ordinary AWS environment (variables; profiles, single sign-on and roles of machines
+with boto3, extra `aws`), any other of Google with application default credentials; without any, anonymously.
+`AWS_ENDPOINT_URL` and `STORAGE_EMULATOR_HOST` say where else the service is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import obstore
+from obstore.exceptions import GenericError
+from obstore.store import GCSStore, LocalStore, S3Store
+
+from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.exports.retry import Retrier
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+PUBLIC_BUCKET, PUBLIC_REGION = "idc-open-metadata", "us-east-1"
+SILENCE = timedelta(seconds=20)
+"""How long a connection may stay silent before its request is made again."""
+
+_REQUEST = timedelta(minutes=10)  # ranges are small: whoever needs longer has a connection that carries nothing
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+_GOOGLE_CREDENTIALS = (
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "GOOGLE_BEARER_TOKEN",
+)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class ObjectMeta:
+    """An object as it was listed. `key` is relative to the location; `etag` changes whenever its bytes do."""
+
+    key: str
+    bytes: int
+    etag: str
+    modified: datetime
+
+    @property
+    def name(self) -> str:
+        """The last part of its key."""
+        return PurePosixPath(self.key).name
+
+
+@dataclass(frozen=True)
+class Location:
+    """Objects under one root, to be listed and read.
+
+    Attributes:
+        uri: how messages name it.
+        scheme: s3, gs, or folder.
+        anonymous: whether it is read without credentials, and so is public.
+        folder: where it is on this machine; None of a bucket.
+        retrier: what repeats requests that fail in passing, and counts all.
+    """
+
+    uri: str
+    scheme: str
+    store: ObjectStore
+    retrier: Retrier
+    anonymous: bool = True
+    folder: Path | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells it from every other location, wherever a command is run."""
+        return self.folder.absolute().as_posix() if self.folder else self.uri
+
+    def folders(self) -> list[str]:
+        """Names of the folders at the root.
+
+        Raises:
+            IndexerError: it cannot be listed.
+        """
+        found = self.retrier.call(self.uri, lambda: obstore.list_with_delimiter(self.store))
+        return [PurePosixPath(prefix).name for prefix in found["common_prefixes"]]
+
+    def list(self, folder: str) -> list[ObjectMeta]:
+        """The objects that lie directly in a folder; none when it is not there. A listing that breaks off goes on.
+
+        Raises:
+            IndexerError: it cannot be listed.
+        """
+        found: list[ObjectMeta] = []
+        pages: Iterator[Any] | None = None
+
+        def following() -> Any:
+            nonlocal pages
+            try:
+                if pages is None:
+                    last = found[-1].key if found else None
+                    pages = iter(obstore.list(self.store, folder, offset=last, chunk_size=1000))
+                return next(pages, None)
+            except Exception:
+                pages = None
+                raise
+
+        while (page := self.retrier.call(f"{self.uri}/{folder}", following)) is not None:
+            found += [ObjectMeta(o["path"], o["size"], o["e_tag"] or "", o["last_modified"]) for o in page]
+        return [entry for entry in found if str(PurePosixPath(entry.key).parent) == folder]
+
+    def read(self, source: ObjectMeta, start: int, end: int) -> memoryview:
+        """The bytes of an object from `start` up to, and without, `end`.
+
+        Raises:
+            ChangedError: the object is not the one that was listed.
+            IndexerError: it cannot be read.
+        """
+        name = f"{self.uri}/{source.key}"
+
+        def get() -> memoryview:
+            options: Any = {"range": (start, end), "if_match": source.etag or None}
+            data = memoryview(obstore.get(self.store, source.key, options=options).bytes())
+            if len(data) != end - start:
+                raise GenericError("another number of bytes than was asked for")
+            return data
+
+        return self.retrier.call(name, get, end - start)
+
+
+def open_location(source: str, retrier: Retrier) -> Location:
+    """The location with that address; nothing is read yet.
+
+    Raises:
+        UsageError: it is neither a folder nor `s3://bucket[/prefix]` nor `gs://bucket[/prefix]`.
+        IndexerError: credentials are asked for that cannot be had.
+    """
+    scheme, separator, path = source.partition("://")
+    if not separator:
+        folder = Path(source)
+        if not folder.is_dir():
+            raise UsageError(
+                f"{source}: no such folder", "Give a folder that holds idc_vNN/<table>/*.parquet, or 'sample'."
+            )
+        return Location(source, "folder", LocalStore(prefix=folder.absolute()), retrier, folder=folder)
+    bucket, _, prefix = path.strip("/").partition("/")
+    if scheme not in ("s3", "gs") or not _BUCKET.fullmatch(bucket):
+        raise UsageError(
+            f"{source}: no location of exports", "Give s3://bucket/prefix, gs://bucket/prefix or a folder."
+        )
+    uri = f"{scheme}://{bucket}/{prefix}".rstrip("/")
+    settings = _s3(bucket) if scheme == "s3" else _gs()
+    endpoint = settings.get("base_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    client: ClientConfig = {
+        "allow_http": bool(endpoint and endpoint.startswith("http://")),
+        "read_timeout": SILENCE,
+        "connect_timeout": SILENCE,
+        "timeout": _REQUEST,
+    }
+    retries: RetryConfig = {"max_retries": 0}  # of its own: they are made, and counted, in one location
+    kind = S3Store if scheme == "s3" else GCSStore
+    store = kind(bucket, prefix=prefix or None, client_options=client, retry_config=retries, **settings)
+    return Location(uri, scheme, store, retrier, anonymous=bool(settings.get("skip_signature")))
+
+
+def _s3(bucket: str) -> dict[str, Any]:
+    if bucket == PUBLIC_BUCKET:
+        return {"skip_signature": True, "region": PUBLIC_REGION}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true"):
+        return {"skip_signature": True, "region": region or PUBLIC_REGION}
+    if any(map(os.environ.get, _CREDENTIALS)):
+        return {"region": region or PUBLIC_REGION}
+    try:
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError as error:
+        if profile := os.environ.get("AWS_PROFILE"):
+            raise IndexerError(
+                f"AWS_PROFILE={profile}: profiles are read by boto3, which is not installed",
+                "Install it: pip install 'idc-indexer[aws]'.",
+            ) from error
+        return {"skip_signature": True, "region": region or PUBLIC_REGION}
+    try:
+        session = boto3.Session()
+        credentials = session.get_credentials()
+    except Exception as error:  # botocore's errors have no base that boto3 exports
+        raise IndexerError(f"s3://{bucket}: no credentials: {error}", "Look at the AWS environment.") from error
+    region = region or session.region_name or PUBLIC_REGION
+    if credentials is None:
+        return {"skip_signature": True, "region": region}
+    return {"credential_provider": Boto3CredentialProvider(session), "region": region}
+
+
+def _gs() -> dict[str, Any]:
+    if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):
+        return {"base_url": emulator.rstrip("/"), "skip_signature": True}
+    configured = Path(os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
+    present = (configured / "application_default_credentials.json").is_file()
+    return {} if present or any(map(os.environ.get, _GOOGLE_CREDENTIALS)) else {"skip_signature": True}

@@ -1,0 +1,222 @@
+"""Check what is published as its readers see it: anyone, over HTTP, from any web page, in parts.
+
+Nothing is sent but plain requests, without credentials. Whether the rows are right is not asked: `verify` does that
+before a release is published, and here bytes are compared with what the manifest says.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from idc_indexer import documents
+from idc_indexer.errors import IndexerError
+from idc_indexer.http import Answer, ask, folder_url
+from idc_indexer.publish.records import CURRENT, EXPOSED, WORKERS, media_type
+from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, sidecar, sidecar_name
+from idc_indexer.release.verify import Problem
+
+ORIGIN = "https://example.org"
+"""A web page that has nothing to do with the bucket."""
+SMALL = 1 << 20
+"""Bytes up to which a file is always downloaded whole: schemas, queries, sidecars and most indices."""
+YEAR = 31_536_000
+
+
+def check(
+    url: str, deep: bool = False, against: Path | None = None, sleep: Callable[[float], object] = time.sleep
+) -> list[Problem]:
+    """Check a folder of published files.
+
+    Args:
+        url: of the folder, such as `https://storage.googleapis.com/<bucket>/current/release_artifacts/`. Below a
+            folder `current`, files must not be cached; elsewhere they must be, for a year.
+        deep: download also what is large, and compare its SHA-256.
+        against: a release, perhaps of a few indices only, whose files must be the published ones.
+
+    Returns:
+        Every problem, by file; empty when readers get all that they need.
+
+    Raises:
+        UsageError: not an address of HTTP.
+        IndexerError: the server cannot be reached, or the release was replaced while it was checked; or there is
+            no release at `against`.
+    """
+    rebuilt = Release.open(against) if against else None
+    folder = _PublicFolder(url, deep, sleep)
+    manifest = folder.ask(MANIFEST)
+    release = _parse(manifest)
+    if isinstance(release, str):
+        return [Problem(MANIFEST, release)]
+    listed = release.files
+    files = [FileEntry(MANIFEST, len(manifest.body), sha256(manifest.body).hexdigest()), *listed]
+    digests = {sidecar_name(file.name): sidecar(file.sha256, file.name) for file in listed}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = list(pool.map(lambda file: list(folder.problems(file, digests.get(file.name))), files))
+    if folder.ask(MANIFEST).body != manifest.body:
+        raise IndexerError(f"{url}: the release was replaced while it was checked", "Check again.")
+    table = next((file for file in listed if file.name.endswith(".parquet")), None)
+    preflight = list(folder.preflight(table.name)) if table else []
+    differences = list(_differences(rebuilt, release)) if rebuilt else []
+    return [problem for problems in found for problem in problems] + preflight + differences
+
+
+def published(url: str) -> Release:
+    """What is published in a folder of files, by its manifest.
+
+    Raises:
+        UsageError: not an address of HTTP.
+        IndexerError: the server cannot be reached, or has no manifest there.
+    """
+    release = _parse(ask(folder_url(url) + MANIFEST))
+    if isinstance(release, str):
+        raise IndexerError(f"{url}: {MANIFEST} {release}")
+    return release
+
+
+def _parse(manifest: Answer) -> Release | str:
+    """The release of a manifest, or what is wrong with the answer."""
+    if manifest.refused:
+        return manifest.refused
+    try:
+        return Release.parse(documents.parse(manifest.body, "manifest", MANIFEST))
+    except IndexerError as error:
+        return f"is not a manifest: {error}"
+
+
+def _differences(rebuilt: Release, release: Release) -> Iterator[Problem]:
+    """The files of a rebuilt release that are not the published ones; and what may be why."""
+    digests = {file.name: file.sha256 for file in release.files}
+    others = {file.name: file.sha256 for file in rebuilt.files if file.sha256 != digests.get(file.name)}
+    for name, sha256_of_rebuilt in others.items():
+        found = f"is published with SHA-256 {digests[name]}" if name in digests else "is not published"
+        yield Problem(name, f"was rebuilt with SHA-256 {sha256_of_rebuilt}, and {found}")
+    if others:
+        for by in ("toolkit", "writer"):
+            theirs, ours = ("{name} {version}".format(**of.about[by]) for of in (release, rebuilt))
+            if theirs != ours:
+                yield Problem(MANIFEST, f"names {theirs} as the {by}, and what was rebuilt is by {ours}")
+
+
+class _PublicFolder:
+    def __init__(self, url: str, deep: bool, sleep: Callable[[float], object]) -> None:
+        self._url = folder_url(url)
+        self._deep = deep
+        self._sleep = sleep
+        self._current = CURRENT in urlsplit(url).path.split("/")
+
+    def ask(self, name: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+        """What the server answers to a page of another site."""
+        return ask(self._url + quote(name), method, {"Origin": ORIGIN, **(headers or {})}, self._sleep)
+
+    def problems(self, file: FileEntry, expected: bytes | None) -> Iterator[Problem]:
+        """What is wrong with a file; `expected` is the content of a sidecar."""
+        head = self.ask(file.name, "HEAD")
+        if head.refused:
+            yield Problem(file.name, head.refused)
+            return
+        for message in [*self._headers(file, head), *self._bytes(file, expected)]:
+            yield Problem(file.name, message)
+
+    def preflight(self, name: str) -> Iterator[Problem]:
+        """What a browser asks before it reads a part of a file for another site's page."""
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range"}
+        answer = self.ask(name, "OPTIONS", asked)
+        methods = _listed(answer, "Access-Control-Allow-Methods")
+        headers = _listed(answer, "Access-Control-Allow-Headers")
+        if answer.status not in (200, 204) or not _allows(answer) or "get" not in methods or "range" not in headers:
+            yield Problem(name, "may not be read in parts by pages of other sites: the preflight (OPTIONS) is refused")
+
+    def _headers(self, file: FileEntry, head: Answer) -> Iterator[str]:
+        size = head.headers.get("Content-Length")
+        if size != str(file.bytes):
+            yield f"has {size} bytes, in the manifest {file.bytes}"
+        kind = head.headers.get_content_type() if "Content-Type" in head.headers else None
+        if kind != media_type(file.name):
+            yield f"has content type {kind}, not {media_type(file.name)}"
+        cached = head.headers.get("Cache-Control", "")
+        directives = {part.strip().lower() for part in cached.split(",")}
+        age = re.search(r"max-age=(\d+)", cached.lower())
+        if self._current and not directives & {"no-cache", "no-store", "max-age=0"}:
+            yield f"has Cache-Control {cached!r}, not no-cache: readers may be shown an old file beside a new one"
+        if not self._current and (directives & {"no-cache", "no-store"} or not age or int(age[1]) < YEAR):
+            yield f"has Cache-Control {cached!r}, although it never changes: not max-age={YEAR}"
+        yield from _cross_origin(head, "HEAD")
+
+    def _bytes(self, file: FileEntry, expected: bytes | None) -> Iterator[str]:
+        """What is wrong with the bytes, of the whole file and of parts of it."""
+        whole = self.ask(file.name).body if self._deep or file.bytes <= SMALL else None
+        if whole is not None:
+            digest = sha256(whole).hexdigest()
+            if (len(whole), digest) != (file.bytes, file.sha256):
+                yield f"is corrupted: {len(whole)} bytes with SHA-256 {digest}, in the manifest {file.sha256}"
+                return
+            if expected not in (None, whole):
+                yield "does not hold the digest that the manifest has of its file"
+        if not file.bytes:  # it has no part to ask for
+            return
+        first, last = file.bytes // 3, 2 * file.bytes // 3
+        answer, wrong = self._part(file, f"{first}-{last}", first, last)
+        yield from _cross_origin(answer, "GET")
+        if wrong:
+            yield wrong
+        elif whole is not None and answer.body != whole[first : last + 1]:
+            yield f"has other bytes from {first} to {last} when they are asked for alone"
+        elif whole is None and file.name.endswith(".parquet"):
+            yield from self._footer(file)
+
+    def _footer(self, file: FileEntry) -> Iterator[str]:
+        """A Parquet file as readers of it begin: the end, and from there the footer."""
+        tail, wrong = self._part(file, "-8", file.bytes - 8, file.bytes - 1)
+        if not wrong and tail.body[4:] != b"PAR1":
+            wrong = "does not end like Parquet when its last bytes are asked for alone"
+        if wrong:
+            yield wrong
+            return
+        start = file.bytes - 8 - int.from_bytes(tail.body[:4], "little")
+        footer, wrong = self._part(file, f"{start}-{file.bytes - 9}", start, file.bytes - 9)
+        try:
+            rows = None if wrong else pq.read_metadata(io.BytesIO(b"PAR1" + footer.body + tail.body)).num_rows
+        except (pa.ArrowException, OSError) as error:  # which of them depends on where it is damaged
+            wrong = f"has a footer that cannot be read: {error}"
+        if wrong or rows != file.rows:
+            yield wrong or f"has {rows} rows, in the manifest {file.rows}"
+
+    def _part(self, file: FileEntry, asked: str, first: int, last: int) -> tuple[Answer, str]:
+        """The answer to a range request, and what is wrong with it."""
+        answer = self.ask(file.name, headers={"Range": f"bytes={asked}"})
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            return answer, f"is not served in parts: HTTP {answer.status} to Range: bytes={asked}"
+        said, right = answer.headers.get("Content-Range"), f"bytes {first}-{last}/{file.bytes}"
+        if said != right or len(answer.body) != last - first + 1:
+            return answer, f"is served in wrong parts: Range: bytes={asked} gives {said}, {len(answer.body)} bytes"
+        return answer, ""
+
+
+def _cross_origin(answer: Answer, method: str) -> Iterator[str]:
+    """What a page of another site may not do or see."""
+    if not _allows(answer):
+        yield f"may not be read by pages of other sites (CORS): {method} has no Access-Control-Allow-Origin for them"
+        return
+    exposed = _listed(answer, "Access-Control-Expose-Headers")
+    hidden = [header for header in EXPOSED if header.lower() not in exposed]
+    if hidden and "*" not in exposed:
+        yield f"hides headers from pages of other sites (CORS): {method} does not expose {', '.join(hidden)}"
+
+
+def _allows(answer: Answer) -> bool:
+    return answer.headers.get("Access-Control-Allow-Origin") in ("*", ORIGIN)
+
+
+def _listed(answer: Answer, header: str) -> set[str]:
+    return {value.strip().lower() for value in answer.headers.get(header, "").split(",")}

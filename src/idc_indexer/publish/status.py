@@ -1,0 +1,120 @@
+"""Status: which versions a store has, which of them `current` is, and whether all of it is as it was published.
+
+Known from one listing and the records; bytes are compared by the checksums that the store has of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from idc_indexer.publish.records import (
+    CURRENT,
+    IMMUTABLE,
+    NO_CACHE,
+    PROMOTION,
+    MalformedError,
+    folder,
+    publication_name,
+    read_promotion,
+    read_publication,
+)
+from idc_indexer.publish.stores import Store, StoredObject
+from idc_indexer.release.manifest import MANIFEST
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """A version at a store.
+
+    Attributes:
+        state: `whole`; `unfinished`, when its manifest is yet to come and nothing else is wrong; `damaged`; or
+            `unrecorded`, when something else than `publish` put it there.
+        problems: what is wrong, by name of object.
+    """
+
+    version: str
+    state: str
+    problems: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a store has.
+
+    Attributes:
+        versions: the oldest first.
+        current: the version that `current` is, or is becoming; None when none was ever promoted.
+        promoting: a promotion to it has begun and not ended.
+        problems: what is wrong with `current`, by name of object.
+    """
+
+    versions: tuple[VersionStatus, ...]
+    current: str | None
+    promoting: bool
+    problems: Mapping[str, str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether `current` is equal to its version, and no published version is damaged."""
+        damaged = any(version.state == "damaged" for version in self.versions)
+        return self.current is not None and not (self.promoting or self.problems or damaged)
+
+    def to_document(self) -> dict[str, Any]:
+        """For `--json`."""
+        versions = [{**vars(version), "problems": dict(version.problems)} for version in self.versions]
+        return {"whole": self.whole, **vars(self), "versions": versions, "problems": dict(self.problems)}
+
+
+def status(store: Store) -> Status:
+    """See what a store has.
+
+    Raises:
+        IndexerError: the store cannot be used, or a record was replaced while it was read.
+    """
+    listing = store.list("")
+    versions = tuple(_version(store, listing, version) for version in _versions(listing))
+    try:
+        held = read_promotion(store, listing)
+    except MalformedError as error:
+        return Status(versions, None, False, {PROMOTION: error.message})
+    if held is None:
+        return Status(versions, None, False, {})
+    try:
+        publication = read_publication(store, listing, held.release_version)
+    except MalformedError:
+        publication = None
+    if publication is None:
+        problems = {PROMOTION: f"is of {held.release_version}, which has no readable record"}
+    else:
+        problems = publication.problems(listing, CURRENT, NO_CACHE)
+    return Status(versions, held.release_version, not held.done, problems)
+
+
+def _versions(listing: Mapping[str, StoredObject]) -> list[str]:
+    """The versions that have objects, the oldest first."""
+    found = {}
+    for name in listing:
+        version, slash, _ = name.partition("/")
+        try:
+            found[version] = Version(version if slash else "")
+        except InvalidVersion:
+            continue
+    return sorted(found, key=found.__getitem__)
+
+
+def _version(store: Store, listing: Mapping[str, StoredObject], version: str) -> VersionStatus:
+    try:
+        publication = read_publication(store, listing, version)
+    except MalformedError as error:
+        return VersionStatus(version, "damaged", {publication_name(version): error.message})
+    if publication is None:
+        return VersionStatus(version, "unrecorded", {})
+    problems = publication.problems(listing, version, IMMUTABLE)
+    if not problems:
+        return VersionStatus(version, "whole", {})
+    begun = folder(version) + MANIFEST not in listing and all(name not in listing for name in problems)
+    return VersionStatus(version, "unfinished" if begun else "damaged", problems)

@@ -1,0 +1,261 @@
+"""A release: a flat folder of Parquet, schemas, SQL and sidecars, and the manifest that lists them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from idc_indexer import documents, files
+from idc_indexer.errors import IndexerError, UsageError
+
+MANIFEST = "manifest.json"
+REPORT = "report.html"
+FORMAT_VERSION = 1
+# PEP 440 without epochs and local versions: what PyPI takes, and what is safe in paths and URLs.
+_VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
+
+
+def idc_version_of(release_version: str) -> int:
+    """The IDC release that is in a data release: the first number of its version, as readers take it.
+
+    Raises:
+        UsageError: not X.Y.Z (with a PEP 440 suffix).
+    """
+    if not _VERSION.fullmatch(release_version):
+        raise UsageError(
+            f"release version {release_version!r} is not of the form X.Y.Z", "Write it like 25.0.0 or 25.1.0rc1."
+        )
+    return int(release_version.split(".", 1)[0])
+
+
+def check_version(release_version: str, idc_version: int) -> None:
+    """Check the version of a data release.
+
+    Raises:
+        UsageError: not a version, or not one of that IDC release.
+    """
+    if idc_version_of(release_version) != idc_version:
+        raise UsageError(
+            f"release version {release_version} does not begin with the IDC release, {idc_version}",
+            "The first number of a release version says which IDC release is in it.",
+        )
+
+
+def parquet_name(index: str) -> str:
+    """File name of an index's Parquet."""
+    return f"{index}.parquet"
+
+
+def sidecar_name(file: str) -> str:
+    """File name of a sidecar."""
+    return f"{file}.sha256"
+
+
+def schema_name(index: str) -> str:
+    """File name of an index's schema."""
+    return f"{index}_schema.json"
+
+
+def sql_name(index: str) -> str:
+    """File name of an index's query."""
+    return f"{index}.sql"
+
+
+def zip_name(csv: str) -> str:
+    """File name of a zipped CSV, such as `idc_index.csv.zip` of `idc_index.csv`."""
+    return f"{csv}.zip"
+
+
+def sidecar(sha256: str, file: str) -> bytes:
+    """The line that `sha256sum -c` reads."""
+    return f"{sha256}  {file}\n".encode()
+
+
+def check_manifest(path: Path, manifest_sha256: str) -> None:
+    """Check that the release at a path is the one that is meant.
+
+    Raises:
+        IndexerError: no release is there, or another one.
+    """
+    release = Release.open(path)
+    if (found := files.sha256(path / MANIFEST)) != manifest_sha256.lower():
+        raise IndexerError(
+            f"{path}: the SHA-256 of its {MANIFEST} is {found}, not {manifest_sha256}",
+            f"This is another release, {release.release_version}, or another build of it.",
+        )
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file as the manifest lists it. `rows` only of Parquet."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """Its entry in the manifest."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """An index, or a supplement, as the manifest lists it.
+
+    Attributes:
+        query_sha256: digest of its `.sql`; None of a supplement, which no query makes.
+        schema_sha256: digest of its `_schema.json`; None of a zipped CSV.
+        files: the Parquet, its sidecar, the schema and the query, as far as there are; or the zipped CSV.
+    """
+
+    name: str
+    rows: int
+    query_sha256: str | None = None
+    schema_sha256: str | None = None
+    files: tuple[FileEntry, ...] = ()
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> IndexEntry:
+        """The entry of a (valid) manifest."""
+        return cls(**{**document, "files": tuple(FileEntry(**file) for file in document["files"])})
+
+    def to_document(self) -> dict[str, Any]:
+        """Its entry in the manifest."""
+        document = {**vars(self), "files": [file.to_document() for file in self.files]}
+        return {key: value for key, value in document.items() if value is not None}
+
+    @property
+    def promised(self) -> set[str]:
+        """The names of the files that it must have."""
+        if self.schema_sha256 is None:
+            return {zip_name(self.name)}
+        parquet = parquet_name(self.name)
+        query = set() if self.query_sha256 is None else {sql_name(self.name)}
+        return {parquet, sidecar_name(parquet), schema_name(self.name)} | query
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A finding of `verify --against` that a person accepted.
+
+    Attributes:
+        finding: its name, such as `rows:ct_index`.
+        against: the version that the release was compared with, or the name of what was given.
+        message: what was found.
+    """
+
+    finding: str
+    against: str
+    message: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release folder and what its manifest says.
+
+    Attributes:
+        about: toolkit, writer, engine and source: how the release came to be.
+        derived: what is made from idc_index: further tables, and its zipped CSV.
+        report: the report for people; None when none was made.
+    """
+
+    path: Path
+    idc_version: int
+    release_version: str
+    about: Mapping[str, Any]
+    indices: tuple[IndexEntry, ...]
+    derived: tuple[IndexEntry, ...] = ()
+    report: FileEntry | None = None
+    accepted: tuple[Acceptance, ...] = ()
+
+    @classmethod
+    def open(cls, path: Path) -> Release:
+        """Read the manifest of a release.
+
+        Raises:
+            IndexerError: no release is there, or its manifest is malformed.
+        """
+        if not (path / MANIFEST).is_file():
+            raise IndexerError(f"{path}: not a release: it has no {MANIFEST}", "Give a folder that `build` made.")
+        return cls.parse(documents.load(path / MANIFEST, "manifest"), path)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], path: Path = Path()) -> Release:
+        """The release of a (valid) manifest, whose files lie, or are to lie, at `path`."""
+        indices, derived = (
+            tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
+        )
+        about = {key: document[key] for key in ("toolkit", "writer", "engine", "source")}
+        report = FileEntry(**document["report"]) if "report" in document else None
+        accepted = tuple(Acceptance(**one) for one in document.get("accepted", ()))
+        idc_version, release_version = document["idc_version"], document["release_version"]
+        return cls(path, idc_version, release_version, about, indices, derived, report, accepted)
+
+    def to_document(self) -> dict[str, Any]:
+        """What the manifest says: nothing in it depends on the clock or on where the release lies."""
+        document: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "idc_version": self.idc_version,
+            "release_version": self.release_version,
+            **self.about,
+            "indices": [entry.to_document() for entry in self.indices],
+            "supplements": [entry.to_document() for entry in self.derived],
+        }
+        if self.report:
+            document["report"] = self.report.to_document()
+        if self.accepted:
+            document["accepted"] = [vars(one) for one in self.accepted]
+        return document
+
+    def manifest(self) -> bytes:
+        """The bytes of the manifest."""
+        return documents.dump(self.to_document(), "manifest")
+
+    @property
+    def entries(self) -> tuple[IndexEntry, ...]:
+        """Indices and derived tables."""
+        return self.indices + self.derived
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """Every file the manifest lists."""
+        of_tables = [file for entry in self.entries for file in entry.files]
+        return [*of_tables, self.report] if self.report else of_tables
+
+
+@contextmanager
+def release_lock(path: Path) -> Iterator[None]:
+    """Keep other commands from writing to a release. The system drops the lock of a process that dies.
+
+    What such a process left of a file that it was writing is removed.
+
+    Raises:
+        IndexerError: another one is writing there.
+    """
+    lock = path.absolute().with_name(f"{path.absolute().name}.lock")
+    with files.os_errors_for(path):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()  # the lock would take a folder that is not writable for one that is locked
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            try:
+                with files.os_errors_for(path):
+                    for left in path.glob(".*.partial"):
+                        left.unlink()
+                yield
+            finally:
+                # While it is held: whoever comes now either sees it locked or makes a new one. Windows removes no open
+                # file; there, filelock removes it once it is closed, unless somebody else has opened it.
+                if sys.platform != "win32":
+                    lock.unlink(missing_ok=True)
+    except filelock.Timeout as error:
+        raise IndexerError(f"{path}: another command is writing there", "Wait until it has ended.") from error

@@ -1,0 +1,143 @@
+"""The one writer of index Parquet.
+
+Same rows, same bytes: the file depends on the rows, their order, the schema and the version of
+pyarrow, never on threads, the sizes of the batches that arrive, the clock or the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from idc_indexer.schema.arrow import arrow_schema, conform, file_schema
+from idc_indexer.schema.table import Schema
+from idc_indexer.schema.column import Column
+from idc_indexer.files import atomic_file
+
+VERSION_KEY = b"idc_index_data_version"
+DESCRIPTION_KEY = b"description"
+# What was chosen here, and in the schemas of the indices, was measured: scripts/layout.py, figures in docs/layout.md.
+ROW_GROUP_ROWS = 28_672
+PAGE_BYTES = 512 << 10
+FALSE_POSITIVES = 0.05
+ZSTD_LEVEL = 12
+ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY = 1
+"""UIDs have little in common that a higher level finds: at 9 they are larger than at 1, and take six times as long."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file as it was written. `sha256` is in hexadecimal."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+def write_parquet(batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, where: str) -> Written:
+    """Write one index, atomically.
+
+    Memory holds one row group. The digest is taken from what is written, on the way.
+
+    Args:
+        batches: rows in their final order, in batches of any size.
+        index: what the file promises; its descriptions are kept in the file's metadata.
+        path: the file; it appears, whole, at the end.
+        version: the release version, kept in the file's metadata.
+        where: the index, for messages.
+
+    Raises:
+        IndexerError: a row does not fit the schema, or the file cannot be written.
+    """
+    about = {VERSION_KEY: version.encode(), DESCRIPTION_KEY: index.description.encode()}
+    schema = file_schema(index.columns).with_metadata(about)
+    conformed = (conform(batch, index.columns, where) for batch in batches)
+    rows = 0
+    with atomic_file(path) as file:
+        sink = _Hashing(file)
+        with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **layout(index.columns)) as writer:
+            for group in _groups(conformed, arrow_schema(index.columns)):
+                rows += group.num_rows
+                writer.write_table(group.cast(schema), row_group_size=ROW_GROUP_ROWS)
+    return Written(rows, sink.bytes, sink.digest.hexdigest())
+
+
+def layout(columns: Iterable[Column]) -> dict[str, Any]:
+    """Options of pyarrow's writer, by column where columns differ."""
+    plain = {column.name: column for column in columns if column.encoding}
+    text = {name for name, column in plain.items() if column.type == "STRING"}
+    paths = [path for column in columns for path in leaves(column)]
+    return {
+        "version": "2.6",
+        "compression": "zstd",
+        "compression_level": {
+            path: ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY if path in text else ZSTD_LEVEL for path in paths
+        },
+        "use_dictionary": [path for path in paths if path not in plain],
+        "column_encoding": {name: column.encoding for name, column in plain.items()} or None,
+        "bloom_filter_options": {
+            column.name: {"ndv": math.ceil(ROW_GROUP_ROWS * column.bloom_filter), "fpp": FALSE_POSITIVES}
+            for column in columns
+            if column.bloom_filter
+        },
+        "data_page_size": PAGE_BYTES,
+        "max_rows_per_page": ROW_GROUP_ROWS,  # no limit of its own
+        "write_statistics": [path for column in columns if column.statistics for path in leaves(column)],
+    }
+
+
+def leaves(field: Column) -> Iterator[str]:
+    """The leaves of a column, as Parquet names them."""
+    name = f"{field.name}.list.element" if field.mode == "REPEATED" else field.name
+    if not field.fields:
+        yield name
+    for child in field.fields:
+        yield from (f"{name}.{path}" for path in leaves(child))
+
+
+def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Tables of exactly `ROW_GROUP_ROWS` rows, the last with the rest, each in one chunk.
+
+    Where pages end inside a row group depends on where chunks do; one chunk makes that constant.
+    """
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for arrived in batches:
+        batch = arrived
+        while count + batch.num_rows >= ROW_GROUP_ROWS:
+            head = ROW_GROUP_ROWS - count
+            yield pa.Table.from_batches([*waiting, batch.slice(0, head)], schema).combine_chunks()
+            waiting, count, batch = [], 0, batch.slice(head)
+        if batch.num_rows:
+            waiting.append(batch)
+            count += batch.num_rows
+    if waiting:
+        yield pa.Table.from_batches(waiting, schema).combine_chunks()
+
+
+class _Hashing(io.RawIOBase):
+    """A file that takes the digest of what passes through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self.digest.update(view)
+        self.bytes += view.nbytes
+        self._file.write(view)
+        return view.nbytes

@@ -1,0 +1,93 @@
+"""The schema of a table: what an index promises about its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from idc_indexer.schema.column import Column
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A promise that each value (NULL apart) of some columns is a row of another index.
+
+    Attributes:
+        unless: values of the first column that are known to be missing there.
+    """
+
+    columns: tuple[str, ...]
+    index: str
+    to: tuple[str, ...]
+    unless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What an index promises about its rows; the content of `schemas/<name>.json` and `_schema.json`.
+
+    Attributes:
+        order: columns that the rows are sorted by, `" DESC"` after a descending one; NULLs first
+            when ascending; it ends with the key, so that it is total.
+        in_wheel: whether the data wheel carries the Parquet file.
+    """
+
+    description: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    order: tuple[str, ...]
+    references: tuple[Reference, ...]
+    in_wheel: bool
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Schema:
+        """The schema in a (valid) document of kind `index` or `artifact`."""
+        return cls(
+            description=document["table_description"],
+            columns=tuple(Column.from_document(column) for column in document["columns"]),
+            primary_key=tuple(document["primary_key"]),
+            order=tuple(document["order"]),
+            references=tuple(
+                Reference(tuple(r["columns"]), r["index"], tuple(r["to"]), tuple(r.get("except", ())))
+                for r in document["references"]
+            ),
+            in_wheel=document["in_wheel"],
+        )
+
+    def problem(self) -> str:
+        """The first promise that contradicts another one, "" when there is none."""
+        names = [column.name for column in self.columns]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            return f"columns are there twice: {', '.join(twice)}"
+        ordered = [term.removesuffix(" DESC") for term in self.order]
+        for name in (*self.primary_key, *ordered, *(column for r in self.references for column in r.columns)):
+            if name not in names:
+                return f"{name} is not among the columns"
+        if missing := sorted(set(self.primary_key) - set(ordered)):
+            return f"the order must end with the key, so that it is total: {', '.join(missing)}"
+        for reference in self.references:
+            if len(reference.columns) != len(reference.to):
+                return f"references to {reference.index}: {reference.columns} do not pair with {reference.to}"
+        return ""
+
+    def to_document(self) -> dict[str, Any]:
+        """The document of kind `artifact`, published as `<index>_schema.json`."""
+        references: list[dict[str, Any]] = []
+        for reference in self.references:
+            document: dict[str, Any] = {
+                "columns": list(reference.columns),
+                "index": reference.index,
+                "to": list(reference.to),
+            }
+            if reference.unless:
+                document["except"] = list(reference.unless)
+            references.append(document)
+        return {
+            "table_description": self.description,
+            "in_wheel": self.in_wheel,
+            "primary_key": list(self.primary_key),
+            "order": list(self.order),
+            "references": references,
+            "columns": [column.to_document() for column in self.columns],
+        }

@@ -1,0 +1,300 @@
+"""What a pinned statement reads and returns, found without running it.
+
+Column names are matched as the documents spell them, because a query is also documentation:
+`SeriesInstanceUID`, never `seriesinstanceuid`, although BigQuery would accept both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+
+from idc_indexer.errors import IndexerError
+from idc_indexer.schema.column import Column
+from idc_indexer.schema.source_tables import PROJECT, SourceTable, SourceTables
+
+DIALECT = "bigquery, normalization_strategy=case_sensitive"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf column that a statement reads.
+
+    Attributes:
+        fields: the column and, inside records, the fields on the way down to the leaf; the fields
+            of a record hold only what is read.
+    """
+
+    table: SourceTable
+    fields: tuple[Column, ...]
+
+    @property
+    def path(self) -> str:
+        """The dotted name, such as `AnnotationGroupSequence.GraphicType`."""
+        return ".".join(field.name for field in self.fields)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A pinned statement, with its names resolved and its expressions typed.
+
+    Attributes:
+        text: GoogleSQL, as written.
+        tree: the syntax tree; every column carries its table, most expressions their type.
+        leaves: the leaf columns it reads, each once.
+        returns: name and GoogleSQL type of each output column; the type is UNKNOWN when it could not be inferred.
+        order: the final ORDER BY, such as `["collection_id", "rank DESC"]`.
+    """
+
+    text: str
+    tree: exp.Query
+    leaves: tuple[Leaf, ...]
+    returns: tuple[tuple[str, str], ...]
+    order: tuple[str, ...]
+
+
+def analyze(sql: str, sources: SourceTables, where: str) -> Statement:
+    """Resolve and type a pinned statement.
+
+    Args:
+        where: the query file, for messages.
+
+    Raises:
+        IndexerError: not one GoogleSQL SELECT, a table or column that is not there in that release.
+    """
+    tree = _parse(sql, where)
+    try:
+        named = _resolve(tree.copy(), sources, {})
+        leaves = tuple(_leaves(named, sources))
+        # The first pass found which fields of which records are read; with those the second can type.
+        records: dict[SourceTable, dict[str, Column]] = {}
+        for leaf in leaves:
+            columns = records.setdefault(leaf.table, {})
+            columns[leaf.fields[0].name] = _merge(columns.get(leaf.fields[0].name), leaf.fields)
+        typed = _resolve(tree, sources, records)
+        annotate_types(typed, schema=_schema(typed, sources, records), dialect=DIALECT)
+    except SqlglotError as error:
+        raise IndexerError(f"{where}: {error}") from error
+    except IndexerError as error:
+        raise IndexerError(f"{where}: {error.message}", error.hint) from error
+    names = [column.alias_or_name for column in typed.selects]
+    if odd := {name for name in names if names.count(name) > 1 or name in ("*", "")}:
+        raise IndexerError(f"{where}: output columns without a name of their own: {', '.join(sorted(odd))}")
+    returns = tuple(
+        (column.alias_or_name, column.type.sql(DIALECT) if column.type else "UNKNOWN") for column in typed.selects
+    )
+    order = typed.args.get("order")
+    return Statement(sql, typed, leaves, returns, tuple(_order(order.expressions) if order else ()))
+
+
+def _parse(sql: str, where: str) -> exp.Query:
+    try:
+        statements = sqlglot.parse(sql, dialect=DIALECT)
+    except ParseError as error:
+        first = error.errors[0]
+        raise IndexerError(f"{where}: not GoogleSQL: line {first['line']}, near {first['highlight']!r}") from error
+    except SqlglotError as error:
+        raise IndexerError(f"{where}: not GoogleSQL: {error}") from error
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise IndexerError(f"{where}: must be exactly one SELECT statement")
+    tree = statements[0]
+    for node in tree.walk():
+        node.comments = None
+    if tree.args.get("kind"):
+        raise IndexerError(f"{where}: SELECT AS {tree.args['kind']} returns no columns")
+    expressions = {cte.alias for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        if not table.db and table.name not in expressions and not isinstance(table.this, exp.Func):
+            raise IndexerError(
+                f"{where}: table {table.name} is not one of IDC's",
+                f"Give it its dataset, such as `{PROJECT}.idc_current.{table.name}`.",
+            )
+    for select in tree.find_all(exp.Select):
+        _refuse_alias_groups(select, where)
+        _refuse_stars(select, where)
+    return tree
+
+
+def _refuse_stars(select: exp.Select, where: str) -> None:
+    """`*` of a source table is as many columns as the release has: what an index reads must be named."""
+    sources = (select.args.get("from_"), *select.args.get("joins", ()))
+    if any(p.is_star for p in select.selects) and any(
+        isinstance(source.this, exp.Table) and source.this.db for source in sources if source is not None
+    ):
+        raise IndexerError(f"{where}: * of a source table", "Name the columns.")
+
+
+def _refuse_alias_groups(select: exp.Select, where: str) -> None:
+    """Where an alias hides a column, GoogleSQL groups by the alias and DuckDB by the column."""
+    aliases = {p.alias.lower() for p in select.selects if isinstance(p, exp.Alias) and not _keeps_name(p)}
+    group = select.args.get("group")
+    for term in group.expressions if group else ():
+        if isinstance(term, exp.Column) and not term.table and term.name.lower() in aliases:
+            raise IndexerError(
+                f"{where}: line {term.this.meta.get('line')}: GROUP BY {term.name} names an alias",
+                "Give its position instead, such as GROUP BY 1.",
+            )
+
+
+def _keeps_name(projection: exp.Alias) -> bool:
+    return isinstance(projection.this, exp.Column) and projection.this.name == projection.alias
+
+
+def _tables(tree: exp.Expr) -> Iterator[tuple[exp.Table, SourceTable]]:
+    """The source tables of a statement, each with its place in the tree."""
+    for node in tree.find_all(exp.Table):
+        if node.db:
+            yield node, SourceTable.parse(".".join(part.name for part in node.parts))
+
+
+def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, dict[str, Column]]) -> dict[str, Any]:
+    """Types, in the form sqlglot takes, of those columns whose names the statement mentions."""
+    mentioned = {node.name for node in tree.find_all(exp.Identifier)}
+    datasets: dict[str, dict[str, dict[str, str]]] = {}
+    for _, table in _tables(tree):
+        if table not in sources:
+            raise IndexerError(
+                f"table {table} is not known",
+                "Declare its columns under `sources` in the schema of the index.",
+            )
+        # sqlglot takes no table without columns, and a query may misspell every one of them
+        columns = datasets.setdefault(table.dataset, {}).setdefault(table.name, {"_": "INT64"})
+        for name in mentioned:
+            field = records.get(table, {}).get(name) or _known(sources, table, name)
+            if field is not None:
+                columns[name] = field.googlesql if field.type != "RECORD" or field.fields else "ARRAY<STRUCT<x INT64>>"
+    return {PROJECT: datasets}
+
+
+def _known(sources: SourceTables, table: SourceTable, name: str) -> Column | None:
+    """The column, or None: a name that is mentioned may belong to something else than this table."""
+    try:
+        return sources.column(table, name)
+    except IndexerError:
+        return None
+
+
+def _resolve(tree: exp.Query, sources: SourceTables, records: dict[SourceTable, dict[str, Column]]) -> exp.Query:
+    schema = _schema(tree, sources, records)
+    try:
+        return qualify(tree, dialect=DIALECT, schema=schema, quote_identifiers=False)
+    except SqlglotError:
+        # A column of another release deserves a better message than «could not be resolved».
+        for _, table in _tables(tree):
+            for name in sorted({node.name for node in tree.find_all(exp.Column)}):
+                sources.column(table, name)
+        raise
+
+
+def _leaves(tree: exp.Expr, sources: SourceTables) -> Iterator[Leaf]:
+    unnested = {node.alias: node for node in tree.find_all(exp.Unnest)}
+    found: dict[Leaf, None] = {}
+    apart: list[tuple[SourceTable, str]] = []
+    for unnest in unnested.values():
+        array = unnest.expressions[0]
+        if array.find(exp.Column) and not isinstance(array, (exp.Column, exp.Dot, exp.Bracket, exp.Split)):
+            raise IndexerError("UNNEST of anything but a column or SPLIT of one", "Choose between arrays after UNNEST.")
+    for column in tree.find_all(exp.Column):
+        path = _path(column, unnested)
+        if path is None:
+            continue
+        table, fields = path[0], _fields(*path, sources)
+        if fields[-1].type == "RECORD" and isinstance(_chain(column)[0].parent, exp.Unnest):
+            # An array that is taken apart is read where its fields are.
+            apart.append((table, ".".join(path[1])))
+        else:
+            found |= dict.fromkeys(_spread(table, fields))
+    for table, array in apart:
+        if not any(leaf.table == table and leaf.path.startswith(f"{array}.") for leaf in found):
+            raise IndexerError(f"reads no field of {array} of {table}", "Name one: only leaf columns can be read.")
+    for _, table in _tables(tree):
+        if not any(leaf.table == table for leaf in found):
+            raise IndexerError(f"reads no column of {table}", "Name one, such as COUNT(SOPInstanceUID).")
+    yield from found
+
+
+def _chain(column: exp.Column) -> tuple[exp.Expr, tuple[str, ...]]:
+    """The expression that takes elements and fields of a column, and the names on the way."""
+    names = [column.name]
+    node: exp.Expr = column
+    while isinstance(node.parent, (exp.Dot, exp.Bracket)) and node.parent.this is node:
+        node = node.parent
+        if isinstance(node, exp.Dot):
+            names.append(node.name)
+    return node, tuple(names)
+
+
+def _path(column: exp.Column, unnested: dict[str, exp.Unnest]) -> tuple[SourceTable, tuple[str, ...]] | None:
+    """Source table and names that an expression around a column reads; None for derived columns."""
+    _, names = _chain(column)
+    if (unnest := unnested.get(column.table)) is not None:
+        if not unnest.expressions or column.name == getattr(unnest.args.get("offset"), "name", None):
+            return None
+        array = unnest.expressions[0].find(exp.Column)
+        outer = _path(array, unnested) if array is not None else None
+        return outer and (outer[0], outer[1] + names[1:])
+    scope = column.find_ancestor(exp.Select)
+    while scope is not None:
+        for source in (scope.args.get("from_"), *scope.args.get("joins", ())):
+            if source is not None and source.alias_or_name == column.table:
+                table = source.this
+                if isinstance(table, exp.Table) and table.db:
+                    return SourceTable.parse(".".join(part.name for part in table.parts)), names
+                return None
+        scope = scope.find_ancestor(exp.Select)
+    return None
+
+
+def _fields(table: SourceTable, names: tuple[str, ...], sources: SourceTables) -> tuple[Column, ...]:
+    """The column and the fields of records along a path."""
+    field = sources.column(table, names[0])
+    if field is None:
+        raise IndexerError(f"{table} has no column {names[0]}")
+    fields = [field]
+    for name in names[1:]:
+        child = sources.nested(table, fields[-1], name)
+        if child is None:
+            raise IndexerError(f"{table} has no field {name} in {'.'.join(f.name for f in fields)}")
+        fields.append(child)
+    return tuple(fields)
+
+
+def _spread(table: SourceTable, fields: tuple[Column, ...]) -> Iterator[Leaf]:
+    """The leaves under a path: itself, or all that a declared record holds."""
+    if fields[-1].type != "RECORD":
+        yield Leaf(table, fields)
+        return
+    if not fields[-1].fields:
+        path = ".".join(field.name for field in fields)
+        raise IndexerError(f"reads {path} of {table} as a whole", "Name its fields: only leaf columns can be read.")
+    for child in fields[-1].fields:
+        if child.exists_in(table.release):
+            yield from _spread(table, (*fields, child))
+
+
+def _merge(record: Column | None, path: tuple[Column, ...]) -> Column:
+    """A record that holds what it held and the fields of one more path."""
+    head, *rest = path
+    kept = record.fields if record is not None else ()
+    if rest:
+        known = {field.name: field for field in kept}
+        known[rest[0].name] = _merge(known.get(rest[0].name), tuple(rest))
+        kept = tuple(known.values())
+    return Column(head.name, head.type, head.mode, fields=kept)
+
+
+def _order(terms: list[exp.Expr]) -> Iterator[str]:
+    for term in terms:
+        plain = isinstance(term.this, exp.Column) and not term.this.table
+        usual = bool(term.args.get("nulls_first")) != bool(term.args.get("desc"))
+        if plain and usual:
+            yield term.this.name + (" DESC" if term.args.get("desc") else "")
+        else:
+            yield term.sql(DIALECT)

@@ -1,0 +1,57 @@
+"""The first commands of the README are run, and what it says of the project holds. The others: test_package."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from idc_indexer.catalog import Catalog
+
+TOP = Path(__file__).parents[2]
+README = (TOP / "README.md").read_text(encoding="utf-8")
+SET_UP, TESTS, _ = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+def run(script: str, folder: Path, path: str) -> str:
+    """Run shell commands as a user types them, with an empty home; stop at the first that fails."""
+    done = subprocess.run(
+        ["sh", "-ec", script],
+        cwd=folder,
+        env={"PATH": path, "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.project
+def test_the_first_command_sets_up_a_fresh_checkout_and_builds_the_sample(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    carried = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "release", "tests")
+    shutil.copytree(TOP, checkout, ignore=carried)
+    # the interpreter of this run, under the name that the README uses
+    (tmp_path / "python3").symlink_to(sys.executable)
+    output = run(SET_UP, checkout, f"{tmp_path}:{os.environ['PATH']}")
+    assert output.endswith("release: whole\n")
+    assert (checkout / "release" / "manifest.json").is_file()
+
+
+def test_ci_runs_the_tests_with_the_command_of_the_readme() -> None:
+    assert TESTS == "scripts/test\n"
+    lines = (TOP / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert any(line.startswith("scripts/test") for line in lines)
+
+
+def test_the_table_of_indices_is_the_catalog() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) == set(Catalog().indices)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:scripts|schemas|queries)/[\w./]+\w", README))))
+def test_files_that_are_named_exist(path: str) -> None:
+    assert (TOP / path).exists()

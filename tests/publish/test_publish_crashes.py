@@ -1,0 +1,205 @@
+"""Every request of a publication and a promotion is cut once, before it is done and after; running again completes it.
+
+And at every request of one promoter or publisher another one does all that it wants to: one of them wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from idc_indexer.errors import IndexerError
+from idc_indexer.publish import promote as promote_room
+from idc_indexer.publish import publish as publish_room
+from idc_indexer.publish.records import PROMOTION
+from idc_indexer.publish.status import status
+from idc_indexer.release.manifest import MANIFEST, Release
+from tests.conftest import contents
+from tests.emulators.places import Place, Seen
+
+# In a bucket it takes a minute and a half each; the model cuts requests there too, in the ordinary run.
+pytestmark = [
+    pytest.mark.any_duckdb,
+    pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True),
+]
+
+Releases = dict[str, Path]
+CURRENT = "current/release_artifacts/"
+
+
+def publish(place: Place, release: Path) -> None:
+    publish_room.publish(release, place.store(), workers=1)
+
+
+def promote(place: Place, version: str) -> None:
+    promote_room.promote(version, place.store(), rollback=True, workers=1)
+
+
+def below(seen: dict[str, Seen], folder: str) -> dict[str, bytes]:
+    return {name.removeprefix(folder): found.content for name, found in seen.items() if name.startswith(folder)}
+
+
+def is_whole(place: Place, version: str, release: Path) -> None:
+    """`current` is that release, and nothing of what was on the way is left."""
+    seen = place.look()
+    assert below(seen, CURRENT) == contents(release)
+    assert {name for name in seen if name.startswith("current/") and not name.startswith(CURRENT)} == {PROMOTION}
+    record = json.loads(seen[PROMOTION].content)
+    assert (record["release_version"], record["done"]) == (version, True)
+    assert status(place.store()).whole
+
+
+def is_readable(seen: dict[str, Seen], before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    """Each file that both releases have is there, whole, of one of the two; and what it depends on came before it."""
+    now = below(seen, CURRENT)
+    for name in before.keys() & after.keys():
+        assert now[name] in (before[name], after[name]), name
+    for name in now:
+        assert now[name] in (before.get(name), after.get(name)), name
+    if before != after:
+        in_order(now, before, after)
+
+
+def in_order(now: dict[str, bytes], before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    written = {name for name, content in now.items() if after.get(name) == content != before.get(name)}
+    if MANIFEST in written:
+        assert {name: now[name] for name in after} == after
+    if any(name.endswith(".sha256") for name in written):
+        assert all(now.get(name) == content for name, content in after.items() if name.endswith(".parquet"))
+    gone = {name for name in before if name not in now}
+    if gone:
+        assert MANIFEST in written
+
+
+@pytest.fixture
+def ready(place: Place, small_releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """25.0.0 is current, and nothing else is there."""
+    publish(place, small_releases["25.0.0"])
+    promote(place, "25.0.0")
+    place.without_faults()
+    # They were, and will be, verified often enough.
+    monkeypatch.setattr(publish_room, "whole", Release.open)
+    return place
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_every_request_is_cut_once(ready: Place, small_releases: Releases, late: bool) -> None:
+    new = small_releases["25.0.1"]
+    before, after = contents(small_releases["25.0.0"]), contents(new)
+    restore = ready.save()
+    published = {name: seen for name, seen in ready.look().items() if name.startswith("25.0.0/")}
+    cuts, finished = 0, False
+    while not finished:
+        restore()
+        ready.cut(cuts, after=late)
+        try:
+            publish(ready, new)
+            promote(ready, "25.0.1")
+            finished = True
+        except IndexerError:
+            cuts += 1
+        ready.without_faults()
+        is_readable(ready.look(), before, after)
+        if not finished:
+            found = status(ready.store())
+            assert found.promoting or not found.problems
+            assert found.current == "25.0.1" if found.promoting else found.current in ("25.0.0", "25.0.1")
+        publish(ready, new)
+        promote(ready, "25.0.1")
+        is_whole(ready, "25.0.1", new)
+        assert {name: seen for name, seen in ready.look().items() if name.startswith("25.0.0/")} == published
+        assert below(ready.look(), "25.0.1/release_artifacts/") == after
+    print(f"{cuts} requests cut")
+    assert cuts > 40
+
+
+def test_a_promotion_that_was_cut_is_undone_as_well(ready: Place, small_releases: Releases) -> None:
+    """The way back from each of its requests."""
+    publish(ready, small_releases["25.0.1"])
+    before, after = contents(small_releases["25.0.0"]), contents(small_releases["25.0.1"])
+    restore = ready.save()
+    cuts, finished = 0, False
+    while not finished:
+        restore()
+        ready.cut(cuts, after=bool(cuts % 2))
+        try:
+            promote(ready, "25.0.1")
+            finished = True
+        except IndexerError:
+            cuts += 1
+        ready.without_faults()
+        is_readable(ready.look(), before, after)
+        promote(ready, "25.0.0")
+        is_whole(ready, "25.0.0", small_releases["25.0.0"])
+    print(f"{cuts} promotions cut and undone")
+    assert cuts > 20
+
+
+@pytest.mark.parametrize(
+    "others",
+    [("25.1.0",), ("25.0.0",), ("25.0.1",), pytest.param(("25.1.0", "25.0.0"), marks=pytest.mark.slow)],
+    ids="+".join,
+)
+def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, others: tuple[str, ...]) -> None:
+    """While one waits with a request, others promote all of another version; then it goes on."""
+    for version in ("25.0.1", "25.1.0"):
+        publish(ready, small_releases[version])
+    restore = ready.save()
+    number, lost = 0, 0
+    found: list[bool] = [True]
+    while found:
+        restore()
+        found = []
+
+        def act(found: list[bool] = found) -> None:
+            now = status(ready.store())
+            found.append(now.whole and now.current == "25.0.1")
+            for version in others:
+                promote(ready, version)
+
+        ready.between(number, act)
+        said = attempt(lambda: promote(ready, "25.0.1"))
+        # One that was at its end when the others began has won, and they have followed.
+        winner = others[-1] if said or any(found) else "25.0.1"
+        assert not said or f"the promotion of {winner} won" in said
+        lost += bool(said)
+        ready.without_faults()
+        assert below(ready.look(), CURRENT) == contents(small_releases[winner]), number
+        assert status(ready.store()).whole
+        number += 1
+    print(f"{number - 1} requests interrupted by another promoter, who won {lost} times")
+    assert number > 20
+    assert bool(lost) == (others[-1] != "25.0.1")
+
+
+def test_two_publishers_make_no_mix(ready: Place, small_releases: Releases) -> None:
+    """While one waits with a request, another publishes a different release of the same version."""
+    restore = ready.save()
+    number, won, told = 0, {"25.0.1": 0, "other": 0}, [""]
+    while told:
+        restore()
+        told = []
+        ready.between(number, lambda told=told: told.append(attempt(lambda: publish(ready, small_releases["other"]))))  # type: ignore[misc]
+        said = attempt(lambda: publish(ready, small_releases["25.0.1"]))
+        winner = "other" if said else "25.0.1"
+        for loser in filter(None, [said, *told]):
+            assert "another release is" in loser
+            assert "won" in loser
+        assert not told or bool(said) != bool(told[0])
+        assert below(ready.look(), "25.0.1/release_artifacts/") == contents(small_releases[winner])
+        won[winner] += 1
+        number += 1
+    print(f"{number - 1} requests interrupted by another publisher: {won}")
+    assert min(won.values()) > 0
+
+
+def attempt(act: Callable[[], object]) -> str:
+    """What a command says that gives up; nothing when it does not."""
+    try:
+        act()
+    except IndexerError as error:
+        return error.message
+    return ""

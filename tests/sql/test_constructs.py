@@ -1,0 +1,250 @@
+"""Every construct that is translated means the same on both engines, every other one is refused by name.
+
+The constructs are those of the project's notes on GoogleSQL and DuckDB, and others that were found to differ.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from idc_indexer.errors import IndexerError
+from idc_indexer.schema.source_tables import PROJECT
+from idc_indexer.sql import to_duckdb
+from tests.emulators.googlesql import GoogleSQL, GoogleSQLError
+from tests.support.oracle import (
+    COLUMNS,
+    NAN,
+    NOT_PROVEN,
+    TABLES,
+    T,
+    assert_same,
+    by_duckdb,
+    by_googlesql,
+    columns_of,
+    named,
+    refusal,
+    statement,
+    tables_of,
+)
+from tests.support.strategies import NO_NUMBERS, NUMBERS, columns_read, table_of
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.mark.parametrize("sql", (DATA / "constructs_same.sql").read_text(encoding="utf-8").split(";\n"))
+def test_same_rows(sql: str) -> None:
+    it = statement(sql)
+    assert_same(it, tables_of(it))
+
+
+TIES = st.builds(lambda odd, power: (2 * odd + 1) / 2.0**power, st.integers(-(2**51), 2**51), st.integers(1, 8))
+
+
+@settings(max_examples=25, deadline=None)
+@example([2.0**46 + 0.125, 2.0**52 - 0.5, 2.0**39 + 2.0**-5, 2.0**33 - 2.0**-7, -1e23, 5e-324, float("-inf")])
+@given(st.lists(st.floats() | st.floats(-10, 10).map(lambda x: round(x, 3)) | TIES, min_size=1, max_size=40))
+def test_every_number_is_rounded_alike(numbers: list[float]) -> None:
+    it = statement(f"SELECT id, {', '.join(f'ROUND(f, {n}) AS r{n}' for n in range(7))} FROM `t` ORDER BY id")
+    columns = [column for column in COLUMNS[T] if column.name in ("id", "f")]
+    assert_same(it, {T: table_of(columns, [{"id": row, "f": number} for row, number in enumerate(numbers)])})
+
+
+NUMBER_LIKE = st.text("0123456789+-.eE _xnaif,\t", max_size=8)
+
+
+@settings(max_examples=10, deadline=None)
+@example([*NUMBERS, *NO_NUMBERS])
+@given(st.lists(NUMBER_LIKE | st.text(max_size=4), min_size=1, max_size=40))
+def test_every_text_is_read_as_the_same_number(texts: list[str]) -> None:
+    patterns = r"r'^[-+.0-9eE ]+$'", r"r'^ *[-+]?[0-9]+ *$'"
+    it = statement(
+        f"SELECT id, SAFE_CAST(REGEXP_EXTRACT(s, {patterns[0]}) AS FLOAT64) AS k, "
+        f"SAFE_CAST(REGEXP_EXTRACT(s, {patterns[1]}) AS INT64) AS m, "
+        "SAFE_CAST(REPLACE(REPLACE(s, 'x', ''), 'X', '') AS FLOAT64) AS p FROM `t` ORDER BY id"
+    )
+    columns = [column for column in COLUMNS[T] if column.name in ("id", "s")]
+    assert_same(it, {T: table_of(columns, [{"id": row, "s": text} for row, text in enumerate(texts)])})
+
+
+REFUSED = {
+    "SELECT ANY_VALUE(s) AS k FROM `t`": "ANY_VALUE",
+    "SELECT FORMAT('%d', id) AS k FROM `t`": "FORMAT",
+    "SELECT STRING_AGG(s, ',' ORDER BY s LIMIT 1) AS k FROM `t`": "LIMIT",
+    "SELECT STRING_AGG(DISTINCT s, ',') AS k FROM `t`": "STRING_AGG",  # in any order
+    "SELECT id, ARRAY(SELECT x FROM UNNEST(xs) AS x) AS k FROM `t`": "ARRAY",  # in any order
+    "SELECT xs[OFFSET(0)] AS k FROM `t` WHERE id = 1": "array index",
+    "SELECT xs[ORDINAL(1)] AS k FROM `t` WHERE id = 1": "array index",
+    "SELECT xs[0] AS k FROM `t` WHERE id = 1": "array index",
+    "SELECT xs[SAFE_OFFSET(-2)] AS k FROM `t`": "array index",
+    "SELECT xs[SAFE_OFFSET(n)] AS k FROM `t`": "array index",
+    "SELECT SUM(f) AS k FROM `t`": "SUM of FLOAT64",
+    "SELECT AVG(n) AS k FROM `t`": "AVG",
+    "SELECT COUNTIF(b) AS k FROM `t`": "COUNT_IF",
+    "SELECT n / id AS k FROM `t`": "division",
+    "SELECT ROUND(f, n) AS k FROM `t` WHERE id = 1": "ROUND",
+    "SELECT ROUND(f, -1) AS k FROM `t`": "ROUND",
+    "SELECT ROUND(n, 2) AS k FROM `t`": "ROUND of INT64",
+    "SELECT CAST(f AS STRING) AS k FROM `t`": "CAST of FLOAT64 to STRING",
+    "SELECT CAST(f AS INT64) AS k FROM `t` WHERE id = 3": "CAST of FLOAT64 to INT64",
+    "SELECT CAST(r AS INT64) AS k FROM `t` WHERE id = 9": "CAST of STRING to INT64",
+    "SELECT CAST(d AS STRING FORMAT 'YYYY') AS k FROM `t`": "CAST",
+    "SELECT SUBSTR(s, 0, 2) AS k FROM `t`": "SUBSTR",
+    "SELECT REGEXP_EXTRACT(s, '(b)') AS k FROM `t`": "REGEXP_EXTRACT",
+    "SELECT LOWER(s) AS k FROM `t`": "LOWER",
+    "SELECT TRIM(s) AS k FROM `t`": "TRIM",
+    "SELECT ARRAY_LENGTH(xs) AS k FROM `t`": "ARRAY_(LENGTH|SIZE)",
+    "SELECT id, p FROM `t`, UNNEST(xs) AS x WITH OFFSET AS p": "WITH OFFSET",
+    "SELECT id, x FROM `t`, UNNEST(xs) AS x WITH OFFSET AS p WHERE p = 0": "WITH OFFSET",
+    "SELECT id, x FROM `t`, UNNEST(xs) AS x WITH OFFSET AS p ORDER BY -p": "WITH OFFSET",
+    "SELECT ARRAY(SELECT AS STRUCT * FROM UNNEST(ns) AS n WITH OFFSET AS p ORDER BY p) AS k FROM `t`": "WITH OFFSET",
+    "SELECT COALESCE(s, r) AS k, COUNT(*) AS m FROM `t` GROUP BY k": "GROUP BY k names an alias",
+    "SELECT COALESCE(s, r) AS s, COUNT(*) AS m FROM `t` GROUP BY s": "GROUP BY s names an alias",
+    "SELECT n, COUNT(*) AS k FROM `t` GROUP BY ROLLUP (n)": "ROLLUP",
+    "SELECT id FROM `t` ORDER BY id LIMIT 1": "LIMIT",
+    "SELECT id FROM `t` TABLESAMPLE SYSTEM (10 PERCENT)": "TABLESAMPLE",
+    "SELECT id FROM `t` EXCEPT DISTINCT SELECT id FROM `o`": "EXCEPT",
+    "SELECT id FROM `t` WHERE (n, id) IN ((3, 1))": "TUPLE",
+    "SELECT id, CURRENT_DATE() AS k FROM `t`": "CURRENT_DATE",
+    "SELECT id, RAND() AS k FROM `t`": "RAND",
+    "SELECT FARM_FINGERPRINT(s) AS k FROM `t`": "FARM_FINGERPRINT",
+    "SELECT SAFE.SUBSTR(s, 1) AS k FROM `t`": "SAFE|SUBSTR",
+    "SELECT f > 0.5 AS k FROM `t`": "GT of FLOAT64",
+    "SELECT ROUND(f, 9) AS k FROM `t`": "ROUND",
+    "SELECT id, CAST(TIME '10:11:12.1' AS STRING) AS k FROM `t`": "CAST of STRING to TIME",
+    "SELECT SAFE_CAST(r AS INT64) AS k FROM `t`": "SAFE_CAST to INT64 of text",
+    "SELECT SAFE_CAST(r AS BOOL) AS k FROM `t`": "SAFE_CAST of STRING to BOOL",
+    "SELECT SAFE_CAST(r AS DATE) AS k FROM `t`": "SAFE_CAST of STRING to DATE",
+    "SELECT SAFE_CAST(f AS INT64) AS k FROM `t`": "SAFE_CAST of FLOAT64 to INT64",
+    "SELECT ARRAY_TO_STRING(xs, ',', 'none') AS k FROM `t`": "ARRAY_TO_STRING",
+    "SELECT ARRAY_TO_STRING(xs, s) AS k FROM `t`": "ARRAY_TO_STRING",
+    "SELECT ARRAY_AGG(s IGNORE NULLS) AS k FROM `t`": "ARRAY_AGG without ORDER BY",
+    "SELECT ARRAY_AGG(s ORDER BY id) AS k FROM `t` WHERE s != ''": "ARRAY_AGG without IGNORE NULLS",
+    "SELECT ARRAY_AGG(n IGNORE NULLS ORDER BY f) AS k FROM `t`": "ARRAY_AGG with ORDER BY of FLOAT64",
+    "SELECT ARRAY_AGG(DISTINCT s IGNORE NULLS ORDER BY s DESC) AS k FROM `t`": "ARRAY_AGG",
+    "SELECT id, ROW_NUMBER() OVER () AS k FROM `t`": "a window",
+    "SELECT id, ROW_NUMBER() OVER (ORDER BY f) AS k FROM `t`": "a window ordered by FLOAT64",
+    "SELECT id, RANK() OVER (ORDER BY id) AS k FROM `t`": "a window|RANK",
+    "SELECT id, ACOS(0.5) AS k FROM `t` ORDER BY id": "ACOS outside of ROUND",
+    "SELECT id, ROUND(ACOS(0.5) * 1e15, 6) AS k FROM `t` ORDER BY id": "ACOS outside of ROUND",
+    "SELECT id, ROUND(ACOS(0.5) * 100 * 100, 6) AS k FROM `t` ORDER BY id": "ACOS outside of ROUND",
+    "SELECT id, ROUND(ACOS(0.5) / 1e-9, 6) AS k FROM `t` ORDER BY id": "ACOS outside of ROUND",
+    "SELECT id, ROUND(ACOS(0.5) * n, 6) AS k FROM `t` ORDER BY id": "ACOS outside of ROUND",
+    "SELECT id, ROUND(IF(ACOS(0.5) < 1, 1.0, 2.0), 6) AS k FROM `t` ORDER BY id": "ACOS outside of ROUND",
+    "SELECT id, r LIKE '%\\\\%' AS k FROM `t` ORDER BY id": "LIKE of anything but a literal without backslash",
+    "SELECT id, s LIKE r AS k FROM `t` ORDER BY id": "LIKE of anything but a literal",
+    "SELECT id, s LIKE ANY ('a%', 'b%') AS k FROM `t` ORDER BY id": "LIKE",
+    "SELECT id, LAG(n) OVER (ORDER BY id) AS k FROM `t` ORDER BY id": "LAG of anything but the ascending ORDER BY",
+    "SELECT id, LAG(id) OVER (ORDER BY id DESC) AS k FROM `t` ORDER BY id": "LAG of anything but",
+    "SELECT id, LAG(id, 1) OVER (ORDER BY id) AS k FROM `t` ORDER BY id": "LAG of anything but",
+    "SELECT id, LAG(id, 1, 0) OVER (ORDER BY id) AS k FROM `t` ORDER BY id": "LAG of anything but",
+    "SELECT id, LAG(id) OVER (ORDER BY id, n) AS k FROM `t` ORDER BY id": "a window other than",
+    "SELECT id, LEAD(id) OVER (ORDER BY id) AS k FROM `t` ORDER BY id": "a window other than|LEAD",
+    "SELECT id, MAX(f) OVER (ORDER BY id) AS k FROM `t` ORDER BY id": "a window other than",
+    "SELECT id, ROW_NUMBER() OVER (ORDER BY COALESCE(s, r), id) AS k FROM `t`": "a window over expressions",
+    "SELECT id, ROW_NUMBER() OVER (PARTITION BY IF(b, s, ERROR(r)) ORDER BY id) AS k FROM `t`": "a window over expr",
+    "SELECT id, COUNT(*) OVER () AS k FROM `t`": "a window",
+}
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_refused_although_it_is_googlesql(sql: str) -> None:
+    assert GoogleSQL.get().analyze(named(sql), {f"{PROJECT}.{table}": rows.schema for table, rows in TABLES.items()})
+    with pytest.raises(IndexerError, match=rf"(?m)^it\.sql: line 1: .*({REFUSED[sql]})"):
+        to_duckdb(statement(sql), "it.sql")
+
+
+@pytest.mark.parametrize("sql", (DATA / "constructs_silent.sql").read_text(encoding="utf-8").split(";\n"))
+def test_same_rows_or_refused(sql: str) -> None:
+    """Statements that went through and meant something else, or failed in the middle of a build."""
+    if why := refusal(sql):
+        assert re.search(f"{NOT_PROVEN}|alias|UNNEST|reads no", why)
+    else:
+        assert_same(it := statement(sql), tables_of(it))
+
+
+def largest(table: pa.Table, name: str) -> list[float]:
+    """What the statistics of a Parquet file say is the largest number, in leaf columns with that end of a name."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    group: Any = pq.ParquetFile(pa.BufferReader(sink.getvalue())).metadata.row_group(0)
+    leaves = map(group.column, range(group.num_columns))
+    return [leaf.statistics.max for leaf in leaves if leaf.path_in_schema.endswith(name)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT id FROM `t` WHERE f = 0.125 ORDER BY id",
+        "SELECT id FROM `t` WHERE f != 0.125 ORDER BY id",
+        "SELECT id FROM `t` WHERE NOT f = 0.125 ORDER BY id",
+        "SELECT id FROM `t` WHERE f < 0.5 ORDER BY id",
+        "SELECT id FROM `t` WHERE NOT f <= 1 ORDER BY id",
+        "SELECT id FROM `t` WHERE NOT 1 >= f ORDER BY id",
+        "SELECT id FROM `t` WHERE f BETWEEN 0 AND 0.5 ORDER BY id",
+        "SELECT id FROM `t` WHERE f NOT BETWEEN 0 AND 0.5 ORDER BY id",
+        "SELECT id FROM `t` WHERE COALESCE(NULLIF(f, 0.125), 0) = 0 ORDER BY id",
+        "SELECT id, f = 0.125 AS k, f <= 0.125 AS m FROM `t` ORDER BY id",
+        "SELECT id FROM `t` WHERE IS_NAN(f) ORDER BY id",
+        "SELECT id FROM `t` WHERE NOT IS_NAN(f) ORDER BY id",
+        "SELECT MIN(f) AS k, MAX(f) AS m, MAX(IF(IS_NAN(f), 1, 0)) AS p FROM `t`",
+        "SELECT MAX(GREATEST(f, 0)) AS k, MIN(SQRT(f)) AS m FROM `t`",
+        "SELECT f, LAG(f) OVER (ORDER BY f) AS k FROM `t` ORDER BY f",
+        "SELECT ARRAY_AGG(DISTINCT f IGNORE NULLS ORDER BY f) AS k FROM `t`",
+        "SELECT id FROM `t` WHERE f * 2 < 1.5 ORDER BY id",
+        "SELECT id FROM `t` WHERE ROUND(f, 1) < 1 ORDER BY id",
+        "SELECT id FROM `t` WHERE NOT rec.x <= 1 ORDER BY id",
+        "SELECT MAX(rec.x) AS k, MIN(rec.x) AS m FROM `t`",
+        "SELECT id FROM `t` WHERE IS_NAN(recs[SAFE_OFFSET(0)].x) ORDER BY id",
+        "SELECT id, e.x FROM `t`, UNNEST(recs) AS e WHERE NOT e.x <= 1 ORDER BY id",
+        "SELECT id, EXISTS(SELECT 1 FROM UNNEST(recs) AS e WHERE e.x BETWEEN 0 AND 1) AS k FROM `t` ORDER BY id",
+        "SELECT id, (SELECT MAX(e.x) FROM UNNEST(recs) AS e) AS k FROM `t` ORDER BY id",
+    ],
+)
+@pytest.mark.parametrize("numbers", [[0.125, NAN], [NAN, 0.125, None], [0.25, 0.5, NAN]], ids=str)
+def test_nan_that_parquet_statistics_do_not_show(sql: str, numbers: list[float | None]) -> None:
+    """Statistics of a Parquet file pass over NaN, and DuckDB believes them: `f = 0.125` is true for all rows."""
+    rows = [{"id": n, "f": f, "rec": {"x": f}, "recs": [{"x": f}]} for n, f in enumerate(numbers)]
+    it = statement(sql)
+    ((_, columns),) = columns_read(it.leaves).items()
+    table = table_of(columns, ({column.name: row[column.name] for column in columns} for row in rows))
+    assert max(largest(table, ".x") + largest(table, "f")) < 1  # as if there were no NaN, or the test shows nothing
+    assert_same(it, {T: table})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT SUM(id + 9223372036854775800) AS k FROM `t`",
+        "SELECT n + 9223372036854775807 AS k FROM `t`",
+        "SELECT n * -3074457345618258604 AS k FROM `t`",
+        "SELECT id, ['a', s] AS k FROM `t` ORDER BY id",
+        "SELECT id, IF(id = 2, ERROR(CONCAT('bad ', r)), 'x') AS k FROM `t` ORDER BY id",
+        "SELECT id, IF(id = 2, ERROR(NULL), 5) AS k FROM `t` ORDER BY id",
+        "SELECT id FROM `t` WHERE IF(id = 3, ERROR(s), TRUE) ORDER BY id",
+        "SELECT id, SQRT(n) AS k FROM `t` ORDER BY id",
+        "SELECT id, ROUND(ACOS(f), 6) AS k FROM `t` ORDER BY id",
+        "SELECT id, ROUND(ACOS(-n), 6) AS k FROM `t` ORDER BY id",
+        "SELECT id, (SELECT w FROM `o` AS o WHERE o.id = a.id) AS k FROM `t` AS a ORDER BY id",
+        pytest.param(
+            "SELECT id, f * 10 AS k FROM `t` ORDER BY id",
+            marks=pytest.mark.xfail(reason="an overflow of FLOAT64 is an error only for GoogleSQL"),
+        ),
+    ],
+)
+def test_an_error_on_one_engine_is_one_on_the_other(sql: str) -> None:
+    assert not refusal(sql)
+    it = statement(sql)
+    tables = tables_of(it)
+    columns = columns_of(it, tables)
+    with pytest.raises(GoogleSQLError):
+        by_googlesql(it, tables)
+    with pytest.raises(IndexerError):
+        by_duckdb(it, tables, columns)

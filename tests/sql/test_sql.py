@@ -1,0 +1,353 @@
+"""SQL: what a query becomes for a release, what it is said to read and return, and how it is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import sqlglot
+
+from idc_indexer.catalog import Catalog
+from idc_indexer.errors import IndexerError
+from idc_indexer.schema.source_tables import SourceTables
+from idc_indexer.sql import analyze, pin, to_duckdb
+from tests.support.oracle import NOT_PROVEN, statement
+
+pytestmark = pytest.mark.any_duckdb
+
+CATALOG = Catalog()
+SOURCES = SourceTables()
+DICOM = "`bigquery-public-data.idc_v25.dicom_all`"
+COLLECTIONS = "`bigquery-public-data.idc_v25.original_collections_metadata`"
+
+
+def leaves(sql: str) -> dict[str, set[str]]:
+    """The leaf columns read, by table; `@dicom` and `@collections` stand for the two tables."""
+    sql = sql.replace("@dicom", DICOM).replace("@collections", COLLECTIONS)
+    found: dict[str, set[str]] = {}
+    for leaf in analyze(sql, SOURCES, "q.sql").leaves:
+        found.setdefault(leaf.table.name, set()).add(leaf.path)
+    return found
+
+
+# --- Pinning ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "pinned"),
+    [
+        ("SELECT 1 FROM `bigquery-public-data.idc_current.a`", "SELECT 1 FROM `bigquery-public-data.idc_v7.a`"),
+        ("FROM p.idc_current_clinical.a, p.`idc_current`.b", "FROM p.idc_v7_clinical.a, p.`idc_v7`.b"),
+        ("-- idc_current, kept\n# ä (\nSELECT 'idc_current'  ;\n", "-- idc_v7, kept\n# ä (\nSELECT 'idc_v7'  ;\n"),
+        ("SELECT idc_currently, my_idc_current, idc_current_a", "SELECT idc_currently, my_idc_current, idc_current_a"),
+    ],
+)
+def test_pin_changes_the_release_and_nothing_else(sql: str, pinned: str) -> None:
+    assert pin(sql, 7) == pinned
+
+
+PRIOR = """\
+-- für (jede)
+WITH
+  past AS (
+    -- of idc_v1
+    SELECT CAST(REPLACE('idc_v1', 'idc_v', '') AS INT64) AS v, idc_v10, SPLIT(')(', '(')
+    FROM `p.idc_v1.a` # (
+  ),
+  now AS (SELECT 1 FROM `p.idc_current.a`)
+SELECT * FROM past, now
+"""
+PAST_AT_3 = """\
+-- für (jede)
+WITH
+  past AS (
+    -- of idc_v1
+    SELECT CAST(REPLACE('idc_v1', 'idc_v', '') AS INT64) AS v, idc_v10, SPLIT(')(', '(')
+    FROM `p.idc_v1.a` # (
+  UNION ALL
+    -- of idc_v2
+    SELECT CAST(REPLACE('idc_v2', 'idc_v', '') AS INT64) AS v, idc_v10, SPLIT(')(', '(')
+    FROM `p.idc_v2.a` # (
+  ),
+  now AS (SELECT 1 FROM `p.idc_v3.a`)
+SELECT * FROM past, now
+"""
+
+
+def test_pin_repeats_what_is_written_for_a_past_release() -> None:
+    assert pin(PRIOR, 3) == PAST_AT_3
+    (tree,) = sqlglot.parse(pin("WITH a AS (SELECT 1 FROM `p.idc_v1.a`) SELECT * FROM a", 3), dialect="bigquery")
+    assert tree is not None
+    assert [table.db for table in tree.find_all(sqlglot.exp.Table) if table.db] == ["idc_v1", "idc_v2"]
+    assert pin(PRIOR, 2) == PRIOR.replace("idc_current", "idc_v2")
+    assert pin(PRIOR, 12).count("UNION ALL") == 10
+    with pytest.raises(IndexerError, match="release 1 has no past releases"):
+        pin(PRIOR, 1)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH a AS (SELECT 1 FROM `p.idc_v1.a`), b AS (SELECT 1 FROM `p.idc_v1.b`) SELECT * FROM a, b",
+        "WITH a AS (SELECT 1 FROM `p`.`idc_v1`.`a`) SELECT * FROM a, `p.idc_current.a`",
+        "SELECT 1 FROM `p.idc_v1.a`, `p.idc_current.a`",
+    ],
+)
+def test_pin_leaves_no_past_release_to_stand_for_itself(sql: str) -> None:
+    """Read for release 1 alone, silently, it would give too few rows."""
+    with pytest.raises(IndexerError, match="idc_v1"):
+        pin(sql, 4)
+
+
+@pytest.mark.parametrize("release", [23, 24, 25])
+@pytest.mark.parametrize("name", CATALOG.indices)
+def test_published_text_is_one_query_of_that_release(name: str, release: int) -> None:
+    text = CATALOG.indices[name].for_release(release).statement.text
+    (tree,) = sqlglot.parse(text, dialect="bigquery")
+    assert tree is not None
+    databases = {table.db.removesuffix("_clinical") for table in tree.find_all(sqlglot.exp.Table) if table.db}
+    past = {f"idc_v{number}" for number in range(1, release)} if name == "prior_versions_index" else set()
+    assert databases == past | {f"idc_v{release}"}
+    assert text.startswith("--")
+
+
+# --- What a statement reads and returns -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "dicom"),
+    [
+        ("SELECT PixelSpacing[SAFE_OFFSET(0)] AS a, ImageType AS b FROM @dicom", {"PixelSpacing", "ImageType"}),
+        ("SELECT d.Rows AS Columns FROM @dicom AS d WHERE d.Modality = 'CT' ORDER BY d.Rows", {"Rows", "Modality"}),
+        ("SELECT s.SegmentLabel FROM @dicom, UNNEST(SegmentSequence) AS s", {"SegmentSequence.SegmentLabel"}),
+        ("SELECT s.SegmentLabel FROM @dicom AS d, d.SegmentSequence AS s", {"SegmentSequence.SegmentLabel"}),
+        (
+            "SELECT (SELECT MIN(c.CodeMeaning) FROM UNNEST(SpecimenDescriptionSequence[SAFE_OFFSET(0)]"
+            ".SpecimenPreparationSequence) AS p, UNNEST(p.SpecimenPreparationStepContentItemSequence) AS i, "
+            "UNNEST(i.ConceptCodeSequence) AS c WHERE i.ConceptNameCodeSequence[SAFE_OFFSET(0)].CodeValue = '1') AS m "
+            "FROM @dicom",
+            {
+                "SpecimenDescriptionSequence.SpecimenPreparationSequence.SpecimenPreparationStepContentItemSequence."
+                + end
+                for end in ("ConceptCodeSequence.CodeMeaning", "ConceptNameCodeSequence.CodeValue")
+            },
+        ),
+        (
+            "SELECT ARRAY(SELECT v.SegmentNumber FROM UNNEST(SegmentSequence) AS v WITH OFFSET AS o ORDER BY o) AS a, "
+            "ARRAY(SELECT v.GraphicType FROM UNNEST(AnnotationGroupSequence) AS v ORDER BY v.GraphicType) AS b "
+            "FROM @dicom",
+            {"SegmentSequence.SegmentNumber", "AnnotationGroupSequence.GraphicType"},
+        ),
+        (
+            "SELECT d.Modality FROM @dicom AS d LEFT JOIN UNNEST(d.SharedFunctionalGroupsSequence) AS s "
+            "WHERE s.PixelMeasuresSequence[SAFE_OFFSET(0)].PixelSpacing[SAFE_OFFSET(0)] = '1'",
+            {"Modality", "SharedFunctionalGroupsSequence.PixelMeasuresSequence.PixelSpacing"},
+        ),
+        (
+            "WITH a AS (SELECT PatientID AS p, Rows AS r FROM @dicom), b AS (SELECT r AS PatientSex FROM a) "
+            "SELECT PatientSex FROM b",
+            {"PatientID", "Rows"},
+        ),
+        ("SELECT x FROM @dicom, UNNEST(SPLIT(PatientID, '^')) AS x WITH OFFSET AS PatientAge", {"PatientID"}),
+    ],
+)
+def test_leaves(sql: str, dicom: set[str]) -> None:
+    assert leaves(sql) == {"dicom_all": dicom}
+
+
+def test_leaves_of_correlated_subqueries_belong_to_their_own_tables() -> None:
+    sql = (
+        "SELECT collection_name, (SELECT MIN(Modality) FROM @dicom WHERE collection_id = c.collection_id) AS m "
+        "FROM @collections AS c WHERE EXISTS (SELECT 1 FROM @dicom AS d WHERE d.PatientID = c.species)"
+    )
+    assert leaves(sql) == {
+        "dicom_all": {"Modality", "collection_id", "PatientID"},
+        "original_collections_metadata": {"collection_name", "collection_id", "species"},
+    }
+
+
+LICENSE = {f"sources.license.license_{part}" for part in ("url", "long_name", "short_name")}
+
+
+def test_a_whole_record_is_all_its_leaves() -> None:
+    (whole,) = leaves("SELECT sources FROM @collections").values()
+    assert len(whole) == 16
+    assert whole > LICENSE | {"sources.provenance.data_contributor", "sources.Access"}
+    at_24 = analyze(f"SELECT sources FROM {COLLECTIONS.replace('25', '24')}", SOURCES, "q.sql").leaves
+    assert whole - {leaf.path for leaf in at_24} == {path for path in whole if "provenance" in path}
+
+
+def test_a_field_is_read_without_its_neighbours() -> None:
+    (read,) = leaves("SELECT s.license, s.provenance.data_contributor FROM @collections, UNNEST(sources) AS s").values()
+    assert read == LICENSE | {"sources.provenance.data_contributor"}
+    (read,) = leaves("SELECT sources[SAFE_OFFSET(0)].license AS a FROM @collections").values()
+    assert read == LICENSE
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT SOPInstanceUID, SegmentSequence FROM @dicom",
+        "WITH a AS (SELECT SOPInstanceUID, SegmentSequence AS s FROM @dicom) "
+        "SELECT a.SOPInstanceUID, v.SegmentLabel FROM a, UNNEST(a.s) AS v",
+        "WITH a AS (SELECT SOPInstanceUID, v FROM @dicom, UNNEST(SegmentSequence) AS v) SELECT a.v.SegmentLabel FROM a",
+    ],
+)
+def test_a_sequence_that_is_read_whole_is_named(sql: str) -> None:
+    """The types of all that it may hold are not known; it may not be left out in silence."""
+    with pytest.raises(IndexerError, match=r"^q\.sql: .*SegmentSequence"):
+        leaves(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT SOPInstanceUID, (SELECT COUNT(*) FROM UNNEST(SegmentSequence)) AS n FROM @dicom",
+        "SELECT SOPInstanceUID FROM @dicom WHERE EXISTS (SELECT 1 FROM UNNEST(SegmentSequence) AS s)",
+    ],
+)
+def test_a_sequence_that_is_only_counted_is_named(sql: str) -> None:
+    with pytest.raises(IndexerError, match=r"^q\.sql: .*SegmentSequence"):
+        leaves(sql)
+
+
+@pytest.mark.parametrize("sql", ["SELECT COUNT(*) AS n FROM @dicom", "SELECT 1 AS n FROM @dicom AS d, @dicom AS e"])
+def test_a_table_of_which_no_column_is_read_is_named(sql: str) -> None:
+    with pytest.raises(IndexerError, match=r"^q\.sql: .*idc_v25\.dicom_all"):
+        leaves(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT a.x FROM `bigquery-public-data.idc_v25.nowhere` AS a", "table idc_v25.nowhere is not known.*sources"),
+        ("SELECT x FROM `other.idc_v25.dicom_all`", "table other.idc_v25.dicom_all is not one of IDC's"),
+        ("SELECT x FROM `bigquery-public-data.idc_v25`.a.b", "is not one of IDC's"),
+        ("SELECT PatientID FROM dicom_all", "dicom_all"),
+        ("SELECT nothing FROM @dicom", "nothing"),
+        ("SELECT x FROM @dicom, UNNEST(SPLIT(nothing, '^')) AS x", "nothing"),
+        ("SELECT PatientID, nothing FROM @dicom", "'nothing' could not be resolved"),
+        ("SELECT patientid, PatientID FROM @dicom", "'patientid' could not be resolved"),
+        ("SELECT x.PatientID FROM @dicom AS d", "'x'"),
+        ("SELECT s.nothing FROM @dicom, UNNEST(SegmentSequence) AS s", "has no field nothing in SegmentSequence"),
+        ("SELECT sources[SAFE_OFFSET(0)].nope AS a FROM @collections", "has no field nope in sources"),
+        ("SELECT s.license.nope FROM @collections, UNNEST(sources) AS s", "has no field nope in sources.license"),
+        ("SELECT PatientID.x AS a FROM @dicom", "PatientID"),
+        ("SELECT CancerTypes FROM @collections", "no column CancerTypes: it is there in releases 1 to 23"),
+        ("SELECT c.Sources FROM @collections AS c", "no column SourceTables: it is there in releases 1 to 23"),
+    ],
+)
+def test_what_is_not_there_is_named(sql: str, message: str) -> None:
+    with pytest.raises(IndexerError, match=f"(?s)^q.sql: .*{message}"):
+        leaves(sql)
+
+
+def test_a_column_of_a_later_release_is_named() -> None:
+    old = "`bigquery-public-data.idc_v15.dicom_all`"
+    with pytest.raises(IndexerError, match=r"idc_v15\.dicom_all has no column aws_bucket: .* release 17 on"):
+        analyze(f"SELECT PatientID, aws_bucket FROM {old}", SOURCES, "q.sql")
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 1 AS a; SELECT 2 AS a", "exactly one SELECT"),
+        ("DECLARE x INT64; SELECT 1 AS a", "exactly one SELECT"),
+        ("INSERT INTO `t` (id) VALUES (1)", "exactly one SELECT"),
+        ("CREATE TABLE x AS SELECT 1 AS a", "exactly one SELECT"),
+        ("EXECUTE IMMEDIATE 'SELECT 1'", ""),
+        ("-- nothing\n", "exactly one SELECT"),
+        ("", "exactly one SELECT"),
+        ("SELECT id FROM `t` WHERE", "not GoogleSQL"),
+        ("SELECT 'open FROM `t`", "not GoogleSQL"),
+        # GoogleSQL means something else by these, or refuses them
+        ("SELECT AS STRUCT id, n FROM `t`", "STRUCT"),
+        ("SELECT AS VALUE id FROM `t`", "VALUE"),
+        ("SELECT * FROM `t` ORDER BY id", ""),
+        ("SELECT a.* FROM `t` AS a ORDER BY id", ""),
+        ("SELECT COUNT(*) AS k FROM (SELECT DISTINCT * FROM `t` WHERE id > 1)", ""),
+        ("SELECT id, n AS id FROM `t`", r"\bid\b"),
+        ("SELECT id, ROUND(f, 2.0) AS k FROM `t`", "ROUND"),
+        ("SELECT id, ROUND(f, '2') AS k FROM `t`", "ROUND"),
+        ("SELECT id, n / 'a' AS k FROM `t`", "division"),
+    ],
+)
+def test_what_is_no_query_for_an_index_is_refused(sql: str, message: str) -> None:
+    with pytest.raises(IndexerError, match=rf"^it\.sql: .*{message}") as caught:
+        to_duckdb(statement(sql), "it.sql")
+    assert "\x1b" not in str(caught.value)  # sqlglot underlines for terminals
+
+
+def test_types_and_order_of_the_result() -> None:
+    it = statement(
+        "WITH q AS (SELECT id, COUNT(*) AS n, SUM(n) / 8 AS f, MIN(d) AS d FROM `t` GROUP BY id) "
+        "SELECT q.n, ROUND(q.f, 2) AS r, q.d, q.id = 1 AS b, a.xs, a.rec, ARRAY(SELECT AS STRUCT v.a, v.deep "
+        "FROM UNNEST(a.recs) AS v WITH OFFSET AS o ORDER BY o) AS nested, 0.5 AS h, 'x' AS s "
+        "FROM q JOIN `t` AS a ON a.id = q.id ORDER BY n DESC, s, 3"
+    )
+    assert it.returns == (
+        ("n", "INT64"),
+        ("r", "FLOAT64"),
+        ("d", "DATE"),
+        ("b", "BOOL"),
+        ("xs", "ARRAY<STRING>"),
+        ("rec", "STRUCT<a STRING, c INT64, x FLOAT64>"),
+        ("nested", "ARRAY<STRUCT<a STRING, deep ARRAY<STRUCT<z STRING>>>>"),
+        ("h", "FLOAT64"),
+        ("s", "STRING"),
+    )
+    assert it.order == ("n DESC", "s", "d")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "CAST(id AS STRING)",
+        "id + 0",
+        "a.n",
+        "id NULLS LAST",
+        "id DESC NULLS FIRST",
+        "IF(b, 1, 2)",
+        "rec.c",
+        "ROUND(f, 1)",
+    ],
+)
+def test_an_order_that_is_not_by_a_column_of_the_result_is_not_taken_for_one(order: str) -> None:
+    """A schema says `id`, `id DESC` or `n`; none of these statements keeps that promise."""
+    sql = f"SELECT id, r AS n FROM `t` AS a ORDER BY {order}"
+    assert not {"id", "id DESC", "n", "c", "f"} & set(statement(sql).order)
+
+
+# --- Refusals of the translation --------------------------------------------------------------------------------
+
+
+def test_each_construct_that_is_refused_is_named_with_its_line() -> None:
+    it = statement("SELECT\n  id,\n  ANY_VALUE(s) AS k,\n  1 + AVG(\n    n) AS m\nFROM `t`\nGROUP BY id")
+    with pytest.raises(IndexerError) as caught:
+        to_duckdb(it, "q.sql")
+    assert caught.value.message.splitlines() == [
+        f"q.sql: line 3: ANY_VALUE {NOT_PROVEN}",
+        f"q.sql: line 4: AVG {NOT_PROVEN}",
+    ]
+    assert "--engine bigquery" in caught.value.hint
+
+
+def test_the_hint_of_a_refusal_is_itself_translated() -> None:
+    """Advice to write something that is refused as well helps nobody."""
+    with pytest.raises(IndexerError) as caught:
+        to_duckdb(statement("SELECT id, n / id AS k FROM `t`"), "q.sql")
+    if "SAFE_DIVIDE" in str(caught.value):
+        to_duckdb(statement("SELECT id, SAFE_DIVIDE(n, id) AS k FROM `t`"), "q.sql")
+
+
+def test_past_releases_become_one_reduction_each() -> None:
+    index: Any = CATALOG.indices["prior_versions_index"].for_release(4)
+    translation = to_duckdb(index.statement, index.where)
+    assert [reduction.release for reduction in translation.prior_extracts] == [1, 2, 3]
+    for reduction in translation.prior_extracts:
+        assert f'"idc_v{reduction.release}.dicom_all"' in reduction.sql
+        assert set(re.findall(r"idc_v\d+", reduction.sql)) == {f"idc_v{reduction.release}"}
+    assert '"past_rows"' in translation.sql
+    assert '"idc_v4.dicom_all"' in translation.sql
+    assert not to_duckdb(CATALOG.indices["idc_index"].for_release(25).statement, "q.sql").prior_extracts
