@@ -81,7 +81,7 @@ def ready(place: Place, small_releases: Releases, monkeypatch: pytest.MonkeyPatc
     promote(place, "25.0.0")
     place.without_faults()
     # They were, and will be, verified often enough.
-    monkeypatch.setattr(publish_room, "whole", Release.open)
+    monkeypatch.setattr(publish_room, "open_valid", Release.open)
     return place
 
 

@@ -235,7 +235,7 @@ def test_a_table_of_which_no_column_is_read_is_named(sql: str) -> None:
         ("SELECT s.license.nope FROM @collections, UNNEST(sources) AS s", "has no field nope in sources.license"),
         ("SELECT PatientID.x AS a FROM @dicom", "PatientID"),
         ("SELECT CancerTypes FROM @collections", "no column CancerTypes: it is there in releases 1 to 23"),
-        ("SELECT c.Sources FROM @collections AS c", "no column SourceTables: it is there in releases 1 to 23"),
+        ("SELECT c.Sources FROM @collections AS c", "no column Sources: it is there in releases 1 to 23"),
     ],
 )
 def test_what_is_not_there_is_named(sql: str, message: str) -> None:

@@ -156,7 +156,7 @@ def open_location(source: str, retrier: Retrier) -> Location:
     bucket, _, prefix = path.strip("/").partition("/")
     if scheme not in ("s3", "gs") or not _BUCKET.fullmatch(bucket):
         raise UsageError(
-            f"{source}: no location of exports", "Give s3://bucket/prefix, gs://bucket/prefix or a folder."
+            f"{source}: not the address of an export", "Give s3://bucket/prefix, gs://bucket/prefix or a folder."
         )
     uri = f"{scheme}://{bucket}/{prefix}".rstrip("/")
     settings = _s3(bucket) if scheme == "s3" else _gs()
