@@ -1,9 +1,12 @@
-"""Who wants to know how staging goes, and what they are told."""
+"""Progress: what a long operation tells its caller while it runs. The library never prints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+BuildStep = Literal["checking", "building", "reused", "done"]
+"""`building` comes again with the rows written so far; `reused` is an index that an interrupted build finished."""
 
 
 @dataclass(frozen=True)
@@ -12,9 +15,9 @@ class StagingProgress:
 
     Attributes:
         what: the tables, in a few words.
-        shards, all_shards: that are done, and altogether.
-        bytes, all_bytes: over the network; those of all are estimated from the first shards.
-        seconds: since it began.
+        shards, all_shards: counts: staged so far, and in all.
+        bytes, all_bytes: bytes received so far, and in all; the latter is estimated from the first shards.
+        seconds: since staging began.
     """
 
     what: str
@@ -26,26 +29,26 @@ class StagingProgress:
 
 
 class ProgressListener(Protocol):
-    """Who wants to know how staging goes."""
+    """Receives progress. Its methods are called from the thread that runs the operation."""
 
     def message(self, line: str) -> None:
-        """Something happened."""
+        """One line of text for the user."""
+
+    def building(self, index: str, step: BuildStep, rows: int) -> None:
+        """A step of a build began or ended. `index` is empty while the whole build is checked."""
 
     def staging(self, progress: StagingProgress) -> None:
-        """A shard is done."""
+        """Another shard is staged."""
 
 
 class NullListener:
-    """Nobody watches."""
+    """Ignores everything."""
 
     def message(self, line: str) -> None:
         pass
 
-    def staging(self, progress: StagingProgress) -> None:
+    def building(self, index: str, step: BuildStep, rows: int) -> None:
         pass
 
-
-def size(count: int) -> str:
-    """A number of bytes, as people read it."""
-    gigabytes = count / 1e9
-    return f"{gigabytes:,.1f} GB" if gigabytes >= 1 else f"{count / 1e6:,.1f} MB"
+    def staging(self, progress: StagingProgress) -> None:
+        pass

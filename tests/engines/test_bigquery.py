@@ -356,7 +356,7 @@ def test_rows_are_kept_for_later_builds(server: BigQueryServer, bill: Bill, out:
     server.expire()
     again = bill(*QUICK, "--force", "--release-version", "25.0.1")
     assert again.exit_code == 0, again.stderr
-    assert again.stderr.count("rows are used again") == len(QUICK)
+    assert again.stderr.count("reusing the rows of an earlier build") == len(QUICK)
     assert bill(*QUICK, "--force", "--max-bytes-billed", 0).exit_code == 0
     assert contents(out) == before
     assert ran(server) == QUICK
@@ -435,7 +435,7 @@ def test_unchanged_indices_are_kept(server: BigQueryServer, bill: Bill, out: Pat
     refused(bill(*QUICK), 1, "version_metadata_index: the result ended after 7 of 25 rows")
     assert around(out) == ["release.incomplete"]
     result = bill(*QUICK, "--release-version", "25.0.0")
-    assert "kept collections_index: " in result.stderr
+    assert "reused collections_index: " in result.stderr
     assert ran(server) == QUICK
     elsewhere = ("--force", "--cache-dir", tmp_path / "elsewhere")
     server.faults["read"] = ["", "cut short"]

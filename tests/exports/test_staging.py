@@ -29,12 +29,13 @@ from idc_indexer import documents
 from idc_indexer.cache import Cache
 from idc_indexer.catalog import Catalog
 from idc_indexer.engines.duckdb import DuckDBEngine
-from idc_indexer.exports import NullListener, open_export
 from idc_indexer.exports import export as exports
 from idc_indexer.exports import location as places
+from idc_indexer.exports import open_export
 from idc_indexer.exports import retry as retrier
 from idc_indexer.exports.pruning.footer import leaf_paths
 from idc_indexer.exports.staging import DAMAGED_TRIES
+from idc_indexer.progress import NullListener
 from idc_indexer.schema.source_tables import SourceTable
 from tests.conftest import IN_WHEEL, INDICES, RELEASE, Build, Run, TinyExport, around, contents, once, refused
 from tests.emulators.s3 import OWNER, S3Server, Seen

@@ -26,6 +26,7 @@ from idc_indexer.engines.duckdb import DuckDBEngine
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports import open_export
 from idc_indexer.release import derived
+from idc_indexer.progress import BuildStep, NullListener
 from idc_indexer.release.build import build, plan_build
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.manifest import MANIFEST, Release
@@ -277,14 +278,15 @@ def test_kept_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
     plan = plan_build(CATALOG, ["gdc_idc_mapping", "tcia_idc_subset"], 25, "25.0.0", tmp_path / "r", csv=True)
     steps: list[tuple[str, str]] = []
 
-    def report(index: str, step: str, _: int) -> None:
-        steps.append((index, step))
-        if (index, step) == ("idc_index.csv", "done") and steps.count(("idc_index.csv", "kept")) == 0:
-            raise InterruptedError
+    class Interrupting(NullListener):
+        def building(self, index: str, step: BuildStep, rows: int) -> None:
+            steps.append((index, step))
+            if (index, step) == ("idc_index.csv", "done") and steps.count(("idc_index.csv", "reused")) == 0:
+                raise InterruptedError
 
     def go() -> None:
         engine = DuckDBEngine(open_export("sample", cache_dir=tmp_path / "cache"), plan.incomplete / "spill")
-        build(plan, engine, report, Gdc(server.url))
+        build(plan, engine, Interrupting(), Gdc(server.url))
 
     with pytest.raises((InterruptedError, IndexerError)):
         go()
@@ -292,7 +294,7 @@ def test_kept_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
     go()
     assert len(server.requests) > before + 50
     for kept in ("idc_index", "tcia_idc_subset", "idc_index.csv"):
-        assert (kept, "kept") in steps
+        assert (kept, "reused") in steps
     assert steps.count(("gdc_idc_mapping", "done")) == 2
 
 

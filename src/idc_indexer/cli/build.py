@@ -137,7 +137,7 @@ def build(
     else:
         from idc_indexer.engines.bigquery import BigQueryEngine, connect
 
-        worker = asked = BigQueryEngine(connect(paying(project), location), cache_dir, max_bytes_billed, shown.message)
+        worker = asked = BigQueryEngine(connect(paying(project), location), cache_dir, max_bytes_billed, shown)
         estimates = asked.estimates
     plan = plan_build(catalog, indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv)
     if dry_run:
@@ -149,7 +149,7 @@ def build(
         show(f"Cost of {release_version}", lines, {"indices": costs, "total": total}, as_json, in_markdown)
         return
     with shown:
-        release = run(plan, worker, shown.report, gdc)
+        release = run(plan, worker, shown, gdc)
     if not (indices or gdc_url):
         click.echo(f"without gdc_idc_mapping: for it, give --gdc-url {GDC_URL}", err=True)
     data = [(entry.files[0], entry.rows) for entry in release.entries]

@@ -6,9 +6,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.filesize import decimal
 
 if TYPE_CHECKING:
-    from idc_indexer.exports import StagingProgress
+    from idc_indexer.progress import BuildStep, StagingProgress
 
 STEP, SECONDS = 0.05, 5.0
 """The part of what is staged, and the time, after which there is another plain line."""
@@ -34,7 +35,7 @@ class Plain:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         pass
 
-    def report(self, index: str, step: str, rows: int) -> None:
+    def building(self, index: str, step: BuildStep, rows: int) -> None:
         """Called by a build."""
         if step != "building" or not rows:
             self.message(_step(index, step, rows))
@@ -69,8 +70,8 @@ class Live(Plain):
         self._status.stop()
         self._end_bar()
 
-    def report(self, index: str, step: str, rows: int) -> None:
-        if step in ("done", "kept"):
+    def building(self, index: str, step: BuildStep, rows: int) -> None:
+        if step in ("done", "reused"):
             self.message(_step(index, step, rows))
         else:
             self._status.update(_step(index, step, rows))
@@ -101,12 +102,11 @@ class Live(Plain):
 
 def staged(progress: StagingProgress) -> str:
     """How far it is, how quick, and how long it will take."""
-    from idc_indexer.exports import size
-
     seconds = max(progress.seconds, 1e-3)
     left = seconds * (progress.all_shards - progress.shards) / progress.shards
     return (
-        f"{progress.shards:,} of {progress.all_shards:,} shards, {size(progress.bytes)} of {size(progress.all_bytes)}, "
+        f"{progress.shards:,} of {progress.all_shards:,} shards, "
+        f"{decimal(progress.bytes)} of {decimal(progress.all_bytes)}, "
         f"{progress.bytes / seconds / 1e6:,.1f} MB/s, {_span(left)} left"
     )
 

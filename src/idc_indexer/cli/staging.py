@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 
 from idc_indexer.cli.options import cache_option, catalog_options, export_options, json_option, main, print_json
 from idc_indexer.cli.progress import progress
@@ -79,7 +80,7 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
     if context.invoked_subcommand:
         context.obj = cache_dir
         return
-    from idc_indexer.exports import Cache, size
+    from idc_indexer.cache import Cache
 
     kept = [one for one in Cache(cache_dir).entries() if one.shards]  # of past releases, only the listing is
     if as_json:
@@ -88,8 +89,10 @@ def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
     for one in kept:
         of = f" of {one.source}" if one.source else ""
         leaves = f", {one.leaves} leaf columns" if one.leaves else ""
-        click.echo(f"{one.name}{of}: {one.shards:,} {'shards' if one.source else 'files'}{leaves}, {size(one.bytes)}")
-    click.echo(f"{cache_dir}: {size(sum(one.bytes for one in kept))}", err=True)
+        click.echo(
+            f"{one.name}{of}: {one.shards:,} {'shards' if one.source else 'files'}{leaves}, {decimal(one.bytes)}"
+        )
+    click.echo(f"{cache_dir}: {decimal(sum(one.bytes for one in kept))}", err=True)
 
 
 @cache.command()
@@ -105,9 +108,9 @@ def remove(cache_dir: Path, names: tuple[str, ...], everything: bool) -> None:
     Example:
       idc-indexer cache remove idc_v24 prior_extracts
     """
-    from idc_indexer.exports import Cache, size
+    from idc_indexer.cache import Cache
 
     if bool(names) == everything:
         raise UsageError("what is to be removed?", "Name releases or tables, or give --all.")
     for one in Cache(cache_dir).remove(list(names)):
-        click.echo(f"removed {one.name}: {size(one.bytes)}")
+        click.echo(f"removed {one.name}: {decimal(one.bytes)}")

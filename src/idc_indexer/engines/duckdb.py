@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
+from rich.filesize import decimal
 
 from idc_indexer import files
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.duckdb_session import connect, first_line, interruptible, mistrust_statistics, quote, read_parquet
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports import Export, NullListener, ProgressListener, size, together
+from idc_indexer.exports import Export, together
+from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
 from idc_indexer.sql import Leaf, to_duckdb
 from idc_indexer.sql.translate import PRIOR_ROWS
@@ -113,8 +115,8 @@ class DuckDBEngine:
         releases = sum(need.shards > 0 for need in before.values())
         also = f", {releases} past releases among them" if releases else ""
         self._listener.message(
-            f"to stage: about {size(total.fetch)} of {total.shards:,} shards{also}; "
-            f"about {size(self._most_disk)} on disk, where {room}"
+            f"to stage: about {decimal(total.fetch)} of {total.shards:,} shards{also}; "
+            f"about {decimal(self._most_disk)} on disk, where {room}"
         )
 
     @contextmanager

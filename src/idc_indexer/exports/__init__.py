@@ -8,7 +8,6 @@ from idc_indexer.cache import Cache
 from idc_indexer.exports.export import SAMPLE, Export, ExportTableFacts, open_export
 from idc_indexer.exports.listing import BATCH_WINDOW
 from idc_indexer.exports.staging import together
-from idc_indexer.progress import NullListener, ProgressListener, StagingProgress, size
 
 __all__ = [
     "BATCH_WINDOW",
@@ -16,10 +15,6 @@ __all__ = [
     "Cache",
     "Export",
     "ExportTableFacts",
-    "NullListener",
-    "ProgressListener",
-    "StagingProgress",
     "open_export",
-    "size",
     "together",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from pathlib import Path
 import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.filesize import decimal
 
 from idc_indexer import documents
 from idc_indexer.cache import Cache
@@ -30,7 +31,7 @@ from idc_indexer.exports.pruning.footer import leaf_paths, read_footer
 from idc_indexer.exports.retry import ATTEMPTS, Retrier
 from idc_indexer.exports.staged import StagedTable
 from idc_indexer.exports.staging import StagingEstimate, StagingLimits, TableStaging, other_schema, stage_all
-from idc_indexer.progress import ProgressListener, StagingProgress, size
+from idc_indexer.progress import ProgressListener, StagingProgress
 from idc_indexer.schema.arrow import mismatch
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.source_tables import SourceTable
@@ -157,10 +158,10 @@ class Export(Listing):
         free = shutil.disk_usage(folder).free
         if disk > free:
             raise IndexerError(
-                f"{self.cache.root}: {size(disk)} are needed there, and {size(free)} are free",
+                f"{self.cache.root}: {decimal(disk)} are needed there, and {decimal(free)} are free",
                 "Make room, choose another folder with --cache-dir, or name fewer indices.",
             )
-        return f"{size(free)} are free"
+        return f"{decimal(free)} are free"
 
     @contextmanager
     def staged(self, leaves: Iterable[Leaf], listener: ProgressListener) -> Iterator[None]:
@@ -212,7 +213,7 @@ class Export(Listing):
         retries = retrier.retries - retries_before
         again = ", ".join(f"{reason}: {count}" for reason, count in sorted(retries.items()))
         listener.message(
-            f"staged {datasets}: {len(work):,} shards, {size(retrier.bytes - bytes_before)} in "
+            f"staged {datasets}: {len(work):,} shards, {decimal(retrier.bytes - bytes_before)} in "
             f"{retrier.requests - requests_before:,} requests, {time.monotonic() - began:,.0f} s"
             + (f"; {retries.total()} were made again ({again})" if again else "")
         )

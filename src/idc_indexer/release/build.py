@@ -41,12 +41,10 @@ from idc_indexer.release.manifest import (
     sql_name,
     zip_name,
 )
+from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
 
 _STATE = "build_state.json"
-
-Report = Callable[[str, str, int], None]
-"""Called with an index, one of `checking`, `building`, `kept`, `done`, and the rows written so far."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def plan_build(
     return Plan(indices, idc_version, release_version, out.absolute(), made, csv, force)
 
 
-def build(plan: Plan, engine: Engine, report: Report = lambda *_: None, gdc: Gdc | None = None) -> Release:
+def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
     """Build a release.
 
     Args:
@@ -145,18 +143,18 @@ def build(plan: Plan, engine: Engine, report: Report = lambda *_: None, gdc: Gdc
         UsageError: the target may not be replaced.
         IndexerError: whatever else stands in the way; the target is as it was before.
     """
-    gdc = gdc or Gdc()
+    gdc, listener = gdc or Gdc(), listener or NullListener()
     with files.os_errors_for(plan.out), release_lock(plan.out):
         _check_target(plan.out, plan.force)
-        report("", "checking", 0)
+        listener.building("", "checking", 0)
         engine.prepare(plan.indices)
         if GDC in {supplement.name for supplement in plan.derived}:
             _ = gdc.projects  # an address that does not answer is found now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = _State(plan.incomplete)
         try:
-            entries = tuple(_build_indices(plan, engine, state, report))
-            made = tuple(_make_derived(plan, gdc, state, entries, report))
+            entries = tuple(_build_indices(plan, engine, state, listener))
+            made = tuple(_make_derived(plan, gdc, state, entries, listener))
         except IndexerError:
             state.remove_unless_worth_resuming()
             raise
@@ -200,21 +198,21 @@ def _check_target(out: Path, force: bool) -> None:
             raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
 
 
-def _build_indices(plan: Plan, engine: Engine, state: _State, report: Report) -> Iterator[IndexEntry]:
+def _build_indices(plan: Plan, engine: Engine, state: _State, listener: ProgressListener) -> Iterator[IndexEntry]:
     keys = {index.name: _key(plan, engine, index) for index in plan.indices}
     with engine.running([index for index in plan.indices if state.kept(index.name, keys[index.name]) is None]):
         for index in plan.indices:
-            make = partial(_build_index, plan, engine, index, report)
-            yield _once(state, index.name, keys[index.name], make, report)
+            make = partial(_build_index, plan, engine, index, listener)
+            yield _once(state, index.name, keys[index.name], make, listener)
 
 
-def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, report: Report) -> IndexEntry:
+def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:
     with engine.rows(index) as batches:
-        return _write_table(plan, index.name, index.schema, batches, report, index.statement.text)
+        return _write_table(plan, index.name, index.schema, batches, listener, index.statement.text)
 
 
 def _make_derived(
-    plan: Plan, gdc: Gdc, state: _State, entries: Iterable[IndexEntry], report: Report
+    plan: Plan, gdc: Gdc, state: _State, entries: Iterable[IndexEntry], listener: ProgressListener
 ) -> Iterator[IndexEntry]:
     """Write what is made from idc_index.
 
@@ -225,13 +223,13 @@ def _make_derived(
     digests = [entry.files[0].sha256 for entry in entries if entry.name == IDC_INDEX]
     for supplement in plan.derived:
         batches = derived.rows(supplement, index, gdc)
-        make = partial(_write_table, plan, supplement.name, supplement.schema, batches, report)
+        make = partial(_write_table, plan, supplement.name, supplement.schema, batches, listener)
         if supplement.name == GDC:
             state.forget(GDC)
         key = _digest(plan.release_version, digests, *_promised(supplement.schema))
-        yield _once(state, supplement.name, key, make, report)
+        yield _once(state, supplement.name, key, make, listener)
     if plan.csv:
-        yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), report)
+        yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), listener)
 
 
 def _write_csv(plan: Plan) -> IndexEntry:
@@ -245,7 +243,7 @@ def _write_table(
     name: str,
     schema: Schema,
     batches: Iterable[pa.RecordBatch],
-    report: Report,
+    listener: ProgressListener,
     query: str | None = None,
 ) -> IndexEntry:
     """Write the files of one table: the Parquet, its sidecar, the schema, and the query if there is one."""
@@ -255,7 +253,7 @@ def _write_table(
         for batch in batches:
             yield batch
             rows += batch.num_rows
-            report(name, "building", rows)
+            listener.building(name, "building", rows)
 
     parquet = parquet_name(name)
     written = write_parquet(
@@ -278,16 +276,16 @@ def _write_table(
     return IndexEntry(name, written.rows, query_sha256, schema_sha256, tuple(entries))
 
 
-def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], report: Report) -> IndexEntry:
+def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], listener: ProgressListener) -> IndexEntry:
     """What an interrupted build left, or else what `make` makes."""
     entry = state.kept(name, key)
     if entry is not None:
-        report(name, "kept", entry.rows)
+        listener.building(name, "reused", entry.rows)
         return entry
-    report(name, "building", 0)
+    listener.building(name, "building", 0)
     entry = make()
     state.add(key, entry)
-    report(name, "done", entry.rows)
+    listener.building(name, "done", entry.rows)
     return entry
 
 

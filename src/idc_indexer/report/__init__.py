@@ -17,6 +17,7 @@ from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
+from rich.filesize import decimal
 
 import idc_indexer
 from idc_indexer import files
@@ -100,8 +101,8 @@ def _charts(facts: ReleaseFacts, tables: Any) -> Mapping[str, Markup]:
         "sizes": rows(
             "sizes-chart",
             "Size of each table",
-            f"Bars by size of the file. The largest is {largest.entry.name} with {_size(largest.data.bytes)}.",
-            [Bar(table.entry.name, table.data.bytes, _size(table.data.bytes)) for table in tables],
+            f"Bars by size of the file. The largest is {largest.entry.name} with {decimal(largest.data.bytes)}.",
+            [Bar(table.entry.name, table.data.bytes, decimal(table.data.bytes)) for table in tables],
         )
     }
     if facts.growth:
@@ -136,7 +137,7 @@ def _render(template: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     filters: dict[str, Callable[[Any], str]] = {
-        "size": _size,
+        "size": decimal,
         "number": lambda n: f"{n:,}",
         "percent": _percent,
         "shown": shown,
@@ -161,14 +162,6 @@ def _highlighted(query: str) -> Markup:
 def _breakable(name: str) -> Markup:
     """A name of a column or table, which may be broken after an underscore."""
     return Markup("_<wbr>").join(name.split("_"))
-
-
-def _size(count: int) -> str:
-    """A number of bytes as people write it."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} B"
 
 
 def _percent(share: float) -> str:

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import PROJECT, SourceTable
 
 try:
@@ -27,7 +28,7 @@ try:
 
     from idc_indexer.engines.bigquery.connection import Connection, connect, releases
     from idc_indexer.engines.bigquery.errors import explained, explaining, of_its_own
-    from idc_indexer.engines.bigquery.jobs import NOTHING, Estimate, Jobs, Notify
+    from idc_indexer.engines.bigquery.jobs import NOTHING, Estimate, Jobs
     from idc_indexer.engines.bigquery.result_cache import ResultCache
     from idc_indexer.engines.bigquery.results import Results
 except ImportError as error:
@@ -58,20 +59,21 @@ class BigQueryEngine:
         connection: Connection,
         cache: Path | None = None,
         most_billed: int | None = None,
-        notify: Notify = lambda _: None,
+        listener: ProgressListener | None = None,
     ) -> None:
         """Args:
         cache: folder where results are kept for later builds; without it, none is kept or used again.
         most_billed: bytes that one build may bill; no limit when None.
-        notify: for what the user should see while it goes on.
+        listener: receives messages for the user
         """
         self._project = connection.project
         self._client = connection.client
         self._kept = ResultCache(cache) if cache else None
         self._most_billed = most_billed
-        self._notify = notify
-        self._jobs = Jobs(connection.client, notify)
-        self._results = Results(connection.storage, connection.project, notify)
+        listener = listener or NullListener()
+        self._listener = listener
+        self._jobs = Jobs(connection.client, listener)
+        self._results = Results(connection.storage, connection.project, listener)
         self._facts: dict[SourceTable, TableFacts] = {}
         self._versions: dict[SourceTable, str] = {}
         self._following: tuple[PinnedIndex, ...] = ()
@@ -141,7 +143,7 @@ class BigQueryEngine:
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
         if self._kept and self._has_kept(index):
-            self._notify(f"{index.name}: query and tables are those of an earlier build, whose rows are used again")
+            self._listener.message(f"{index.name}: reusing the rows of an earlier build of the same query and tables")
             yield self._kept.rows(index)
             return
         for following in self._window(index):

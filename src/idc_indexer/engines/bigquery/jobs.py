@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from google.cloud.bigquery.table import RowIterator
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.engines.bigquery.errors import FAILURES, reason
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import ProgressListener
 
 MEGABYTE, TEBIBYTE = 1 << 20, 1 << 40
 LEAST_BILLED = 10 * MEGABYTE
@@ -42,7 +42,6 @@ _PASSING = {
 }
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
 
-Notify = Callable[[str], None]
 """Called with a line that the user should see."""
 
 
@@ -81,9 +80,9 @@ NOTHING = Estimate(0, 0)
 class Jobs:
     """The jobs of one build."""
 
-    def __init__(self, client: bigquery.Client, notify: Notify) -> None:
+    def __init__(self, client: bigquery.Client, listener: ProgressListener) -> None:
         self._client = client
-        self._notify = notify
+        self._listener = listener
         self._begun: dict[str, tuple[str, int, bigquery.QueryJob | None]] = {}
 
     @property
@@ -141,7 +140,7 @@ class Jobs:
             if not self._of_use(found):
                 return None
             state = "finished" if found.state == "DONE" else "running"
-            self._notify(f"{index.name}: job {job_id} is {state} already, and not paid for again")
+            self._listener.message(f"{index.name}: job {job_id} is {state} already, and not paid for again")
             return cast("bigquery.QueryJob", found)
         raise IndexerError(
             f"{index.name}: BigQuery has lost job {job_id}: it says that there is one, and that there is none",
@@ -182,7 +181,7 @@ class Jobs:
             if failure not in _PASSING or tries == 1:
                 del self._begun[index.name]
                 return job, job.result(**self.options)
-            self._notify(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
+            self._listener.message(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
             self._begun[index.name] = (job_id, attempt + 1, None)
         raise AssertionError("the last try returns or raises")
 
@@ -205,10 +204,10 @@ class Jobs:
             except NotFound:
                 continue  # it was not there yet
             except FAILURES:
-                self._notify(f"{name}: could not cancel job {job_id}: try `bq cancel {job_id}`")
+                self._listener.message(f"{name}: could not cancel job {job_id}: try `bq cancel {job_id}`")
             else:
                 if job.state != "DONE" or job.error_result:
-                    self._notify(f"{name}: cancelled job {job_id}")
+                    self._listener.message(f"{name}: cancelled job {job_id}")
         self._begun.clear()
 
 

@@ -18,6 +18,7 @@ from google.cloud.bigquery_storage import ArrowSerializationOptions, BigQueryRea
 
 from idc_indexer.engines.bigquery import jobs
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import ProgressListener
 
 PAGE_ROWS = 10_000
 """Rows in one answer over REST, which also ends at 10 MB."""
@@ -26,14 +27,14 @@ PAGE_ROWS = 10_000
 class Results:
     """Reads results over the Storage Read API until that is refused, then over REST."""
 
-    def __init__(self, storage: BigQueryReadClient | None, project: str, notify: jobs.Notify) -> None:
+    def __init__(self, storage: BigQueryReadClient | None, project: str, listener: ProgressListener) -> None:
         """Args:
         storage: None for REST only.
         project: the one that reads.
         """
         self._storage = storage
         self._project = project
-        self._notify = notify
+        self._listener = listener
 
     def batches(self, name: str, job: bigquery.QueryJob, rows: RowIterator) -> Iterator[pa.RecordBatch]:
         """The rows of the job of an index.
@@ -61,7 +62,7 @@ class Results:
                     yield from stream
                 return
             self._storage = None
-            self._notify(
+            self._listener.message(
                 "the BigQuery Storage Read API is not permitted: results are read over REST, which is slower. "
                 "It needs the role BigQuery Read Session User (roles/bigquery.readSessionUser)."
             )
