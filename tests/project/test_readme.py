@@ -33,8 +33,12 @@ def run(script: str, folder: Path, path: str) -> str:
 @pytest.mark.project
 def test_the_first_command_sets_up_a_fresh_checkout_and_builds_the_sample(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
-    carried = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "release", "tests")
-    shutil.copytree(TOP, checkout, ignore=carried)
+    unversioned = [TOP / name for name in ("build", "dist", "release", "tests")]
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name[0] == "." or name == "__pycache__" or Path(folder, name) in unversioned}
+
+    shutil.copytree(TOP, checkout, ignore=ignored)
     # the interpreter of this run, under the name that the README uses
     (tmp_path / "python3").symlink_to(sys.executable)
     output = run(SET_UP, checkout, f"{tmp_path}:{os.environ['PATH']}")

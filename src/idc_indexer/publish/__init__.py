@@ -1,1 +1,1 @@
-
+"""Publish releases: versions that never change, `current`, and what readers see."""

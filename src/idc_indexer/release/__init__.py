@@ -1,0 +1,1 @@
+"""A release: build it, describe it, verify it."""
