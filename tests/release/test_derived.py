@@ -25,8 +25,8 @@ from idc_indexer.duckdb_session import connect
 from idc_indexer.engines.duckdb import DuckDBEngine
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports import open_export
-from idc_indexer.release import derived
 from idc_indexer.progress import BuildStep, NullListener
+from idc_indexer.release import derived
 from idc_indexer.release.build import build, plan_build
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.manifest import MANIFEST, Release
@@ -279,7 +279,7 @@ def test_kept_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
     steps: list[tuple[str, str]] = []
 
     class Interrupting(NullListener):
-        def building(self, index: str, step: BuildStep, rows: int) -> None:
+        def building(self, index: str, step: BuildStep, _: int) -> None:
             steps.append((index, step))
             if (index, step) == ("idc_index.csv", "done") and steps.count(("idc_index.csv", "reused")) == 0:
                 raise InterruptedError

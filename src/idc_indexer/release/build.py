@@ -20,29 +20,29 @@ import pyarrow as pa
 
 import idc_indexer
 from idc_indexer import documents, files
-from idc_indexer.release import derived
-from idc_indexer.catalog import Catalog, PinnedIndex, DerivedTable
-from idc_indexer.schema.table import Schema
+from idc_indexer.catalog import Catalog, DerivedTable, PinnedIndex
 from idc_indexer.engines import Engine
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.progress import NullListener, ProgressListener
+from idc_indexer.release import derived
+from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
 from idc_indexer.release.gdc import Gdc
-from idc_indexer.release.parquet import layout, write_parquet
 from idc_indexer.release.manifest import (
     MANIFEST,
     FileEntry,
     IndexEntry,
     Release,
-    release_lock,
     check_version,
     parquet_name,
+    release_lock,
     schema_name,
     sidecar,
     sidecar_name,
     sql_name,
     zip_name,
 )
-from idc_indexer.progress import NullListener, ProgressListener
-from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
+from idc_indexer.release.parquet import layout, write_parquet
+from idc_indexer.schema.table import Schema
 
 _STATE = "build_state.json"
 

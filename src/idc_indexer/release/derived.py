@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from idc_indexer import files
-from idc_indexer.schema.arrow import arrow_schema
 from idc_indexer.catalog import DerivedTable
 from idc_indexer.duckdb_session import connect, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.parquet import Written
+from idc_indexer.schema.arrow import arrow_schema
 
 IDC_INDEX = "idc_index"
 TCIA = "tcia_idc_subset"

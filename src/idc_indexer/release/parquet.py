@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer.schema.arrow import arrow_schema, conform, file_schema
-from idc_indexer.schema.table import Schema
-from idc_indexer.schema.column import Column
 from idc_indexer.files import atomic_file
+from idc_indexer.schema.arrow import arrow_schema, conform, file_schema
+from idc_indexer.schema.column import Column
+from idc_indexer.schema.table import Schema
 
 VERSION_KEY = b"idc_index_data_version"
 DESCRIPTION_KEY = b"description"

@@ -16,12 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer import documents, files
-from idc_indexer.release import derived
-from idc_indexer.schema.arrow import file_schema
-from idc_indexer.schema.table import Reference, Schema
 from idc_indexer.duckdb_session import connect, first_line, interruptible, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.release.parquet import VERSION_KEY
+from idc_indexer.release import derived
+from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import (
     MANIFEST,
     IndexEntry,
@@ -34,7 +32,9 @@ from idc_indexer.release.manifest import (
     sql_name,
     zip_name,
 )
-from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.release.parquet import VERSION_KEY
+from idc_indexer.schema.arrow import file_schema
+from idc_indexer.schema.table import Reference, Schema
 
 
 @dataclass(frozen=True)
