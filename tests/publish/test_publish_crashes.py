@@ -42,14 +42,14 @@ def below(seen: dict[str, Seen], folder: str) -> dict[str, bytes]:
     return {name.removeprefix(folder): found.content for name, found in seen.items() if name.startswith(folder)}
 
 
-def is_whole(place: Place, version: str, release: Path) -> None:
+def is_complete(place: Place, version: str, release: Path) -> None:
     """`current` is that release, and nothing of what was on the way is left."""
     seen = place.look()
     assert below(seen, CURRENT) == contents(release)
     assert {name for name in seen if name.startswith("current/") and not name.startswith(CURRENT)} == {PROMOTION}
     record = json.loads(seen[PROMOTION].content)
     assert (record["release_version"], record["done"]) == (version, True)
-    assert status(place.store()).whole
+    assert status(place.store()).ok
 
 
 def is_readable(seen: dict[str, Seen], before: dict[str, bytes], after: dict[str, bytes]) -> None:
@@ -109,7 +109,7 @@ def test_every_request_is_cut_once(ready: Place, small_releases: Releases, late:
             assert found.current == "25.0.1" if found.promoting else found.current in ("25.0.0", "25.0.1")
         publish(ready, new)
         promote(ready, "25.0.1")
-        is_whole(ready, "25.0.1", new)
+        is_complete(ready, "25.0.1", new)
         assert {name: seen for name, seen in ready.look().items() if name.startswith("25.0.0/")} == published
         assert below(ready.look(), "25.0.1/release_artifacts/") == after
     print(f"{cuts} requests cut")
@@ -133,7 +133,7 @@ def test_a_promotion_that_was_cut_is_undone_as_well(ready: Place, small_releases
         ready.without_faults()
         is_readable(ready.look(), before, after)
         promote(ready, "25.0.0")
-        is_whole(ready, "25.0.0", small_releases["25.0.0"])
+        is_complete(ready, "25.0.0", small_releases["25.0.0"])
     print(f"{cuts} promotions cut and undone")
     assert cuts > 20
 
@@ -156,7 +156,7 @@ def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, other
 
         def act(found: list[bool] = found) -> None:
             now = status(ready.store())
-            found.append(now.whole and now.current == "25.0.1")
+            found.append(now.ok and now.current == "25.0.1")
             for version in others:
                 promote(ready, version)
 
@@ -168,7 +168,7 @@ def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, other
         lost += bool(said)
         ready.without_faults()
         assert below(ready.look(), CURRENT) == contents(small_releases[winner]), number
-        assert status(ready.store()).whole
+        assert status(ready.store()).ok
         number += 1
     print(f"{number - 1} requests interrupted by another promoter, who won {lost} times")
     assert number > 20

@@ -95,9 +95,9 @@ def promote(version: str, to: str, rollback: bool, dry_run: bool, as_json: bool)
 @_store_option
 @json_option
 def status(to: str, as_json: bool) -> None:
-    """Print the versions that are published, which of them is current, and whether all is whole.
+    """List the published versions, show which one is current, and report objects that another program changed.
 
-    Exits with 3 when current is not equal to a published version, or a published version is damaged.
+    Exits with 3 if current does not equal a published version, or if a published version is damaged.
 
     \b
     Example:
@@ -111,11 +111,11 @@ def status(to: str, as_json: bool) -> None:
     for version in found.versions:
         lines.append(f"{version.version}: {version.state}")
         lines += [f"    {name} {problem}" for name, problem in version.problems.items()]
-    how = "unfinished: promote it again" if found.promoting else "not whole" if found.problems else "whole"
+    how = "unfinished: promote it again" if found.promoting else "damaged" if found.problems else "OK"
     lines.append(f"current: {found.current}, {how}" if found.current else "current: no version was promoted")
     lines += [f"    {name} {problem}" for name, problem in found.problems.items()]
     show(f"Versions at {to}", lines, found.to_document(), as_json)
-    if not found.whole:
+    if not found.ok:
         raise SystemExit(FOUND_PROBLEMS)
 
 
@@ -145,7 +145,7 @@ def check(url: str, deep: bool, against: Path | None, as_json: bool, in_markdown
     from idc_indexer.publish.public_check import check as run
 
     problems = run(url, deep, against)
-    lines = [str(problem) for problem in problems] or [f"{url}: well"]
+    lines = [str(problem) for problem in problems] or [f"{url}: OK"]
     show(f"Check of {url}", lines, {"problems": [vars(problem) for problem in problems]}, as_json, in_markdown)
     if problems:
         raise SystemExit(FOUND_PROBLEMS)
