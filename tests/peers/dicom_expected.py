@@ -349,14 +349,12 @@ def ann_index(instances: list[Instance]) -> Iterable[Row]:
 
 def ann_group_index(instances: list[Instance]) -> Iterable[Row]:
     for series in map(Series, of_class(instances, ANN)):
-        found: dict[int | None, list[Row]] = {}
         for group in (group for file in series.files for group in items(file, "AnnotationGroupSequence")):
             category = item(group, "AnnotationPropertyCategoryCodeSequence")
             kind = item(group, "AnnotationPropertyTypeCodeSequence")
             algorithm = item(group, "AnnotationGroupAlgorithmIdentificationSequence")
-            place = integer(group, "AnnotationGroupNumber")
-            row = {
-                "AnnotationGroupNumber": place,
+            yield series.key | {
+                "AnnotationGroupNumber": integer(group, "AnnotationGroupNumber"),
                 "AnnotationGroupUID": text(group, "AnnotationGroupUID"),
                 "AnnotationGroupLabel": text(group, "AnnotationGroupLabel"),
                 "AnnotationGroupGenerationType": text(group, "AnnotationGroupGenerationType"),
@@ -368,9 +366,6 @@ def ann_group_index(instances: list[Instance]) -> Iterable[Row]:
                 "AnnotationPropertyType_CodeMeaning": text(kind, "CodeMeaning"),
                 "AlgorithmName": text(algorithm, "AlgorithmName"),
             }
-            found.setdefault(place, []).append(series.key | row)
-        for same_number in found.values():
-            yield min(same_number, key=lambda row: row["AnnotationGroupUID"])
 
 
 def rtstruct_index(instances: list[Instance]) -> Iterable[Row]:
