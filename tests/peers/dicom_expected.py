@@ -417,6 +417,12 @@ def one_value(values: list[Any]) -> bool:
     return None not in values and len(set(values)) == 1
 
 
+def all_of(flags: Iterable[bool | None]) -> bool | None:
+    """AND with three values: one FALSE decides; otherwise one NULL makes the result NULL."""
+    found = set(flags)
+    return False if False in found else None if None in found else True
+
+
 def volume_geometry_index(instances: list[Instance]) -> Iterable[Row]:
     for series in map(Series, of_class(instances, CT, MR, PT)):
         files = series.files
@@ -446,9 +452,9 @@ def volume_geometry_index(instances: list[Instance]) -> Iterable[Row]:
             and one_value([integer(file, "Columns") for file in files]),
             "uniform_slice_spacing": None
             if len(files) == 1
-            else spacing is not None and all(abs(gap - spacing) <= 0.01 * spacing for gap in gaps),
+            else spacing is not None and all(abs(gap - spacing) < 0.01 * spacing for gap in gaps),
         }
-        regular = all(flags.values())
+        regular = all_of(flags.values())
         lowest = placed[along.index(min(along))] if regular else ((), ())
         yield (
             series.key
