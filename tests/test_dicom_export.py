@@ -145,9 +145,7 @@ def test_text_arrives_as_it_was_meant(release: Path) -> None:
     assert "Malignant neoplasm: upper-outer quadrant" in values("sm_index", "admittingDiagnosis_CodeMeaning")
 
 
-def test_groups_of_two_instances_with_the_same_number_are_both_there(
-    instances: list[Instance], release: Path
-) -> None:
+def test_groups_of_two_instances_with_the_same_number_are_both_there(instances: list[Instance], release: Path) -> None:
     files = [instance.dataset for instance in instances]
     groups = [(f.SeriesInstanceUID, g.AnnotationGroupUID) for f in files for g in f.get("AnnotationGroupSequence", ())]
     built = rows(release, "ann_group_index")

@@ -35,7 +35,7 @@ COLUMNS = (
         fields=(Field("city", "STRING", "REQUIRED"), Field("codes", "INTEGER", "REPEATED"), Field("flag", "BOOLEAN")),
     ),
 )
-INDEX = Schema("One row for each it.", COLUMNS, ("id",), ("id",), (), False)
+INDEX = Schema("One row for each it.", "it", COLUMNS, ("id",), ("id",), (), False)
 GROUP = 7
 ROWS = st.lists(record(COLUMNS, {"id": st.integers(0, 9), "city": st.sampled_from(["a", "b"])}), max_size=30)
 
