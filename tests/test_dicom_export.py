@@ -131,6 +131,18 @@ def test_types_follow_from_the_dictionary(instances: list[Instance]) -> None:
             assert arrow_type(attribute) == kind, keyword
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+def test_attributes_are_in_the_sequences_that_the_query_names(name: str, instances: list[Instance]) -> None:
+    """In files that follow the standard, so that a description does not name a sequence that never has them."""
+    occurring = attributes_of(instance.dataset for instance in instances)
+    for leaf in CATALOG.indices[name].at(25).statement.leaves:
+        if len(leaf.fields) > 1:
+            inside = occurring
+            for field in leaf.fields:
+                assert field.name in inside, leaf.path
+                inside = inside[field.name]
+
+
 def test_text_arrives_as_it_was_meant(release: Path) -> None:
     """In Latin-1, in UTF-8 and in Japanese with escapes; with a colon, which also separates a code's scheme."""
 
@@ -159,8 +171,8 @@ def test_groups_without_a_uid_of_their_own_are_neither_lost_nor_merged() -> None
     """A UID that is missing or used twice breaks the key, which `verify` reports. The rows are there all the same."""
     index = CATALOG.indices["ann_group_index"].at(25)
     ((table, columns),) = columns_read(index.statement.leaves).items()
-    written = [[(1, "1.2"), (2, "1.2")], [(1, None), (2, None)], [(1, "1.2")]]
-    rows_of_instances = [
+    written: list[list[tuple[int, str | None]]] = [[(1, "1.2"), (2, "1.2")], [(1, None), (2, None)], [(1, "1.2")]]
+    rows_of_instances: list[Row] = [
         {
             "SOPClassUID": "1.2.840.10008.5.1.4.1.1.91.1",
             "SeriesInstanceUID": "1",

@@ -326,6 +326,19 @@ def test_where_a_volume_lies() -> None:
     assert (row["ImageOrientationPatient"], row["slice_spacing_mm"]) == ([0, 1, 0, 0, 0, -1], 3)
 
 
+@pytest.mark.parametrize("orientation", [AXIAL, SAGITTAL, CORONAL, turned(30), (1, 0, 0, 0, -1, 0)], ids=str)
+def test_the_affine_in_the_description_leads_to_every_slice(orientation: Vector) -> None:
+    """Slice k, counted along the normal: its first voxel is where its own ImagePositionPatient says."""
+    slices = stack(orientation=orientation)
+    random.Random(3).shuffle(slices)
+    (row,) = build(slices)
+    r, c = np.array(row["ImageOrientationPatient"]).reshape(2, 3)
+    n = np.cross(r, c)
+    positions = np.array([list(map(float, one["ImagePositionPatient"])) for one in slices])
+    for k, position in enumerate(positions[np.argsort(positions @ n)]):
+        assert np.array(row["origin_patient"]) + k * row["slice_spacing_mm"] * n == pytest.approx(position, abs=1e-6)
+
+
 @pytest.mark.parametrize("changes", [{}, {"ImagePositionPatient": None}, {"ImageOrientationPatient": None}], ids=str)
 def test_one_slice_has_no_gap(changes: Row) -> None:
     """Whether it is a regular volume is open, unless another check says that it is not."""
