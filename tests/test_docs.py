@@ -24,7 +24,7 @@ from tests.test_cli import ALL
 pytestmark = pytest.mark.any_duckdb
 
 TOP = Path(__file__).parents[1]
-PAGES = sorted((TOP / "docs").glob("*.md"))
+PAGES = sorted((TOP / "docs").rglob("*.md"))
 DOCUMENTS = [*(TOP / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")), *PAGES]
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -116,8 +116,8 @@ def test_paths_that_are_named_exist(path: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     configuration = (TOP / "mkdocs.yml").read_text(encoding="utf-8")
-    named = re.findall(r"[\w-]+\.md", configuration[configuration.index("\nnav:") :])
-    assert sorted(named) == [page.name for page in PAGES]
+    named = re.findall(r"[\w/-]+\.md", configuration[configuration.index("\nnav:") :])
+    assert sorted(named) == sorted(page.relative_to(TOP / "docs").as_posix() for page in PAGES)
 
 
 def test_the_variables_of_the_workflows_are_explained() -> None:
