@@ -39,7 +39,7 @@ def by_googlesql(statement: Statement, tables: Tables) -> pa.Table:
 def by_duckdb(statement: Statement, tables: Tables, columns: tuple[Column, ...]) -> pa.Table:
     """What a build makes of it, from an export to the writer's door."""
     release = max((table.release for table in tables), default=0)
-    index = PinnedIndex("it", release, Schema("", columns, (), (), (), False), statement, "it.sql")
+    index = PinnedIndex("it", release, Schema("", "", columns, (), (), (), False), statement, "it.sql")
     with tempfile.TemporaryDirectory() as folder:
         for table, rows in tables.items():
             shard = Path(folder, table.dataset, table.name, "000000000000.parquet")

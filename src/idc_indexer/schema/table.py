@@ -28,12 +28,14 @@ class Schema:
     """What an index promises about its rows; the content of `schemas/<name>.json` and `_schema.json`.
 
     Attributes:
+        row: the noun for a row, such as `DICOM series`.
         order: columns that the rows are sorted by, `" DESC"` after a descending one; NULLs first
             when ascending; it ends with the key, so that it is total.
         in_wheel: whether the data wheel carries the Parquet file.
     """
 
     description: str
+    row: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
     order: tuple[str, ...]
@@ -45,6 +47,7 @@ class Schema:
         """The schema in a (valid) document of kind `index` or `artifact`."""
         return cls(
             description=document["table_description"],
+            row=document["row"],
             columns=tuple(Column.from_document(column) for column in document["columns"]),
             primary_key=tuple(document["primary_key"]),
             order=tuple(document["order"]),
@@ -85,6 +88,7 @@ class Schema:
             references.append(document)
         return {
             "table_description": self.description,
+            "row": self.row,
             "in_wheel": self.in_wheel,
             "primary_key": list(self.primary_key),
             "order": list(self.order),
