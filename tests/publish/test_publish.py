@@ -60,17 +60,17 @@ def test_a_release_is_published_and_promoted(run: Run, place: Place, small_relea
     assert not below(place.look(), "current/")
 
     waiting = run("status", "--to", place.uri)
-    assert (waiting.exit_code, waiting.stdout) == (3, "25.0.0: whole\ncurrent: no version was promoted\n")
+    assert (waiting.exit_code, waiting.stdout) == (3, "25.0.0: valid\ncurrent: no version was promoted\n")
 
     result = run("promote", "25.0.0", "--to", place.uri)
     assert (result.exit_code, result.stderr) == (0, "")
     assert below(place.look(), CURRENT) == contents(release)
     assert not below(place.look(), "current/staged/")
     found = run("status", "--to", place.uri)
-    assert (found.exit_code, found.stdout) == (0, "25.0.0: whole\ncurrent: 25.0.0, whole\n")
+    assert (found.exit_code, found.stdout) == (0, "25.0.0: valid\ncurrent: 25.0.0, OK\n")
     assert done(run("status", "--to", place.uri, "--json")) == {
-        "whole": True,
-        "versions": [{"version": "25.0.0", "state": "whole", "problems": {}}],
+        "ok": True,
+        "versions": [{"version": "25.0.0", "state": "valid", "problems": {}}],
         "current": "25.0.0",
         "promoting": False,
         "problems": {},
@@ -210,7 +210,7 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     place.write(f"{CURRENT}more.txt", b"")
     found = run("status", "--to", place.uri)
     assert found.exit_code == 3
-    assert "current: 25.0.0, not whole" in found.stdout
+    assert "current: 25.0.0, damaged" in found.stdout
     for problem in ("collections_index.sql has other content", "manifest.json is missing", "more.txt is not of 25.0.0"):
         assert f"    {CURRENT}{problem}" in found.stdout
     assert run("promote", "25.0.0", "--to", place.uri).exit_code == 0
@@ -252,7 +252,7 @@ def test_what_another_tool_published_is_told_apart(run: Run, place: Place, small
     found = run("status", "--to", place.uri)
     assert (found.exit_code, found.stdout) == (
         0,
-        "25.0.0: unrecorded\n25.0.1: whole\ncurrent: 25.0.1, whole\n",
+        "25.0.0: unrecorded\n25.0.1: valid\ncurrent: 25.0.1, OK\n",
     )
 
 
