@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.publish.promotion import Change, Decision, Done, Finish, State, WriteRecord, decide
 from idc_indexer.publish.records import CURRENT, NO_CACHE, PROMOTION, Promotion, Publication, folder
-from idc_indexer.publish.stores import ABSENT, StoredObject
+from idc_indexer.publish.stores import ABSENT, Headers, StoredObject
 from idc_indexer.release.manifest import MANIFEST, FileEntry
 
 pytestmark = pytest.mark.any_duckdb
@@ -75,7 +75,7 @@ def states(draw: st.DrawFn) -> State:
         listing,
         draw(st.sampled_from([None, OWN])),
         "2" * 16,
-        True,
+        rollback=True,
     )
 
 
@@ -263,3 +263,35 @@ def test_a_new_file_is_staged_before_it_appears() -> None:
         ABSENT,
         f"current/staged/{OWN}/{MANIFEST}",
     )
+
+
+def test_a_value_that_the_store_does_not_keep_is_named() -> None:
+    """After one more write: the store may be at fault for ever, and another program once."""
+    record = Promotion(OWN, NEW)
+    state = current({"a.parquet": 1, MANIFEST: 2}, record, own=OWN)
+    name = ARTIFACTS + MANIFEST
+    other = replace(state.listing[name], headers=Headers("text/plain", NO_CACHE, {}), generation=7)
+    state = replace(state, listing={**state.listing, name: other})
+    for written in ({}, {name: (7, 1)}, {name: (6, 2)}):
+        decision = decide(replace(state, written=written))
+        assert isinstance(decision, Change)
+        assert [copy.name for copy in decision.copies] == [name]
+    with pytest.raises(
+        IndexerError, match=f"store/{name} has Content-Type 'text/plain', not 'application/json', altho"
+    ):
+        decide(replace(state, written={name: (7, 2)}))
+
+
+def test_only_own_headers_are_compared() -> None:
+    record = Promotion(OTHER, NEW, done=True)
+    state = current(CONTENTS, record)
+    listing = dict(state.listing)
+    for name, found in state.artifacts.items():
+        assert found.headers
+        metadata = {**found.headers.metadata, "x_emulator_upload": "multipart", "release_version": OLD}
+        listing[name] = replace(found, headers=replace(found.headers, metadata=metadata))
+    assert decide(replace(state, listing=listing)) == Done()
+    name = ARTIFACTS + "a.parquet"
+    assert state.listing[name].headers
+    listing[name] = replace(state.listing[name], headers=Headers("text/plain", NO_CACHE, {"sha256": "1"}))
+    assert isinstance(decide(replace(state, listing=listing)), WriteRecord)

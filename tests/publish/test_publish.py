@@ -173,9 +173,7 @@ def test_an_object_of_other_content_stops_all(run: Run, place: Place, small_rele
     refused(run("publish", small_releases["25.0.0"], "--to", place.uri), 1, "more.txt", "not of 25.0.0")
 
 
-def test_an_invalid_release_is_refused(
-    run: Run, place: Place, small_releases: Releases, tmp_path: Path
-) -> None:
+def test_an_invalid_release_is_refused(run: Run, place: Place, small_releases: Releases, tmp_path: Path) -> None:
     release = shutil.copytree(small_releases["25.0.0"], tmp_path / "release")
     change_byte("collections_index.parquet")(release)
     refused(run("publish", release, "--to", place.uri), 1, "collections_index.parquet", "verify")
@@ -192,8 +190,8 @@ def test_an_incomplete_version_is_not_promoted(run: Run, place: Place, small_rel
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "gs://", "gs:///x", "gs://Bucket", "https://x/y"])
-def test_other_places_are_refused(run: Run, small_releases: Releases, uri: str) -> None:
-    refused(run("publish", small_releases["25.0.0"], "--to", uri), 2, "no place to publish to", "gs://bucket")
+def test_other_stores_are_refused(run: Run, small_releases: Releases, uri: str) -> None:
+    refused(run("publish", small_releases["25.0.0"], "--to", uri), 2, "not a store to publish to", "gs://bucket")
 
 
 # --- What others do -----------------------------------------------------------------------------------------
@@ -302,7 +300,8 @@ def test_other_headers_are_found_and_repaired(run: Run, bucket: BucketPlace, sma
     run("publish", small_releases["25.0.0"], "--to", bucket.uri, "--promote")
     name = f"{PREFIX}/{CURRENT}collections_index.parquet"
     bucket.gcs.objects()[name]["cacheControl"] = "public, max-age=3600"
-    assert "other headers" in run("status", "--to", bucket.uri).stdout
+    found = run("status", "--to", bucket.uri).stdout
+    assert "collections_index.parquet has Cache-Control 'public, max-age=3600', not 'no-cache'" in found
     assert run("promote", "25.0.0", "--to", bucket.uri).exit_code == 0
     assert run("status", "--to", bucket.uri).exit_code == 0
     bucket.gcs.objects()[name]["md5Hash"] = None

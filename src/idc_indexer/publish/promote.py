@@ -7,7 +7,7 @@ copies that the store makes. A command that was killed is completed by running i
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from idc_indexer.errors import IndexerError
 from idc_indexer.publish.promotion import Change, Copy, Decision, Done, Finish, State, WriteRecord, decide
@@ -22,13 +22,15 @@ from idc_indexer.publish.records import (
     Promotion,
     Publication,
     Step,
-    in_phases,
+    check_release_version,
+    in_parallel,
+    in_upload_order,
     put_record,
     read_promotion,
     read_publication,
-    upload_phase,
+    too_many_conflicts,
 )
-from idc_indexer.publish.stores import ConflictError, Store, StoredObject
+from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
 
 
 def promote(
@@ -45,11 +47,13 @@ def promote(
         One step for each object of `current`, in the order of writing, as planned at the beginning.
 
     Raises:
-        UsageError: an older version without `rollback`.
+        UsageError: not a version; or an older version without `rollback`.
         IndexerError: the version is not published or not complete; another promotion has taken over; or the store
             failed, in which case the same command continues.
     """
-    own, first = None, None
+    check_release_version(version)
+    own, first, conflict = None, None, None
+    written: dict[str, tuple[int, int]] = {}
     for _ in range(ROUNDS):
         listing, source = store.list(f"{CURRENT}/"), store.list(f"{version}/")
         try:
@@ -61,6 +65,7 @@ def promote(
                 listing=listing,
                 own=own,
                 new_id=secrets.token_hex(8),
+                written=written,
                 rollback=rollback,
             )
             decision = decide(state)
@@ -68,29 +73,30 @@ def promote(
             if dry_run or isinstance(decision, Done):
                 return first
             own = decision.record.id
-            _carry_out(store, state.publication, decision, workers)
-        except ConflictError:
-            continue  # The next listing shows what happened.
-    raise IndexerError(f"{store.uri}/{CURRENT}: it keeps being changed by someone else", "Promote again.")
+            _carry_out(store, state.publication, decision, written, workers)
+        except ConflictError as error:
+            conflict = error  # The next listing shows what happened.
+    raise too_many_conflicts(store, CURRENT, conflict)
 
 
-def _carry_out(store: Store, publication: Publication, decision: Decision, workers: int) -> None:
-    """Carry one decision out. Raises ConflictError if an object is not as it was listed."""
+def _carry_out(
+    store: Store, publication: Publication, decision: Decision, written: dict[str, tuple[int, int]], workers: int
+) -> None:
+    """Carry one decision out, and add to `written`. Raises ConflictError if an object is not as it was listed."""
 
     def copy(one: Copy) -> None:
-        store.copy(one.source, one.name, publication.headers(one.file, NO_CACHE), one.generation)
-
-    def remove(objects: Sequence[StoredObject]) -> None:
-        in_phases(objects, lambda _: 0, store.delete, workers)
+        made = store.copy(one.source, one.name, publication.headers(one.file, NO_CACHE), one.generation)
+        last, writes = written.get(one.name, (ABSENT, 0))
+        written[one.name] = made.generation, writes + 1 if last == one.generation else 1
 
     match decision:
         case Change(_, copies, removals):
-            in_phases(copies, lambda one: upload_phase(one.name), copy, workers)
-            remove(removals)
+            in_upload_order(copies, lambda one: one.name, copy, workers)
+            in_parallel(removals, store.delete, workers)
         case WriteRecord(record, replaces):
             put_record(store, PROMOTION, record.dump(), replaces)
         case Finish(record, replaces, removals):
-            remove(removals)
+            in_parallel(removals, store.delete, workers)
             put_record(store, PROMOTION, record.dump(), replaces)
 
 

@@ -1,8 +1,8 @@
 """The decisions of a promotion: `decide` looks at one listing of `current` and returns the next decision.
 
 Everything here is pure: no request, no clock, no random number. `promote` carries the decisions out. A promotion
-replaces objects one by one: data, sidecars, schemas and queries, the manifest; at the end it removes the files that
-the version does not have. It leaves objects alone that are already right, so their ETag stays.
+replaces objects one by one: each Parquet and at once its sidecar, its schema and its query; then the manifest. At the
+end it removes the files that the version does not have. It leaves objects alone that are right, so their ETag stays.
 
 If two promotions run at once, the later one wins and the other stops with an error. A promotion that has lost may
 still have one write under way. Two rules make that write fail:
@@ -18,7 +18,7 @@ still have one write under way. Two rules make that write fail:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from packaging.version import Version
@@ -29,6 +29,7 @@ from idc_indexer.publish.stores import ABSENT, StoredObject
 from idc_indexer.release.manifest import FileEntry
 
 _STAGED = f"{CURRENT}/staged/"
+_MAX_WRITES = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class State:
         listing: all objects below `current/`, by name.
         own: id of the promotion that this command has begun or joined; None before that.
         new_id: id for a promotion that has yet to begin.
+        written: for each object that this command wrote, the generation and the number of writes up to it.
         rollback: whether `current` may move back to an older version.
     """
 
@@ -53,6 +55,7 @@ class State:
     listing: Mapping[str, StoredObject]
     own: str | None = None
     new_id: str = ""
+    written: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     rollback: bool = False
 
     @property
@@ -164,7 +167,7 @@ def decide(state: State) -> Decision:
 
     Raises:
         UsageError: `current` is, or becomes, a newer version, and `rollback` is not set.
-        IndexerError: another promotion has taken over.
+        IndexerError: another promotion has taken over; or the store does not keep what is written.
     """
     record = state.record
     if record is None:
@@ -212,6 +215,7 @@ def _change(state: State, record: Promotion) -> Change:
     new = [step.name for step in state.work if step.action == "create"]
     if missing := [name for name in new if staged_names[name] not in state.listing]:
         return Change(record, tuple(state.copy(name, staged_names[name], ABSENT) for name in missing))
+    _refuse_other_values(state)
     copies = []
     for step in state.work:
         if step.action == "create":
@@ -220,6 +224,18 @@ def _change(state: State, record: Promotion) -> Change:
             copies.append(state.copy(step.name, step.name, step.generation))
     removals = tuple(state.listing[step.name] for step in state.work if step.action == "remove")
     return Change(record, tuple(copies), removals)
+
+
+def _refuse_other_values(state: State) -> None:
+    """Raise IndexerError if an object differs although this command wrote it twice: a third time would not help."""
+    for step in state.work:
+        generation, writes = state.written.get(step.name, (ABSENT, 0))
+        if step.action == "replace" and step.generation == generation and writes >= _MAX_WRITES:
+            problem = state.publication.problem(state.files[step.name], state.listing[step.name], NO_CACHE)
+            raise IndexerError(
+                f"{state.uri}/{step.name} {problem}, although it was written {writes} times",
+                "The store does not keep what is written: check the default settings of the bucket and its proxies.",
+            )
 
 
 def _generation(state: State) -> int:

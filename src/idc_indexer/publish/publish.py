@@ -18,10 +18,10 @@ from idc_indexer.publish.records import (
     Publication,
     Step,
     folder,
-    in_phases,
+    in_upload_order,
     put_record,
     read_publication,
-    upload_phase,
+    too_many_conflicts,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
 from idc_indexer.release.manifest import MANIFEST
@@ -46,6 +46,7 @@ def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = W
     release = open_valid(path)
     publication = Publication.of(release, store)
     first: tuple[Step, ...] = ()
+    conflict = None
     for _ in range(ROUNDS):
         listing = store.list(f"{publication.release_version}/")
         try:
@@ -56,11 +57,12 @@ def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = W
                 return first
             missing = [step for step in plan if step.action == "create"]
             _upload(store, publication, path, missing, workers)
-        except ConflictError:
+        except ConflictError as error:
+            conflict = error
             continue  # Another publisher wrote the object, or we did and the response was lost: list again.
         _read_back(store, publication)
         return first
-    raise IndexerError(f"{store.uri}/{publication.release_version}: it keeps being changed by someone else")
+    raise too_many_conflicts(store, publication.release_version, conflict)
 
 
 def plan_publication(publication: Publication, listing: Mapping[str, StoredObject]) -> tuple[Step, ...]:
@@ -86,15 +88,15 @@ def _upload(store: Store, publication: Publication, path: Path, missing: Sequenc
                 f"{path / file.name} changed during the upload", "Verify the release and publish it again."
             )
 
-    in_phases(missing, lambda step: -1 if step.name == publication.record else upload_phase(step.name), create, workers)
+    in_upload_order(missing, lambda step: step.name, create, workers)
 
 
 def _refuse_others(store: Store, publication: Publication, listing: Mapping[str, StoredObject]) -> None:
     """Raise IndexerError if another release is, or is being, published as this version."""
     version = publication.release_version
     won = read_publication(store, listing, version)
-    if won not in (None, publication):
-        theirs, ours = ({file.name: file for file in which.files} for which in (won, publication) if which)
+    theirs, ours = ({file.name: file for file in found.files} for found in (won or publication, publication))
+    if theirs != ours:
         different = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         finished = folder(version) + MANIFEST in listing
         raise IndexerError(

@@ -7,17 +7,20 @@ same version, the first record wins. The manifest is written last, so a version 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from idc_indexer import documents
-from idc_indexer.errors import IndexerError
+from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.files import local_file
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST, FileEntry, Release
+from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, idc_version_of
 
 PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
 """Where IDC publishes its releases."""
@@ -32,6 +35,9 @@ WORKERS = 8
 ROUNDS = 50
 """How often one command lists the store again after a conflict before it gives up."""
 
+_MAX_VERSION = 64
+"""Characters of a version: records are data of others, and Python converts no number of 5,000 digits."""
+_PUBLICATION = "publication.json"
 _FORMAT_VERSION = 1
 _MEDIA_TYPES = {
     ".parquet": "application/vnd.apache.parquet",
@@ -56,11 +62,40 @@ def media_type(name: str) -> str:
     return _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
 
 
-def upload_phase(name: str) -> int:
-    """The phase in which a file or an object is written: after everything that it refers to."""
-    if Path(name).name == MANIFEST:
-        return 3
-    return {".parquet": 0, ".zip": 0, ".sha256": 1}.get(Path(name).suffix, 2)
+def upload_order(name: str) -> tuple[int, str, int]:
+    """When a file or an object is written: its phase, the table that it belongs to, its place in that table.
+
+    The record of a version comes first and the manifest last. Between them each Parquet is followed by its sidecar,
+    its schema and its query. Tables are independent of each other.
+    """
+    file = Path(name).name
+    if file in (_PUBLICATION, MANIFEST):
+        return 0 if file == _PUBLICATION else 2, file, 0
+    if file.endswith(".sha256"):
+        return 1, upload_order(file.removesuffix(".sha256"))[1], 1
+    for place, suffix in enumerate((".parquet", "", "_schema.json", ".sql")):
+        if suffix and file.endswith(suffix):
+            return 1, file.removesuffix(suffix), place
+    return 1, file, 0
+
+
+def check_release_version(version: str) -> None:
+    """Check the version of a release, wherever it comes from.
+
+    Raises:
+        UsageError: not a version that a release can have.
+    """
+    if len(version) > _MAX_VERSION:
+        raise UsageError(f"a release version of {len(version)} characters is too long: at most {_MAX_VERSION}")
+    idc_version_of(version)
+
+
+def too_many_conflicts(store: Store, version: str, last: ConflictError | None) -> IndexerError:
+    """The error of a command that found another state of the store in each of its rounds."""
+    return IndexerError(
+        f"{store.uri}/{version}: gave up after {ROUNDS} conflicts; the last one: {last.message if last else ''}",
+        "If another command writes there, wait until it has ended. Then run the same command again.",
+    )
 
 
 class MalformedError(IndexerError):
@@ -87,7 +122,7 @@ class Publication:
         manifest = (release.path / MANIFEST).read_bytes()
         entries = [replace(entry, rows=None) for entry in release.files]
         entries.append(FileEntry(MANIFEST, len(manifest), sha256(manifest).hexdigest()))
-        entries.sort(key=lambda entry: (upload_phase(entry.name), entry.name))
+        entries.sort(key=lambda entry: upload_order(entry.name))
         checksums = {entry.name: store.checksum(release.path / entry.name) for entry in entries}
         return cls(release.idc_version, release.release_version, tuple(entries), checksums)
 
@@ -97,6 +132,11 @@ class Publication:
         document = _parse(data, "publication", context)
         checksums = {file["name"]: file.pop("checksum") for file in document["files"]}
         files = tuple(FileEntry(**file) for file in document["files"])
+        if len(checksums) != len(files) or MANIFEST not in checksums:
+            raise MalformedError(f"{context}: it lists a file twice, or no {MANIFEST}")
+        with _as_malformed(context):
+            for name in checksums:
+                local_file(Path(), name)
         return cls(document["idc_version"], document["release_version"], files, checksums)
 
     def dump(self) -> bytes:
@@ -132,15 +172,17 @@ class Publication:
     def problem(self, file: FileEntry, found: StoredObject | None, cache_control: str | None) -> str:
         """Why an object is not the published file; empty if it is.
 
-        Without `cache_control`, headers are not compared.
+        Only what `publish` and `promote` set is compared: stores and other tools add metadata of their own, and a copy
+        may keep that of its source. Without `cache_control`, headers are not compared.
         """
         if found is None:
             return "is missing"
         if not self.same_content(file, found):
-            expected = f"{file.bytes:,}, {self.checksums[file.name]}"
-            return f"has other content: {found.bytes:,} bytes, {found.checksum}, not {expected}"
-        if cache_control and found.headers not in (None, self.headers(file, cache_control)):
-            return f"has other headers than it should: {found.headers}"
+            content = f"{file.bytes:,}, {self.checksums[file.name]}"
+            return f"has other content: {found.bytes:,} bytes, {found.checksum}, not {content}"
+        if cache_control and found.headers:
+            for key, expected, actual in self.headers(file, cache_control).differences(found.headers):
+                return f"has {key} {actual!r}, not {expected!r}"
         return "is composite: it has no MD5, and readers compare ETags" if found.composite else ""
 
     def problems(self, listing: Mapping[str, StoredObject], version: str, cache_control: str | None) -> dict[str, str]:
@@ -178,7 +220,7 @@ PROMOTION = f"{CURRENT}/promotion.json"
 
 def publication_name(version: str) -> str:
     """Name of the record of a version."""
-    return f"{version}/publication.json"
+    return f"{version}/{_PUBLICATION}"
 
 
 def put_record(store: Store, name: str, data: bytes, generation: int) -> StoredObject:
@@ -206,10 +248,20 @@ def read_promotion(store: Store, listing: Mapping[str, StoredObject]) -> Promoti
 
 
 def _parse(data: bytes, kind: str, context: str) -> Any:
+    """A record as JSON whose version is one that a release can have."""
+    with _as_malformed(context):
+        document = documents.parse(data, kind, context)
+        check_release_version(document["release_version"])
+        return document
+
+
+@contextmanager
+def _as_malformed(context: str) -> Iterator[None]:
     try:
-        return documents.parse(data, kind, context)
+        yield
     except IndexerError as error:
-        raise MalformedError(error.message) from error
+        message = error.message if error.message.startswith(context) else f"{context}: {error.message}"
+        raise MalformedError(message) from error
 
 
 @dataclass(frozen=True)
@@ -228,24 +280,36 @@ class Step:
     generation: int = ABSENT
 
 
-def in_phases(items: Sequence[Item], of: Callable[[Item], int], act: Callable[[Item], object], workers: int) -> None:
-    """Call `act` for all items: one phase after the other, the items of one phase at the same time.
+def in_upload_order(
+    items: Iterable[Item], name: Callable[[Item], str], act: Callable[[Item], object], workers: int
+) -> None:
+    """Call `act` for all items in the order of `upload_order`; several tables at the same time.
 
-    If an item has a conflict, the other items of its phase are still done; then the conflict is raised. After any
-    other failure no new item begins, and the failure is raised when the items under way have ended.
+    If an item has a conflict, the rest of its table is left out and the other tables of its phase are still done; then
+    the conflict is raised. After any other failure no new table begins, and the failure is raised when the tables under
+    way have ended.
     """
-    for number in sorted(set(map(of, items))):
-        group = [item for item in items if of(item) == number]
-        with ThreadPoolExecutor(min(workers, len(group))) as pool:
-            futures = [pool.submit(act, item) for item in group]
-            conflict = None
-            try:
-                for future in futures:
-                    try:
-                        future.result()
-                    except ConflictError as error:
-                        conflict = error
-            finally:
-                pool.shutdown(cancel_futures=True)
-        if conflict:
-            raise conflict
+
+    def position(item: Item) -> tuple[int, str, int]:
+        return upload_order(name(item))
+
+    for _, phase in groupby(sorted(items, key=position), lambda item: position(item)[0]):
+        tables = [list(table) for _, table in groupby(phase, lambda item: position(item)[1])]
+        in_parallel(tables, lambda table: [act(item) for item in table], workers)
+
+
+def in_parallel(items: Sequence[Item], act: Callable[[Item], object], workers: int) -> None:
+    """Call `act` for all items, `workers` at a time. Conflicts and failures as in `in_upload_order`."""
+    conflict = None
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(act, item) for item in items]
+        try:
+            for future in futures:
+                try:
+                    future.result()
+                except ConflictError as error:
+                    conflict = error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if conflict:
+        raise conflict

@@ -6,10 +6,11 @@ One listing and the records are enough: the store's checksums stand for the byte
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from idc_indexer.publish.records import (
     CURRENT,
@@ -99,10 +100,8 @@ def _versions(listing: Mapping[str, StoredObject]) -> list[str]:
     found = {}
     for name in listing:
         version, slash, _ = name.partition("/")
-        try:
+        with suppress(ValueError):  # another folder, or a number of more digits than Python converts
             found[version] = Version(version if slash else "")
-        except InvalidVersion:
-            continue
     return sorted(found, key=found.__getitem__)
 
 
