@@ -109,8 +109,9 @@ class LocalStore:
             return None
 
     def _write(self, name: str, data: Path | bytes, replaced: int) -> StoredObject:
-        folder, _, file = name.rpartition("/")
-        path = files.local_file(self._folder / folder, file)
+        path = self._folder
+        for part in name.split("/"):
+            path = files.local_file(path, part)
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_path(path) as temporary:
             if isinstance(data, bytes):
