@@ -70,7 +70,13 @@ def interruptible() -> Iterator[None]:
         raise
 
 
+def quote_name(name: str) -> str:
+    """The name of a table or column, as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def quote(text: str) -> str:
+    """A text, as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -35,3 +37,15 @@ def test_src_and_tests_never_import_scripts() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not scripts & set(names), path
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["release.verify", "release.manifest", "publish.publish", "publish.promote", "publish.public_check", "diff"],
+)
+def test_commands_on_a_release_load_neither_the_sql_translator_nor_obstore(module: str) -> None:
+    """What is verified, published or compared is a folder: it needs no queries and no exports."""
+    program = f"import sys, idc_indexer.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert f"idc_indexer.{module}" in loaded
+    assert not {"sqlglot", "obstore", "idc_indexer.catalog"} & set(loaded)
