@@ -268,13 +268,13 @@ def test_interrupted_by_the_gdc(built: Path, server: GdcServer, tmp_path: Path) 
     assert not (tmp_path / "release").exists()
     assert not (tmp_path / "release.incomplete" / "gdc_idc_mapping.parquet").exists()
     result = build_sample(tmp_path, *everything)
-    assert "kept idc_index" in result.stderr
-    assert "kept gdc_idc_mapping" not in result.stderr
+    assert "reused idc_index" in result.stderr
+    assert "reused gdc_idc_mapping" not in result.stderr
     assert (tmp_path / "release" / MANIFEST).read_bytes() == (built / MANIFEST).read_bytes()
 
 
-def test_kept_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
-    """The GDC's answer is not kept from an interrupted build; what depends on idc_index alone is."""
+def test_reused_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
+    """The GDC's answer is not reused from an interrupted build; what depends on idc_index alone is."""
     plan = plan_build(CATALOG, ["gdc_idc_mapping", "tcia_idc_subset"], 25, "25.0.0", tmp_path / "r", csv=True)
     steps: list[tuple[str, str]] = []
 
