@@ -87,8 +87,8 @@ def explain(
     pinned = chosen.for_release(idc_version)
     statements = [pinned.statement.text]
     if engine == "duckdb":
-        translation = to_duckdb(pinned.statement, pinned.where)
-        statements = [reduction.sql for reduction in translation.prior_extracts] + [translation.sql]
+        translation = to_duckdb(pinned.statement, pinned.query_file)
+        statements = [extract.sql for extract in translation.prior_extracts] + [translation.sql]
     reads: dict[str, list[str]] = {}
     for leaf in sorted(pinned.statement.leaves, key=lambda leaf: (leaf.table, leaf.path)):
         reads.setdefault(str(leaf.table), []).append(leaf.path)
