@@ -99,7 +99,7 @@ def open_inputs(old: str, new: str, published: str = PUBLISHED) -> Iterator[tupl
         for number, given in enumerate((old, new)):
             room = Path(scratch, str(number))
             room.mkdir()
-            sides.append(_open(given, published, room))
+            sides.append(open_input(given, published, room))
         yield _paired(sides[0], sides[1])
 
 
@@ -120,7 +120,8 @@ def _paired(old: DiffInput, new: DiffInput) -> tuple[DiffInput, DiffInput]:
     return old, new
 
 
-def _open(given: str, published: str, scratch: Path) -> DiffInput:
+def open_input(given: str, published: str, scratch: Path) -> DiffInput:
+    """One side, as `open_inputs` takes it; what is unpacked or downloaded goes to `scratch`."""
     path = Path(given)
     if given.endswith(".parquet"):
         return _single(given, scratch)
