@@ -318,7 +318,7 @@ def test_what_fails_in_passing_is_overcome(bucket: BucketPlace, small_releases: 
     publish(bucket, small_releases["25.0.0"])
     promote(bucket, "25.0.0")
     bucket.without_faults()
-    assert status(bucket.store()).whole
+    assert status(bucket.store()).ok
 
 
 def test_a_large_file_goes_up_in_parts_and_survives_breaks(bucket: BucketPlace, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_many_workers_do_the_same(place: Place, small_releases: Releases) -> Non
     for version in ("25.0.0", "25.1.0"):
         publish_room.publish(small_releases[version], place.store())
         promote_room.promote(version, place.store())
-        assert status(place.store()).whole
+        assert status(place.store()).ok
         assert below(place.look(), CURRENT) == contents(small_releases[version])
 
 
