@@ -79,7 +79,7 @@ def explain_index(
 def _translated(pinned: PinnedIndex) -> list[str]:
     from idc_indexer.sql import to_duckdb
 
-    translation = to_duckdb(pinned.statement, pinned.where)
+    translation = to_duckdb(pinned.statement, pinned.query_file)
     return [*(extract.sql for extract in translation.prior_extracts), translation.sql]
 
 
