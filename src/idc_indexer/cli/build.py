@@ -132,16 +132,14 @@ def build(
 
         export = open_export(source, exclude_shard, timedelta(hours=max_shard_age_gap), cache_dir, offline)
         worker = DuckDBEngine(export, incomplete(out) / "spill", threads, memory_limit, shown)
-        estimates = {}
         export.require(idc_version)  # before the query is written out for each past release
     else:
         from idc_indexer.engines.bigquery import BigQueryEngine, connect
 
-        worker = asked = BigQueryEngine(connect(paying(project), location), cache_dir, max_bytes_billed, shown)
-        estimates = asked.estimates
+        worker = BigQueryEngine(connect(paying(project), location), cache_dir, max_bytes_billed, shown)
     plan = plan_build(catalog, indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv)
     if dry_run:
-        check(plan, worker)
+        estimates = check(plan, worker)
         costs = {name: estimate.to_document(price_per_tib) for name, estimate in estimates.items()}
         keys = ("bytes_processed", "bytes_billed", "price_usd")
         total = {key: sum(cost[key] for cost in costs.values()) for key in keys}

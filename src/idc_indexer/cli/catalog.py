@@ -96,9 +96,8 @@ def explain(
     if engine == "bigquery" and project:
         from idc_indexer.engines.bigquery import BigQueryEngine, connect
 
-        asked = BigQueryEngine(connect(project, location))
-        asked.prepare([pinned])
-        costs = asked.estimates[index].to_document(price_per_tib)
+        plan = BigQueryEngine(connect(project, location)).plan([pinned])
+        costs = plan.estimates[index].to_document(price_per_tib)
     if as_json:
         document = {"index": index, "engine": engine, "sql": statements, "reads": reads}
         print_json(document | ({"costs": costs} if costs else {}))

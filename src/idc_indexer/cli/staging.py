@@ -56,10 +56,10 @@ def stage(
         engine = DuckDBEngine(export, Path(temporary), threads, memory_limit, shown)
         export.require(idc_version)
         pinned = [index.for_release(idc_version) for index in chosen]
-        engine.prepare(pinned)
+        plan = engine.plan(pinned)
         if dry_run:
             return
-        with engine.running(pinned):
+        with plan.running(pinned):
             shown.message("all is staged")
 
 
