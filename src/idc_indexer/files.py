@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from idc_indexer.errors import IndexerError
+
+MAX_NAME = 255
+"""Bytes of a file name, on every file system in use."""
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?", re.ASCII)
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+"""Names that Windows takes for devices, in any folder."""
 
 
 @contextmanager
@@ -67,3 +74,26 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def local_file(folder: Path, name: str) -> Path:
+    """Where a file lands whose name came from a listing, a manifest, a wheel or an export.
+
+    Every such name passes here before a file of it is opened or written: names are data, and `../x`, `/etc/x`,
+    `a\\nb` or `nul` in them must reach nothing outside `folder`.
+
+    Args:
+        folder: where the file is to lie, directly.
+        name: ASCII letters, digits, `_`, `-` and `.`, as all files of a release have; 255 bytes at most.
+
+    Raises:
+        IndexerError: any other name.
+    """
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or _DEVICE.fullmatch(name):
+        shown = name if len(name) <= MAX_NAME else f"{name[:60]}..."
+        raise IndexerError(
+            f"{shown!r} is not a file name that a release can have",
+            f"Such names have letters, digits, '_', '-' and '.' only, begin with a letter or a digit, and have at most "
+            f"{MAX_NAME} characters.",
+        )
+    return folder / name

@@ -214,7 +214,7 @@ def test_other_indices_take_only_what_is_missing(
         assert footer + chunks <= seen.bytes[key] <= 1.15 * (footer + chunks)
     s3.clear()
     both = stage(*SERIES, *IMAGES)
-    assert (both.exit_code, both.stderr) == (0, "all is staged\n")
+    assert (both.exit_code, both.stderr) == (0, "all tables are staged\n")
     assert not s3.seen().ranges
     assert len(staged(environment)) == SHARDS
     built = run("build", *SERIES, *IMAGES, *RELEASE, "--out", out, "--offline")
@@ -458,7 +458,7 @@ def test_the_cache_is_shown_and_removed(run: Run, stage: Run, environment: dict[
     dicom_all = document["kept"][0]
     assert (dicom_all["shards"], dicom_all["leaves"]) == (SHARDS, len(leaves_of("ann_index")))
     assert dicom_all["bytes"] == sum(path.stat().st_size for path in staged(environment))
-    refused(run("cache", "remove"), 2, "what is to be removed?")
+    refused(run("cache", "remove"), 2, "nothing to remove is named")
     refused(run("cache", "remove", "idc_v24"), 2, "nothing is kept of idc_v24")
     folder = Cache(root).table(source, SourceTable(25, False, "dicom_all"))
     with folder.used():

@@ -60,17 +60,17 @@ def test_a_release_is_published_and_promoted(run: Run, place: Place, small_relea
     assert not below(place.look(), "current/")
 
     waiting = run("status", "--to", place.uri)
-    assert (waiting.exit_code, waiting.stdout) == (3, "25.0.0: whole\ncurrent: no version was promoted\n")
+    assert (waiting.exit_code, waiting.stdout) == (3, "25.0.0: valid\ncurrent: no version was promoted\n")
 
     result = run("promote", "25.0.0", "--to", place.uri)
     assert (result.exit_code, result.stderr) == (0, "")
     assert below(place.look(), CURRENT) == contents(release)
     assert not below(place.look(), "current/staged/")
     found = run("status", "--to", place.uri)
-    assert (found.exit_code, found.stdout) == (0, "25.0.0: whole\ncurrent: 25.0.0, whole\n")
+    assert (found.exit_code, found.stdout) == (0, "25.0.0: valid\ncurrent: 25.0.0, OK\n")
     assert done(run("status", "--to", place.uri, "--json")) == {
-        "whole": True,
-        "versions": [{"version": "25.0.0", "state": "whole", "problems": {}}],
+        "ok": True,
+        "versions": [{"version": "25.0.0", "state": "valid", "problems": {}}],
         "current": "25.0.0",
         "promoting": False,
         "problems": {},
@@ -210,7 +210,7 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     place.write(f"{CURRENT}more.txt", b"")
     found = run("status", "--to", place.uri)
     assert found.exit_code == 3
-    assert "current: 25.0.0, not whole" in found.stdout
+    assert "current: 25.0.0, damaged" in found.stdout
     for problem in ("collections_index.sql has other content", "manifest.json is missing", "more.txt is not of 25.0.0"):
         assert f"    {CURRENT}{problem}" in found.stdout
     assert run("promote", "25.0.0", "--to", place.uri).exit_code == 0
@@ -252,7 +252,7 @@ def test_what_another_tool_published_is_told_apart(run: Run, place: Place, small
     found = run("status", "--to", place.uri)
     assert (found.exit_code, found.stdout) == (
         0,
-        "25.0.0: unrecorded\n25.0.1: whole\ncurrent: 25.0.1, whole\n",
+        "25.0.0: unrecorded\n25.0.1: valid\ncurrent: 25.0.1, OK\n",
     )
 
 
@@ -318,7 +318,7 @@ def test_what_fails_in_passing_is_overcome(bucket: BucketPlace, small_releases: 
     publish(bucket, small_releases["25.0.0"])
     promote(bucket, "25.0.0")
     bucket.without_faults()
-    assert status(bucket.store()).whole
+    assert status(bucket.store()).ok
 
 
 def test_a_large_file_goes_up_in_parts_and_survives_breaks(bucket: BucketPlace, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_many_workers_do_the_same(place: Place, small_releases: Releases) -> Non
     for version in ("25.0.0", "25.1.0"):
         publish_room.publish(small_releases[version], place.store())
         promote_room.promote(version, place.store())
-        assert status(place.store()).whole
+        assert status(place.store()).ok
         assert below(place.look(), CURRENT) == contents(small_releases[version])
 
 

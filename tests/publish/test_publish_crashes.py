@@ -49,7 +49,7 @@ def is_whole(place: Place, version: str, release: Path) -> None:
     assert {name for name in seen if name.startswith("current/") and not name.startswith(CURRENT)} == {PROMOTION}
     record = json.loads(seen[PROMOTION].content)
     assert (record["release_version"], record["done"]) == (version, True)
-    assert status(place.store()).whole
+    assert status(place.store()).ok
 
 
 def is_readable(seen: dict[str, Seen], before: dict[str, bytes], after: dict[str, bytes]) -> None:
@@ -156,7 +156,7 @@ def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, other
 
         def act(found: list[bool] = found) -> None:
             now = status(ready.store())
-            found.append(now.whole and now.current == "25.0.1")
+            found.append(now.ok and now.current == "25.0.1")
             for version in others:
                 promote(ready, version)
 
@@ -168,7 +168,7 @@ def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, other
         lost += bool(said)
         ready.without_faults()
         assert below(ready.look(), CURRENT) == contents(small_releases[winner]), number
-        assert status(ready.store()).whole
+        assert status(ready.store()).ok
         number += 1
     print(f"{number - 1} requests interrupted by another promoter, who won {lost} times")
     assert number > 20

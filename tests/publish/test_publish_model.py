@@ -108,7 +108,7 @@ class Publishing(RuleBasedStateMachine):
         self.place.between(number, lambda: self.perform(other, command, may_fail=True))
         self.perform(version, command, may_fail=True)
         found = status(self.place.store())
-        if command == "promote" and found.whole:
+        if command == "promote" and found.ok:
             # The other may have begun when this one had done all and was looking for the last time.
             assert found.current is not None
             assert not self.possible or found.current in {version, other} | self.possible
@@ -139,7 +139,7 @@ class Publishing(RuleBasedStateMachine):
                 self.place.write(name, b"spoilt")
             self.vandalised = True
             DONE["spoilt"] += 1
-            assert not status(self.place.store()).whole
+            assert not status(self.place.store()).ok
 
     @rule(number=numbers)
     def remove_published(self, number: int) -> None:
@@ -165,7 +165,7 @@ class Publishing(RuleBasedStateMachine):
         assert below(seen, CURRENT) == self.files[version]
         assert {name for name in seen if name.startswith("current/") and not name.startswith(CURRENT)} == {PROMOTION}
         found = status(self.place.store())
-        assert found.whole, found
+        assert found.ok, found
         assert found.current == version
 
     @invariant()

@@ -40,7 +40,7 @@ COLUMNS = (
         ),
     ),
 )
-INDEX = Schema("One row for each it.", COLUMNS, ("id",), ("id",), (), False)
+INDEX = Schema("One row for each it.", "it", COLUMNS, ("id",), ("id",), (), False)
 GROUP = 7
 ROWS = st.lists(record(COLUMNS, {"id": st.integers(0, 9), "city": st.sampled_from(["a", "b"])}), max_size=30)
 

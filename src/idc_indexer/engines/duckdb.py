@@ -29,8 +29,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.exports import Export, StagedExport, StagingPlan
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
-from idc_indexer.sql import Leaf, to_duckdb
-from idc_indexer.sql.translate import PRIOR_ROWS
+from idc_indexer.sql import PRIOR_ROWS, Leaf, to_duckdb
 
 BATCH_ROWS = 65_536
 Result = TypeVar("Result")
@@ -228,7 +227,7 @@ def _wait(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:
 
 
 def _query(index: PinnedIndex) -> _Query:
-    translation = to_duckdb(index.statement, index.where)
+    translation = to_duckdb(index.statement, index.query_file)
     of_release: dict[int, list[Leaf]] = {}
     for leaf in index.statement.leaves:
         of_release.setdefault(leaf.table.release, []).append(leaf)

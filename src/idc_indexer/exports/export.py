@@ -13,7 +13,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -169,7 +168,7 @@ def open_export(
     Raises:
         UsageError: `source` is none of these.
     """
-    cache = Cache(cache_dir or platformdirs.user_cache_path("idc-indexer"))
+    cache = Cache.at(cache_dir)
     retrier = Retrier(ATTEMPTS if "://" in source else 1)
     location = open_location(str(documents.bundled(SAMPLE)) if source == SAMPLE else source, retrier)
     if source == SAMPLE:

@@ -31,7 +31,7 @@ class VersionStatus:
     """A version at a store.
 
     Attributes:
-        state: `whole`; `unfinished`, when its manifest is yet to come and nothing else is wrong; `damaged`; or
+        state: `valid`; `unfinished`, when its manifest is yet to come and nothing else is wrong; `damaged`; or
             `unrecorded`, when something else than `publish` put it there.
         problems: what is wrong, by name of object.
     """
@@ -58,7 +58,7 @@ class Status:
     problems: Mapping[str, str]
 
     @property
-    def whole(self) -> bool:
+    def ok(self) -> bool:
         """Whether `current` is equal to its version, and no published version is damaged."""
         damaged = any(version.state == "damaged" for version in self.versions)
         return self.current is not None and not (self.promoting or self.problems or damaged)
@@ -66,7 +66,7 @@ class Status:
     def to_document(self) -> dict[str, Any]:
         """For `--json`."""
         versions = [{**vars(version), "problems": dict(version.problems)} for version in self.versions]
-        return {"whole": self.whole, **vars(self), "versions": versions, "problems": dict(self.problems)}
+        return {"ok": self.ok, **vars(self), "versions": versions, "problems": dict(self.problems)}
 
 
 def status(store: Store) -> Status:
@@ -115,6 +115,6 @@ def _version(store: Store, listing: Mapping[str, StoredObject], version: str) ->
         return VersionStatus(version, "unrecorded", {})
     problems = publication.problems(listing, version, IMMUTABLE)
     if not problems:
-        return VersionStatus(version, "whole", {})
+        return VersionStatus(version, "valid", {})
     begun = folder(version) + MANIFEST not in listing and all(name not in listing for name in problems)
     return VersionStatus(version, "unfinished" if begun else "damaged", problems)

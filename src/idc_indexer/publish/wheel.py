@@ -141,10 +141,9 @@ core-metadata-version = "2.4"
 def _readme(release: Release, carried: Collection[str], published: str) -> str:
     rows = []
     for entry in release.indices:
-        about = documents.load(release.path / schema_name(entry.name), "artifact")["table_description"]
+        noun = documents.load(release.path / schema_name(entry.name), "artifact")["row"]
         where = "here" if entry.name in carried else f"[published]({published}/{parquet_name(entry.name)})"
-        first = about.split(": ")[0].split(". ")[0].rstrip(".").removeprefix("One row for each ")
-        rows.append(f"| `{entry.name}` | {first} | {entry.rows:,} | {entry.files[0].bytes / 1e6:.2f} | {where} |")
+        rows.append(f"| `{entry.name}` | {noun} | {entry.rows:,} | {entry.files[0].bytes / 1e6:.2f} | {where} |")
     table = "\n".join(rows)
     return f"""\
 # idc-index-data

@@ -85,7 +85,7 @@ def check_manifest(path: Path, manifest_sha256: str) -> None:
         IndexerError: no release is there, or another one.
     """
     release = Release.open(path)
-    if (found := files.sha256(path / MANIFEST)) != manifest_sha256.lower():
+    if (found := release.manifest_sha256) != manifest_sha256.lower():
         raise IndexerError(
             f"{path}: the SHA-256 of its {MANIFEST} is {found}, not {manifest_sha256}",
             f"This is another release, {release.release_version}, or another build of it.",
@@ -219,6 +219,11 @@ class Release:
     def manifest(self) -> bytes:
         """The bytes of the manifest."""
         return documents.dump(self.to_document(), "manifest")
+
+    @property
+    def manifest_sha256(self) -> str:
+        """The digest of the manifest in the folder. It covers every other file."""
+        return files.sha256(self.path / MANIFEST)
 
     @property
     def entries(self) -> tuple[IndexEntry, ...]:
