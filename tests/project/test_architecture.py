@@ -68,7 +68,15 @@ def test_the_command_line_loads_no_large_library() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["api.compare", "api.tables", "diff", "publish.promote", "publish.public_check", "publish.publish", "release.verify"],
+    [
+        "api.compare",
+        "api.tables",
+        "diff",
+        "publish.promote",
+        "publish.public_check",
+        "publish.publish",
+        "release.verify",
+    ],
 )
 def test_commands_on_a_release_load_neither_the_sql_translator_nor_obstore(module: str) -> None:
     assert loaded(f"idc_indexer.{module}") <= {"duckdb", "pyarrow"}
