@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and are known by their SHA-256."""
+"""Files: written atomically, identified by their SHA-256, named by nobody but this toolkit."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 
 @contextmanager
 def os_errors_for(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file into a message that names it.
+    """Turn an OSError into a message that names the file.
 
-    pyarrow and DuckDB raise OSError without a file name, so the caller says which one it is.
+    pyarrow and DuckDB raise OSError without a file name, so the caller gives it.
     """
     try:
         yield
@@ -42,10 +42,10 @@ def os_errors_for(path: Path) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for another program to write; it replaces `path` at the end.
 
-    The name is always the same, so that what a killed process left is overwritten; the caller holds a lock.
+    The name is always the same, so the next process overwrites what a killed one left; the caller holds a lock.
 
     Raises:
-        IndexerError: when it cannot be written; nothing is left behind.
+        IndexerError: it cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.partial")
     with os_errors_for(path):
@@ -60,7 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which replaces `path` at the end; as `atomic_path` otherwise."""
+    """A file to write, which replaces `path` at the end; otherwise as `atomic_path`."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 

@@ -46,7 +46,7 @@ def test_help_names_every_command(run: Run) -> None:
         result = run(option)
         assert (result.exit_code, result.stderr) == (0, "")
         assert re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE) == IN_ORDER
-        assert "..." not in result.stdout
+        assert not re.findall(r"\.\.\.$", result.stdout.partition("Commands:")[2], re.MULTILINE)
     assert set(main.commands) == {*COMMANDS, *GROUPS}
     for group, commands in GROUPS.items():
         assert re.findall(r"^  (\w+)  ", run(group, "--help").stdout, re.MULTILINE) == sorted(commands)

@@ -241,7 +241,7 @@ def test_first_release_has_no_prior_versions(tiny: TinyExport, build: Build, out
 
 def test_release_that_lacks_a_column(tiny: TinyExport, build: Build, out: Path) -> None:
     options = ("--idc-version", 17, "--release-version", "17.0.0")
-    missing = "idc_v17.dicom_all has no column analysis_result_id: it is there in release 18 on"
+    missing = "idc_v17.dicom_all has no column analysis_result_id: only release 18 and later ones have it"
     refused(build(tiny, "idc_index", *options), 1, "idc_index cannot be built for IDC release 17", missing)
     assert around(out) == []
 

@@ -79,16 +79,15 @@ def explain_index(
 def _translated(pinned: PinnedIndex) -> list[str]:
     from idc_indexer.sql import to_duckdb
 
-    translation = to_duckdb(pinned.statement, pinned.where)
+    translation = to_duckdb(pinned.statement, pinned.query_file)
     return [*(extract.sql for extract in translation.prior_extracts), translation.sql]
 
 
 def _costs(pinned: PinnedIndex, engine: BigQuery) -> dict[str, float]:
     from idc_indexer.engines.bigquery import BigQueryEngine
 
-    asked = BigQueryEngine(engine.connect())
-    asked.prepare([pinned])
-    return asked.estimates[pinned.name].to_document(engine.price_per_tib)
+    plan = BigQueryEngine(engine.connect()).plan([pinned])
+    return plan.estimates[pinned.name].to_document(engine.price_per_tib)
 
 
 @dataclass(frozen=True)
