@@ -32,7 +32,7 @@ from gcp_storage_emulator.server import RequestHandler, Router
 from gcp_storage_emulator.storage import Storage
 
 BUCKET = "artifacts"
-# How a request ends when it is not simply answered. `refused`, `busy`, `reset` and `truncated` are not done, `lost` is.
+# How a transient failure looks to the client. The service has done a `lost` request, and none of the others.
 FAULTS = ("busy", "throttled", "reset", "truncated", "lost")
 DAMAGED = ("empty", "page", "list", "flipped", "cut")
 """How the answer to a request that was done comes back damaged: without a body, as a page of a proxy, as other JSON,
@@ -83,7 +83,7 @@ class Gcs:
         return content
 
     def put(self, name: str, content: bytes, **resource: Any) -> None:
-        """Write an object as someone else, who obeys no rules."""
+        """Write an object as another program does, without a precondition."""
         with self.lock:
             made = objects._make_object_resource(self.url, BUCKET, name, "text/plain", str(len(content)), resource)
             self.storage.create_file(BUCKET, name, content, objects._checksums(content, made))
@@ -277,7 +277,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no typ
             return body
         del self.headers["Content-Range"], self.headers["Content-Length"]
         rest = body[skipped:]
-        # Without a rest, it is asked how much is there.
+        # Without a rest, the client asks how many bytes have arrived.
         self.headers["Content-Range"] = f"bytes {kept}-{part[2]}/{part[3]}" if rest else f"bytes */{part[3]}"
         self.headers["Content-Length"] = str(len(rest))
         return rest

@@ -195,7 +195,7 @@ def shifted(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, b
     return status, headers, (b"\0" + body[:-1] if status == 206 else body)
 
 
-def whole(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+def complete(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
     return 200 if status == 206 else status, headers, body
 
 
@@ -211,7 +211,7 @@ def short(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, byt
     ("answer", "message"),
     [
         (shifted, "has other bytes from"),
-        (whole, "is not served in parts: HTTP 200"),
+        (complete, "is not served in parts: HTTP 200"),
         (other_range, "is served in wrong parts"),
         (short, "is served in wrong parts"),
     ],

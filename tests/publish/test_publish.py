@@ -48,7 +48,7 @@ def done(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-# --- What is made -------------------------------------------------------------------------------------------
+# --- What publishing writes -------------------------------------------------------------------------------------------
 
 
 def test_a_release_is_published_and_promoted(run: Run, place: Place, small_releases: Releases) -> None:
@@ -149,7 +149,7 @@ def test_a_dry_run_prints_what_is_then_done(run: Run, place: Place, small_releas
             assert len(after[step["name"]].content) == step["bytes"]
 
 
-# --- What is refused ----------------------------------------------------------------------------------------
+# --- Refusals ----------------------------------------------------------------------------------------
 
 
 def test_a_published_version_never_changes(run: Run, place: Place, small_releases: Releases) -> None:

@@ -160,7 +160,7 @@ def test_a_promotion_that_was_cut_is_undone_as_well(ready: Place, small_releases
     ids="+".join,
 )
 def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, others: tuple[str, ...]) -> None:
-    """While one waits with a request, others promote all of another version; then it goes on."""
+    """While one waits before a request, others promote another version to its end; then the first one continues."""
     for version in ("25.0.1", "25.1.0"):
         publish(ready, small_releases[version])
     restore = ready.save()

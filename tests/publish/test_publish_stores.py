@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -296,6 +298,26 @@ def test_what_cannot_be_listed_is_an_error(run: Run, tmp_path: Path, monkeypatch
     (tmp_path / "store" / "25.0.0").mkdir(parents=True)
     monkeypatch.setattr(os, "scandir", deny)
     refused(run("status", "--to", tmp_path / "store"), 1, "store", "Permission denied")
+
+
+# --- Imports --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "unused"),
+    [
+        ("promote", ["sqlglot", "obstore", "duckdb", "pyarrow", "google.cloud.storage"]),
+        ("status", ["sqlglot", "obstore", "duckdb", "pyarrow", "google.cloud.storage"]),
+        ("stores.local", ["sqlglot", "obstore", "duckdb", "pyarrow", "google.cloud.storage"]),
+        ("publish", ["sqlglot", "obstore", "google.cloud.storage"]),
+        ("public_check", ["sqlglot", "obstore", "google.cloud.storage"]),
+        ("bucket", ["sqlglot", "obstore", "duckdb", "pyarrow"]),
+    ],
+)
+def test_a_module_loads_what_it_needs(module: str, unused: list[str]) -> None:
+    program = f"import sys, idc_indexer.publish.{module}; print(*sys.modules.keys() & set({unused}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 # --- What readers see meanwhile -------------------------------------------------------------------------------
