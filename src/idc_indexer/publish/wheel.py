@@ -8,6 +8,7 @@ toolkit and the release.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -42,6 +43,7 @@ def build_wheel(release: Path, out: Path, exclude: Collection[str] = (), publish
         UsageError: `exclude` has an index that the wheel would not carry anyway.
         IndexerError: the release is not whole, or the wheel larger than PyPI takes.
     """
+    _check_epoch()
     verified = open_valid(release)
     carried = _carried(verified, exclude)
     with files.os_errors_for(out):
@@ -167,3 +169,17 @@ idc_index_data.INDEX_METADATA["idc_index"]["sha256"]
 Schemas and queries of all indices are here, and `manifest.json`, which says where each of them came from. There are
 wheels only: the package is data, which no source distribution could build; its source is the release it was made of.
 """
+
+
+_ZIP_SECONDS = range(315_532_800, 4_354_819_200)
+"""The times that a zip file can hold, 1980 to 2107, in seconds since 1970."""
+
+
+def _check_epoch() -> None:
+    """Refuse a SOURCE_DATE_EPOCH that hatchling would fail on."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given is not None and not (given.isascii() and given.isdecimal() and int(given[:20]) in _ZIP_SECONDS):
+        raise IndexerError(
+            f"SOURCE_DATE_EPOCH is {given[:40]!r}, not the seconds since 1970 of a time from 1980 to 2107",
+            "A wheel is a zip file, which holds no other times. Correct it, or unset it.",
+        )
