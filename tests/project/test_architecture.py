@@ -67,9 +67,18 @@ def test_the_command_line_loads_no_large_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["api.compare", "api.tables", "diff.render", "publish.publish", "publish.promote", "publish.public_check"]
+    "module",
+    [
+        "api.compare",
+        "api.tables",
+        "diff",
+        "publish.promote",
+        "publish.public_check",
+        "publish.publish",
+        "release.verify",
+    ],
 )
-def test_what_reads_releases_loads_neither_translator_nor_object_store(module: str) -> None:
+def test_commands_on_a_release_load_neither_the_sql_translator_nor_obstore(module: str) -> None:
     assert loaded(f"idc_indexer.{module}") <= {"duckdb", "pyarrow"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.engines import Engine
@@ -36,9 +35,9 @@ class BuildPlan:
         Raises:
             IndexerError: the build would stop with this message.
         """
-        dry_run(self.plan, self.engine)
-        estimates = getattr(self.engine, "estimates", {})
-        costs = {name: estimate.to_document(self.price_per_tib) for name, estimate in estimates.items()}
+        estimates = dry_run(self.plan, self.engine)
+        price = self.price_per_tib or 0
+        costs: dict[str, Mapping[str, float]] = {name: one.to_document(price) for name, one in estimates.items()}
         keys = ("bytes_processed", "bytes_billed", "price_usd")
         return costs | {"total": {key: sum(cost[key] for cost in costs.values()) for key in keys}}
 
@@ -179,9 +178,9 @@ def stage_export(
     listener = listener or NullListener()
     chosen = own.catalog().select(set(indices))
     with temporary_folder() as temporary:
-        worker: Any = _engine(engine, idc_version, temporary, listener)
+        worker = _engine(engine, idc_version, temporary, listener)
         pinned = [index.for_release(idc_version) for index in chosen]
-        worker.prepare(pinned)
+        plan = worker.plan(pinned)
         if not dry_run:
-            with worker.running(pinned):
+            with plan.running(pinned):
                 listener.message("all tables are staged")

@@ -86,9 +86,8 @@ def _translated(pinned: PinnedIndex) -> list[str]:
 def _costs(pinned: PinnedIndex, engine: BigQuery) -> dict[str, float]:
     from idc_indexer.engines.bigquery import BigQueryEngine
 
-    asked = BigQueryEngine(engine.connect())
-    asked.prepare([pinned])
-    return asked.estimates[pinned.name].to_document(engine.price_per_tib)
+    plan = BigQueryEngine(engine.connect()).plan([pinned])
+    return plan.estimates[pinned.name].to_document(engine.price_per_tib)
 
 
 @dataclass(frozen=True)
