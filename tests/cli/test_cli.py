@@ -117,7 +117,7 @@ MISTAKES = [
     (["promote", "25.0.0"], "Missing option '--to'"),
     (["promote", "--to", "x"], "Missing argument 'VERSION'"),
     (["status"], "Missing option '--to'"),
-    (["status", "--to", "s3://x"], "no place to publish to"),
+    (["status", "--to", "s3://x"], "is not a store to publish to"),
     (["check", "x"], "not an address of published files"),
     (["bucket", "setup", "--to", "x"], "not a bucket"),
     (["stage"], "Missing option '--idc-version'"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -16,6 +15,7 @@ from idc_indexer.api.options import AnyPath
 from idc_indexer.diff.inputs import DiffInput, open_input
 from idc_indexer.duckdb_session import connect, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.files import temporary_folder
 from idc_indexer.publish.records import PUBLISHED
 
 
@@ -95,5 +95,5 @@ def open_release(source: AnyPath, *, published_at: str | None = None) -> Iterato
         UsageError: an input of another kind.
         IndexerError: there is no release, or it cannot be read.
     """
-    with TemporaryDirectory(prefix="idc-indexer-") as scratch, connect() as connection:
-        yield ReleaseTables(open_input(str(source), published_at or PUBLISHED, Path(scratch)), connection)
+    with temporary_folder() as scratch, connect() as connection:
+        yield ReleaseTables(open_input(str(source), published_at or PUBLISHED, scratch), connection)

@@ -6,11 +6,9 @@ Memory holds a few columns of the largest table, not its rows; what does not fit
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,6 +19,7 @@ from idc_indexer.diff.inputs import DiffInput, InputTable, open_inputs, primary_
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSummary, TableDifference
 from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
+from idc_indexer.files import temporary_folder
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.schema.column import Column
 
@@ -47,9 +46,9 @@ def diff(old: DiffInput, new: DiffInput, names: Collection[str] = (), key: Seque
     if unknown := sorted(set(names) - there.keys()):
         raise UsageError(f"no side has a table {', '.join(unknown)}", f"There are: {', '.join(there)}.")
     found, summary = [], None
-    with tempfile.TemporaryDirectory(prefix="idc-indexer-") as scratch:
+    with temporary_folder() as scratch:
         threads = min(_THREADS, os.cpu_count() or 1)
-        with interruptible(), closing(connect(threads, _MEMORY, Path(scratch))) as connection:
+        with interruptible(), closing(connect(threads, _MEMORY, scratch)) as connection:
             mistrust_statistics(connection)
             for name in sorted(there):
                 if not names or name in names:

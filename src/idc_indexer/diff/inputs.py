@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -94,7 +93,7 @@ def open_inputs(old: str, new: str, published: str = PUBLISHED) -> Iterator[tupl
         UsageError: something else, or no table in common.
         IndexerError: there is nothing, or it cannot be read.
     """
-    with TemporaryDirectory(prefix="idc-indexer-") as scratch:
+    with files.temporary_folder() as scratch:
         sides = []
         for number, given in enumerate((old, new)):
             room = Path(scratch, str(number))
