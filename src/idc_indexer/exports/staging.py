@@ -8,7 +8,7 @@ those alone and merges the two. Memory holds a few row groups and the bytes in f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ from idc_indexer.exports.pruning.footer import (
 from idc_indexer.exports.pruning.footer import check as check_footer
 from idc_indexer.exports.pruning.schema import ShardSchema
 from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, read_shard_info
+from idc_indexer.exports.shard_schemas import compare, leaf_types
 from idc_indexer.exports.staged import StagedTable
 from idc_indexer.parquet_footer import DAMAGE, read_metadata
 from idc_indexer.schema.source_tables import SourceTable
@@ -183,17 +184,34 @@ class TableStaging:
                 self._location.retrier.count_retry("damaged bytes")
         raise AssertionError("the last attempt returned or raised")
 
-    def check_schemas(self) -> None:
+    def check_schemas(self) -> str:
         """Compare the schemas of the staged shards.
 
+        Returns:
+            A warning that columns differ which are not needed; "" if none do.
+
         Raises:
-            IndexerError: shards have more than one schema.
+            IndexerError: needed columns differ.
         """
         found = {shard: info for shard in self.shards if (info := self.info(shard))}
-        first = next(iter(found.values()))
-        odd = [shard.name for shard, info in found.items() if info.schema != first.schema]
-        if odd:
-            raise other_schema(self._location, self.table, odd, self.shards[0])
+        first, about = next(iter(found.items()))
+        odd = [shard for shard, info in found.items() if info.schema != about.schema]
+        if not odd:
+            return ""
+        types = {shard.name: leaf_types(pq.read_schema(self.folder.shard(shard))) for shard in (first, *odd)}
+        warning = self._compare(first.name, types)
+        return (
+            warning
+            or f"warning: {self._table_name}: {some(one.name for one in odd)} of another schema than {first.name}"
+        )
+
+    @property
+    def _table_name(self) -> str:
+        return f"{self._location.uri}: {self.table}"
+
+    def _compare(self, first: str, types: Mapping[str, Mapping[str, str]]) -> str:
+        others = {name: of_shard for name, of_shard in types.items() if name != first}
+        return compare(self._table_name, (first, types[first]), others, self.leaves)
 
     def rows(self) -> int:
         """Rows of all staged shards."""
@@ -233,8 +251,13 @@ class TableStaging:
         footer = self._footer(shard)
         schema = self._schema_of(footer)
         if schema.digest != self._schemas[0].digest:
-            error = other_schema(self._location, self.table, [shard.name], self.shards[0])
-            raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may be damaged
+            try:
+                self._compare(
+                    "the first shard",
+                    {"the first shard": leaf_types(self._schemas[0].arrow), shard.name: leaf_types(schema.arrow)},
+                )
+            except IndexerError as error:
+                raise DamagedError(error.message, error.hint) from error  # or so it seems: the bytes may be damaged
         about = ShardInfo(schema.digest, self.leaves | _leaves(older), footer.metadata.num_rows)
         with files.atomic_path(path) as temporary:
             with temporary.open("wb") as file, ExitStack() as opened:
@@ -306,14 +329,6 @@ def stage_all(
         except BaseException:
             location.retrier.stop()
             raise
-
-
-def other_schema(location: Location, table: SourceTable, odd: Sequence[str], first: ObjectMeta) -> IndexerError:
-    """The error that shards of one table have two schemas."""
-    return IndexerError(
-        f"{location.uri}: {table}: {some(odd)} of another schema than {first.name}",
-        "Shards of one export share one schema; leave the others out with --exclude-shard.",
-    )
 
 
 def _to_read(footer: Footer, ranges: Sequence[Range]) -> list[Range]:
