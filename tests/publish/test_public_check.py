@@ -53,7 +53,7 @@ def found(url: str, deep: bool = False) -> dict[str, str]:
 def test_what_is_published_well(run: Run, published: Published, folder: str, deep: tuple[str, ...]) -> None:
     _, url = published
     result = run("check", f"{url}/{folder}/", *deep)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{url}/{folder}/: well\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{url}/{folder}/: OK\n", "")
     assert json.loads(run("check", f"{url}/{folder}", *deep, "--json").stdout) == {"problems": []}
 
 
