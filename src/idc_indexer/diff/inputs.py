@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from idc_indexer import documents
-from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.errors import UsageError
 from idc_indexer.publish.records import PUBLISHED
 from idc_indexer.publish.release_source import ReleaseSource, bundled_schemas, open_source
-from idc_indexer.release.parquet import VERSION_KEY
 
 
 @dataclass(frozen=True)
@@ -102,30 +98,12 @@ def _only(given: DiffInput, table: str | None, single: str) -> DiffInput:
 
 def _input(source: ReleaseSource) -> DiffInput:
     tables = {name: _table(source, name) for name in source.tables}
-    if not tables:
-        raise IndexerError(
-            f"{source.name}: has no index, or none that is public",
-            "An index is <index>.parquet, <index>_schema.json, or both.",
-        )
-    stated = source.manifest.release_version if source.manifest else source.stated_version
-    return DiffInput(source.name, stated or _embedded_version(tables.values()), tables, source.excluded)
+    return DiffInput(source.name, source.version, tables, source.excluded)
 
 
 def _table(source: ReleaseSource, name: str) -> InputTable:
     fetch = (lambda: source.fetch(name)) if source.has_rows(name) else None
     return InputTable(name, source.schema(name), source.sha256(name), fetch)
-
-
-def _embedded_version(tables: Iterable[InputTable]) -> str | None:
-    """The version in the metadata of the first Parquet file, for inputs that state none elsewhere."""
-    for table in tables:
-        if table.fetch is not None:
-            try:
-                metadata = pq.read_metadata(table.fetch()).metadata or {}
-            except (pa.ArrowException, OSError):
-                return None  # the comparison of its rows reports what is wrong with it
-            return metadata.get(VERSION_KEY, b"").decode(errors="replace") or None
-    return None
 
 
 def _bundled(name: str) -> Mapping[str, Any] | None:

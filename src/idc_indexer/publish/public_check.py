@@ -23,6 +23,7 @@ from idc_indexer import documents
 from idc_indexer.errors import IndexerError
 from idc_indexer.http import Response, folder_url, request
 from idc_indexer.publish.records import CURRENT, EXPOSED, WORKERS, media_type
+from idc_indexer.publish.release_source import read_release
 from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, sidecar, sidecar_name
 from idc_indexer.release.verify import Problem
 
@@ -52,7 +53,7 @@ def check(
         IndexerError: the server cannot be reached, or the release was replaced while it was checked; or there is
             no release at `against`.
     """
-    rebuilt = Release.open(against) if against else None
+    rebuilt = read_release(str(against)) if against else None
     folder = _PublicFolder(url, deep, sleep)
     manifest = folder.ask(MANIFEST)
     release = _parse(manifest)
@@ -69,19 +70,6 @@ def check(
     preflight = list(folder.preflight(table.name)) if table else []
     differences = list(_differences(rebuilt, release)) if rebuilt else []
     return [problem for problems in found for problem in problems] + preflight + differences
-
-
-def published(url: str) -> Release:
-    """What is published in a folder of files, by its manifest.
-
-    Raises:
-        UsageError: not an address of HTTP.
-        IndexerError: the server cannot be reached, or has no manifest there.
-    """
-    release = _parse(request(folder_url(url) + MANIFEST))
-    if isinstance(release, str):
-        raise IndexerError(f"{url}: {MANIFEST} {release}")
-    return release
 
 
 def _parse(manifest: Response) -> Release | str:
@@ -117,7 +105,8 @@ class _PublicFolder:
 
     def ask(self, name: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Response:
         """What the server answers to a page of another site."""
-        return request(self._url + quote(name), method, {"Origin": ORIGIN, **(headers or {})}, sleep=self._sleep)
+        asked = {"Origin": ORIGIN, **(headers or {})}
+        return request(self._url + quote(name), method, asked, follow=True, sleep=self._sleep)
 
     def problems(self, file: FileEntry, expected: bytes | None) -> Iterator[Problem]:
         """What is wrong with a file; `expected` is the content of a sidecar."""

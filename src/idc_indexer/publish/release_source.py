@@ -19,6 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from packaging.version import InvalidVersion, Version
 
 from idc_indexer import documents, files
@@ -27,6 +29,7 @@ from idc_indexer.http import download, folder_url, is_address, request
 from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder
 from idc_indexer.publish.stores import open_store
 from idc_indexer.release.manifest import MANIFEST, Release, parquet_name, schema_name, sidecar_name
+from idc_indexer.release.parquet import VERSION_KEY
 
 _SCHEMA = schema_name("")
 _PARQUET = parquet_name("")
@@ -82,7 +85,7 @@ class ReleaseSource:
 
     @cached_property
     def manifest(self) -> Release | None:
-        """The release that its manifest describes; None if it has no manifest, like single files and IDC's own wheels."""
+        """The release that its manifest describes; None without a manifest, as in IDC's own wheels."""
         try:
             return self.release()
         except MissingFileError:
@@ -109,7 +112,11 @@ class ReleaseSource:
 
     @cached_property
     def tables(self) -> tuple[str, ...]:
-        """Tables: those of the manifest; without one, all that have a Parquet file or a schema, by name."""
+        """Tables: those of the manifest; without one, all that have a Parquet file or a schema, by name.
+
+        Raises:
+            IndexerError: there are none.
+        """
         if self.table:
             return (self.table,)
         if self.manifest:
@@ -117,7 +124,24 @@ class ReleaseSource:
         else:
             suffixes = (_PARQUET, _SCHEMA)
             found = sorted({f.removesuffix(s) for f in self.file_names for s in suffixes if f.endswith(s)})
-        return tuple(name for name in found if name not in self.excluded)
+        if not (tables := tuple(name for name in found if name not in self.excluded)):
+            raise IndexerError(
+                f"{self.name}: has no index, or none that is public",
+                "An index is <index>.parquet, <index>_schema.json, or both.",
+            )
+        return tables
+
+    @cached_property
+    def version(self) -> str | None:
+        """The release version: of the manifest, of the given name, or in the first Parquet file; None if unknown."""
+        if self.manifest or self.stated_version:
+            return self.manifest.release_version if self.manifest else self.stated_version
+        first = next(filter(self.has_rows, self.tables), None)
+        try:
+            metadata = (pq.read_metadata(self.fetch(first)).metadata or {}) if first else {}
+        except (pa.ArrowException, OSError):
+            return None  # whatever reads the rows reports what is wrong with the file
+        return metadata.get(VERSION_KEY, b"").decode(errors="replace") or None
 
     def schema(self, table: str) -> dict[str, Any] | None:
         """The `_schema.json` of a table, of this toolkit or of another; None if it has none."""

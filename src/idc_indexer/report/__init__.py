@@ -21,8 +21,8 @@ from rich.filesize import decimal
 
 import idc_indexer
 from idc_indexer import files
-from idc_indexer.diff.render import idc_lines, shown
-from idc_indexer.diff.result import Difference
+from idc_indexer.diff.render import STATES, idc_lines, size_of_tb
+from idc_indexer.diff.result import Difference, shown
 from idc_indexer.errors import IndexerError
 from idc_indexer.publish.records import PUBLISHED, folder
 from idc_indexer.release.derived import IDC_INDEX
