@@ -83,9 +83,10 @@ def quote(text: str) -> str:
 def read_parquet(paths: Sequence[str], options: str = "") -> str:
     """SQL for the rows of exactly these files, whatever characters are in their names.
 
-    DuckDB takes `*`, `?` and `[` for patterns, and `name=value` folders for columns.
+    DuckDB takes `*`, `?` and `[` for patterns, `~` for the home folder, and `name=value` folders for columns.
     """
-    literal = ", ".join(quote(re.sub(r"([*?\[])", r"[\1]", path)) for path in paths)
+    names = (re.sub(r"([*?\[])", r"[\1]", f"./{path}" if path.startswith("~") else path) for path in paths)
+    literal = ", ".join(map(quote, names))
     return f"read_parquet([{literal}], hive_partitioning=false{options})"
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from idc_indexer.errors import IndexerError
@@ -36,6 +37,23 @@ def os_errors_for(path: Path) -> Iterator[None]:
         raise IndexerError(
             f"{path}: {reason}", "Check that the folder exists, may be read and written, and has room."
         ) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder for temporary files, which is removed at the end.
+
+    Raises:
+        IndexerError: the system has no folder for temporary files that can be written.
+    """
+    try:
+        folder = TemporaryDirectory(prefix="idc-indexer-")
+    except OSError as error:
+        raise IndexerError(
+            f"no temporary folder can be made: {error.strerror or error}", "Set TMPDIR to a folder that can be written."
+        ) from error
+    with folder as path:
+        yield Path(path)
 
 
 @contextmanager

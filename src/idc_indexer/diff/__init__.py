@@ -7,11 +7,9 @@ rows; the rest goes to temporary files.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,6 +20,7 @@ from idc_indexer.diff.inputs import DiffInput, InputTable, open_inputs, primary_
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSummary, TableDifference
 from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
+from idc_indexer.files import temporary_folder
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.schema.column import Column
 
@@ -48,9 +47,9 @@ def diff(old: DiffInput, new: DiffInput, names: Collection[str] = (), key: Seque
     if unknown := sorted(set(names) - tables.keys()):
         raise UsageError(f"neither input has a table {', '.join(unknown)}", f"There are: {', '.join(tables)}.")
     found, summary = [], None
-    with tempfile.TemporaryDirectory(prefix="idc-indexer-") as scratch:
+    with temporary_folder() as scratch:
         threads = min(_THREADS, os.cpu_count() or 1)
-        with interruptible(), closing(connect(threads, _MEMORY, Path(scratch))) as connection:
+        with interruptible(), closing(connect(threads, _MEMORY, scratch)) as connection:
             mistrust_statistics(connection)
             for name in sorted(set(names) or tables):
                 table, of_idc = _table(connection, name, old, new, key)

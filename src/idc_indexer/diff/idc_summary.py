@@ -47,7 +47,7 @@ def summarize(connection: duckdb.DuckDBPyConnection, old: ParquetView, new: Parq
     collections, modalities = _groups(lines, 1), _groups(lines, 3)
     (total,) = _groups([(line[0], "all", "all", *line[3:]) for line in lines], 1)
     results = [
-        {line[at] for line in lines if line[0] != other} - {None} for at, absent in ((5, "added"), (6, "removed"))
+        {line[at] for line in lines if line[0] != absent} - {None} for at, absent in ((5, "added"), (6, "removed"))
     ]
     return IdcSummary(
         total,

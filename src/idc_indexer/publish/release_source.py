@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
@@ -194,8 +193,8 @@ def open_source(given: str, published_at: str = PUBLISHED) -> Iterator[ReleaseSo
         UsageError: it is none of these.
         IndexerError: it does not exist, or cannot be read.
     """
-    with TemporaryDirectory(prefix="idc-indexer-") as scratch:
-        yield _source(given, published_at, Path(scratch))
+    with files.temporary_folder() as scratch:
+        yield _source(given, published_at, scratch)
 
 
 def read_release(given: str, published_at: str = PUBLISHED) -> Release:

@@ -8,6 +8,7 @@ release. The templates of the files that are generated for it lie in `wheel_proj
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -45,6 +46,7 @@ def build_wheel(release: Path, out: Path, exclude: Collection[str] = (), publish
         UsageError: `exclude` has an index that the wheel would not carry anyway.
         IndexerError: the release is not valid, or the wheel is larger than PyPI accepts.
     """
+    _check_epoch()
     verified = open_valid(release)
     carried = _carried(verified, exclude)
     with files.os_errors_for(out):
@@ -128,3 +130,17 @@ def _rendered(file: str, **values: Any) -> str:
 def _cell(text: str) -> str:
     """Text that stays in its cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+_ZIP_SECONDS = range(315_532_800, 4_354_819_200)
+"""The times that a zip file can hold, 1980 to 2107, in seconds since 1970."""
+
+
+def _check_epoch() -> None:
+    """Refuse a SOURCE_DATE_EPOCH that hatchling would fail on."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given is not None and not (given.isascii() and given.isdecimal() and int(given[:20]) in _ZIP_SECONDS):
+        raise IndexerError(
+            f"SOURCE_DATE_EPOCH is {given[:40]!r}, not the seconds since 1970 of a time from 1980 to 2107",
+            "A wheel is a zip file, which holds no other times. Correct it, or unset it.",
+        )
