@@ -251,11 +251,11 @@ _LICENSE = {"license_url": "https://l", "license_long_name": "Long", "license_sh
 _SMALL: dict[str, list[dict[str, Any]]] = {
     "dicom_metadata_curated": [
         {"SeriesInstanceUID": f"1.2.{series}", "BodyPartExamined": part}
-        for series, part in ((1, None), (1, "LUNG"), (3, None))
+        for series, part in ((1, None), (1, "LUNG"), (3, None), (1, None), (3, None), (3, None))
     ],
     "auxiliary_metadata": [
         {"SeriesInstanceUID": f"1.2.{series}", "series_init_idc_version": init, "series_revised_idc_version": revised}
-        for series, init, revised in ((1, 3, 7), (1, 2, 9), (3, 25, 25))
+        for series, init, revised in ((1, 3, 7), (1, 2, 9), (3, 25, 25), (1, 3, 7), (3, 25, 25), (3, 25, 25))
     ],
     "original_collections_metadata": [
         {

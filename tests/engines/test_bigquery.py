@@ -293,6 +293,24 @@ def test_tables_that_have_grown_are_not_paid_for(server: BigQueryServer, bill: B
     assert around(out) == []
 
 
+def test_row_counts_that_differ(server: BigQueryServer, bill: Bill, run: Run, out: Path) -> None:
+    """A warning before anything is billed, and a finding of `verify`, unless it is accepted."""
+    server.tables["idc_v25.auxiliary_metadata"].rows += 1
+    expected = (
+        "warning: tables with one row per instance have different numbers of rows: "
+        "idc_v25.auxiliary_metadata has 2,354, idc_v25.dicom_all has 2,353, idc_v25.dicom_metadata_curated has 2,353"
+    )
+    assert expected in bill("idc_index", "--dry-run").stderr
+    assert server.jobs == {}
+    built = bill("idc_index")
+    assert built.exit_code == 0, built.stderr
+    assert expected in built.stderr
+    found = run("verify", out)
+    assert (found.exit_code, "idc_v25.auxiliary_metadata has 2,354" in found.stdout) == (3, True)
+    assert bill("idc_index", "--force", "--allow-row-count-mismatch").exit_code == 0
+    assert run("verify", out).exit_code == 0
+
+
 # --- Jobs ---------------------------------------------------------------------------------------------------
 
 

@@ -734,7 +734,7 @@ def test_columns_are_checked_before_anything_else_is_read(
         environment.update(s3.environment)
         result = run("build", *IN_WHEEL, *RELEASE, "--out", out, "--source", "s3://mine")
         refused(result, 1, "idc_v25.dicom_all has no column StudyDate", "table idc_v25.auxiliary_metadata is not there")
-        assert "idc_v25/dicom_metadata_curated/000000000000.parquet: not a whole Parquet file" in result.stderr
+        assert "idc_v25/dicom_metadata_curated/000000000000.parquet: not a complete Parquet file" in result.stderr
         read = {key: len(ranges) for key, ranges in s3.seen().ranges.items()}
         assert read.pop("mine/idc_v25/dicom_metadata_curated/000000000000.parquet") == DAMAGED_TRIES
         assert set(read.values()) == {1}

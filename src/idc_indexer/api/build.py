@@ -145,7 +145,8 @@ def _engine(options: EngineOptions, idc_version: int, temporary: Path, listener:
         from idc_indexer.engines.duckdb import DuckDBEngine
 
         export = options.export()
-        engine = DuckDBEngine(export, temporary, options.threads, options.memory_limit, listener)
+        allowed = options.allow_row_count_mismatch
+        engine = DuckDBEngine(export, temporary, options.threads, options.memory_limit, listener, allowed)
         export.require(idc_version)
         return engine
     connection = options.connect()
@@ -153,7 +154,8 @@ def _engine(options: EngineOptions, idc_version: int, temporary: Path, listener:
     from idc_indexer.engines.bigquery import BigQueryEngine
 
     cache_dir = default_root() if options.cache_dir is None else Path(options.cache_dir)
-    return BigQueryEngine(connection, cache_dir, options.max_bytes_billed, listener)
+    allowed = options.allow_row_count_mismatch
+    return BigQueryEngine(connection, cache_dir, options.max_bytes_billed, listener, allowed)
 
 
 def stage_export(

@@ -143,6 +143,11 @@ _ENGINE = {
         metavar="HOURS",
         help="How far apart in time the shards of one table may be.",
     ),
+    "allow_row_count_mismatch": option(
+        "--allow-row-count-mismatch",
+        is_flag=True,
+        help="Accept source tables with one row per instance whose numbers of rows differ.",
+    ),
     "offline": option("--offline", is_flag=True, help="Send no requests: build from what was staged before."),
     "project": option("--project", metavar="PROJECT", help="Google Cloud project that pays for BigQuery."),
     "location": option(
@@ -180,7 +185,10 @@ export_options = gather(
     DuckDB,
     *(
         _ENGINE[name]
-        for name in ("source", "cache_dir", "memory_limit", "threads", "exclude_shard", "max_shard_age_gap")
+        for name in (
+            *("source", "cache_dir", "memory_limit", "threads", "exclude_shard", "max_shard_age_gap"),
+            "allow_row_count_mismatch",
+        )
     ),
 )
 

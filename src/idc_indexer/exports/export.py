@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -120,6 +121,19 @@ class Export(Listing):
         if odd:
             raise other_schema(self.location, table, odd, shards[0])
         return self._facts(table, sum(footer.num_rows for footer in footers))
+
+    def count_rows(self, tables: Iterable[SourceTable]) -> dict[SourceTable, int]:
+        """Rows of tables in a folder, from the footers; without tables that the folder does not have.
+
+        In a bucket, where each footer is a request, no table is counted.
+        """
+        rows: dict[SourceTable, int] = {}
+        for table in tables if self.location.folder else ():
+            with suppress(IndexerError):
+                rows[table] = sum(
+                    footer.num_rows for footer in self.location.retrier.each(self._footer, self.shards(table))
+                )
+        return rows
 
     def _footer(self, shard: ObjectMeta) -> pq.FileMetaData:
         read = partial(self.location.read, shard)

@@ -22,6 +22,7 @@ from obstore.store import GCSStore, LocalStore, S3Store
 
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports.retry import Retrier
+from idc_indexer.files import os_errors_for
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -117,7 +118,10 @@ class Location:
 
         while (page := self.retrier.call(f"{self.uri}/{folder}", following)) is not None:
             found += [ObjectMeta(o["path"], o["size"], o["e_tag"] or "", o["last_modified"]) for o in page]
-        return [entry for entry in found if str(PurePosixPath(entry.key).parent) == folder]
+        listed = [entry for entry in found if str(PurePosixPath(entry.key).parent) == folder]
+        if self.folder:
+            _check_unlisted(self.folder / folder, {entry.name for entry in listed})
+        return listed
 
     def read(self, source: ObjectMeta, start: int, end: int) -> memoryview:
         """The bytes of an object from `start` up to, and without, `end`.
@@ -136,6 +140,29 @@ class Location:
             return data
 
         return self.retrier.call(name, get, end - start)
+
+
+def _check_unlisted(folder: Path, listed: set[str]) -> None:
+    """Look for Parquet files that the listing of a folder leaves out without a word.
+
+    Raises:
+        IndexerError: there is one: a link whose target is gone, a folder, or another thing that is not a file.
+    """
+    if not folder.is_dir():
+        return
+    with os_errors_for(folder):
+        for path in sorted(folder.glob("*.parquet")):
+            if path.name not in listed:
+                raise IndexerError(f"{path}: {_what(path)}", "Fetch that shard again, or move it away if it is none.")
+
+
+def _what(path: Path) -> str:
+    """Why a listing leaves out something that has the name of a shard."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to {path.readlink()}, which does not exist"
+    if path.is_dir():
+        return "a folder, not a file"
+    return "not a regular file" if not path.is_file() else "cannot be listed"
 
 
 def open_location(source: str, retrier: Retrier) -> Location:

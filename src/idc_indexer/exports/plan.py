@@ -96,6 +96,11 @@ class StagingPlan:
     fact: Callable[[SourceTable, int], ExportTableFacts]
     estimate: StagingEstimate
 
+    @property
+    def tables(self) -> set[SourceTable]:
+        """The tables that were checked."""
+        return {*self.in_place, *self.stagings}
+
     def of(self, tables: Iterable[SourceTable]) -> StagingPlan:
         """The plan for some of the tables."""
         wanted = set(tables)

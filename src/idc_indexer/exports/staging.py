@@ -34,11 +34,12 @@ from idc_indexer.exports.pruning.footer import (
     chunk_ranges,
     coalesced,
     read_footer,
-    read_metadata,
 )
+from idc_indexer.exports.pruning.footer import check as check_footer
 from idc_indexer.exports.pruning.schema import ShardSchema
 from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, read_shard_info
 from idc_indexer.exports.staged import StagedTable
+from idc_indexer.parquet_footer import DAMAGE, read_metadata
 from idc_indexer.schema.source_tables import SourceTable
 
 Argument = TypeVar("Argument")
@@ -223,12 +224,9 @@ class TableStaging:
         return self._schemas[-1]
 
     def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:
-        """The byte ranges of the column chunks, by row group."""
-        try:
-            groups = range(footer.metadata.num_row_groups)
-            return [chunk_ranges(footer.metadata, group, leaves) for group in groups]
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedError(f"{self.table}: {error}") from error
+        """The byte ranges of the column chunks, by row group; they are checked before."""
+        check_footer(str(self.table), footer, leaves)
+        return [chunk_ranges(footer.metadata, group, leaves) for group in range(footer.metadata.num_row_groups)]
 
     def _stage(self, shard: ObjectMeta) -> None:
         path, older = self.folder.shard(shard), self.info(shard)
@@ -244,7 +242,7 @@ class TableStaging:
                 writer = Writer(file, schema)
                 self._copy(shard, footer, schema.numbers(self.leaves - _leaves(older)), before, writer)
                 writer.finish(about, footer.metadata.created_by)
-            with self._damage(shard, OSError, pa.ArrowException, ValueError):
+            with self._damage(shard, *DAMAGE):
                 self._limits.decode(check, temporary)
         self._infos[path] = (_version(path.stat()), about)
 

@@ -113,6 +113,14 @@ def _manifest(found: _Findings) -> Iterator[Problem]:
         check_version(release.release_version, release.idc_version)
     except UsageError as error:
         yield Problem(MANIFEST, error.message)
+    for mismatch in release.about["source"].get("row_count_mismatches", ()):
+        if not mismatch["accepted"]:
+            counts = ", ".join(f"{table} has {rows:,}" for table, rows in mismatch["rows"].items())
+            yield Problem(
+                MANIFEST,
+                f"source tables with one row per instance have different numbers of rows: {counts}; "
+                "if the source is right, build with --allow-row-count-mismatch",
+            )
     for entry in release.entries:
         digests = {file.name: file.sha256 for file in entry.files}
         if entry.expected != digests.keys():
