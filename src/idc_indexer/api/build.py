@@ -73,9 +73,9 @@ def plan_release(
     """
     out = Path(out)
     if rebuild_of and not release_version:
-        from idc_indexer.publish.public_check import published
+        from idc_indexer.publish.release_source import read_release
 
-        release_version = published(rebuild_of).release_version
+        release_version = read_release(rebuild_of).release_version
     if release_version is None:
         raise UsageError(
             "Missing option '--release-version'", "Give it, or --rebuild-of URL to build a published one again."

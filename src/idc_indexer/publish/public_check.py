@@ -24,6 +24,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.files import local_file
 from idc_indexer.http import Response, folder_url, request
 from idc_indexer.publish.records import CURRENT, EXPOSED, WORKERS, media_type
+from idc_indexer.publish.release_source import read_release
 from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, sidecar, sidecar_name
 from idc_indexer.release.verify import Problem
 
@@ -53,7 +54,7 @@ def check(
         IndexerError: the server cannot be reached, or redirects to where it must not; the release was replaced during
             the check; or there is no release at `against`.
     """
-    rebuilt = Release.open(against) if against else None
+    rebuilt = read_release(str(against)) if against else None
     folder = _PublicFolder(url, deep, sleep)
     manifest = folder.ask(MANIFEST)
     release = _parse(manifest)
@@ -70,19 +71,6 @@ def check(
     preflight = list(folder.preflight(table.name)) if table else []
     differences = list(_differences(rebuilt, release)) if rebuilt else []
     return [problem for problems in found for problem in problems] + preflight + differences
-
-
-def published(url: str) -> Release:
-    """The release that is published in a folder, by its manifest.
-
-    Raises:
-        UsageError: not an HTTP address.
-        IndexerError: the server cannot be reached, or has no manifest there.
-    """
-    release = _parse(request(folder_url(url) + MANIFEST, follow=True))
-    if isinstance(release, str):
-        raise IndexerError(f"{url}: {MANIFEST} {release}")
-    return release
 
 
 def _parse(manifest: Response) -> Release | str:

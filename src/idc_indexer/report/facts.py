@@ -1,4 +1,4 @@
-"""What the report says of a release, taken from its files: sizes, values, growth, collections."""
+"""The facts in the report, read from the files of a release: sizes, values, growth, collections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from idc_indexer import documents
-from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics, read_parquet
+from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics, quote_name, read_parquet
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
 from idc_indexer.schema.column import Column
@@ -25,12 +25,12 @@ _MB_PER_TB = 1_000_000
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """A column: what it means, and what is in it.
+    """A column: its description and its values.
 
     Attributes:
-        bytes: of its pages, compressed.
-        nulls, distinct: rows that are NULL, and different values beside NULL.
-        values: all of them when there are few and they are short, in order; else none.
+        bytes: compressed size.
+        nulls, distinct: number of rows that are NULL, and of distinct values other than NULL.
+        values: all in order, if they are few and short; else none.
     """
 
     field: Column
@@ -42,7 +42,7 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class TableSummary:
-    """An index or a supplement; `columns` is empty of a zipped CSV, and `schema` None."""
+    """An index or a derived table. A zipped CSV has no columns, and no schema."""
 
     entry: IndexEntry
     schema: Schema | None
@@ -57,10 +57,10 @@ class TableSummary:
 
 @dataclass(frozen=True)
 class Growth:
-    """An IDC release: the series of today that came with it, and all that came until then.
+    """An IDC release: the series of today that it added, and all until then.
 
     Attributes:
-        date: as `version_metadata_index` has it; empty when it does not.
+        date: from `version_metadata_index`; empty if unknown.
     """
 
     release: int
@@ -83,7 +83,7 @@ class SeriesGroup:
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """All that the report says of a release. What its `idc_index` does not tell is empty."""
+    """All facts of a report. Those that idc_index lacks the columns for are empty."""
 
     release: Release
     tables: tuple[TableSummary, ...]
@@ -94,7 +94,7 @@ class ReleaseFacts:
 
 
 def gather(release: Release) -> ReleaseFacts:
-    """Read a release, which is whole."""
+    """Read the facts of a valid release."""
     with interruptible(), connect() as connection:
         mistrust_statistics(connection)
         tables = tuple(_table(connection, release, entry) for entry in release.entries)
@@ -125,7 +125,7 @@ def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: Index
     rows = read_parquet([str(path)])
     columns = []
     for field in schema.columns:
-        name = f'"{field.name}"'
+        name = quote_name(field.name)
         (counted,) = connection.execute(
             f"SELECT count(*), count({name}), count(DISTINCT {name}) FROM {rows}"
         ).fetchall()
@@ -173,7 +173,7 @@ def _growth(connection: duckdb.DuckDBPyConnection, rows: str, dates: Mapping[int
 
 
 def _groups(connection: duckdb.DuckDBPyConnection, rows: str, column: str) -> Iterator[SeriesGroup]:
-    """Series by a column, the most first."""
+    """Series by the values of a column, the most series first."""
     found: Sequence[tuple[Any, ...]] = connection.execute(
         f"""SELECT coalesce({column}, ''), count(DISTINCT (collection_id, PatientID)), count(*) AS series, {_SIZE}
         FROM {rows} GROUP BY 1 ORDER BY series DESC, 1"""
