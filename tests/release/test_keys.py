@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idc_indexer.errors import IndexerError
@@ -52,6 +52,7 @@ def write(rows: list[Row], folder: Path, schema: Schema = SCHEMA) -> None:
     write_parquet(table.to_batches(max_chunksize=3), schema, folder / "x.parquet", version="25.0.0", context="mine")
 
 
+@settings(deadline=None, max_examples=60)
 @given(ROWS, st.booleans())
 def test_only_rows_in_order_with_unique_keys_are_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], in_order: bool

@@ -45,9 +45,9 @@ class Written:
 
 
 def write_parquet(
-    batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, context: str
+    batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, context: str, derived: bool = False
 ) -> Written:
-    """Write one index, atomically.
+    """Write one index or derived table, atomically.
 
     Memory holds one row group. The digest is computed while the bytes are written.
 
@@ -57,13 +57,14 @@ def write_parquet(
         path: the file; it appears, complete, at the end.
         version: the release version, for the file's metadata.
         context: the index, for messages.
+        derived: whether it is a derived table; see `file_schema`.
 
     Raises:
         IndexerError: a row does not fit the schema, a key is NULL or repeated, a row is out of order, or the file
             cannot be written.
     """
     about = {VERSION_KEY: version.encode(), DESCRIPTION_KEY: index.description.encode()}
-    schema = file_schema(index.columns).with_metadata(about)
+    schema = file_schema(index.columns, derived).with_metadata(about)
     conformed = (conform(batch, index.columns, context) for batch in batches)
     rows, keys = 0, KeyCheck(index, context)
     with atomic_path(path) as temporary:
