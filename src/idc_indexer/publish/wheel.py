@@ -21,7 +21,7 @@ from hatchling.builders.wheel import WheelBuilder
 from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.publish.records import PUBLISHED, folder
-from idc_indexer.release.derived import CSV
+from idc_indexer.release.derived import CSV, IDC_INDEX
 from idc_indexer.release.manifest import MANIFEST, IndexEntry, Release, parquet_name, schema_name, sql_name, zip_name
 from idc_indexer.release.verify import open_valid
 
@@ -30,25 +30,36 @@ LIMIT = 100_000_000
 """Bytes of the largest file that PyPI accepts."""
 NEARLY = 90_000_000
 """Bytes above which the wheel of the next release may be too large."""
+NEEDED = (IDC_INDEX, "prior_versions_index")
+"""The client opens the Parquet of both on start, and stops in a TypeError when one is missing."""
 _TEMPLATES = Path(__file__).with_name("wheel_project")
 
 
-def build_wheel(release: Path, out: Path, exclude: Collection[str] = (), published: str = PUBLISHED) -> Path:
+def build_wheel(
+    release: Path, out: Path, exclude: Collection[str] = (), published: str = PUBLISHED, partial: bool = False
+) -> Path:
     """Build the data wheel of a release.
 
     Args:
         release: the release folder; it is verified first.
         out: the folder of the wheel; the wheel appears there complete, and replaces an older one of the same name.
         exclude: indices whose Parquet to leave out, although their schemas say `"in_wheel": true`.
+        partial: whether to build a wheel that lacks a table of `NEEDED`.
         published: address under which the release is, or will be, published as `<version>/release_artifacts/`.
 
     Raises:
         UsageError: `exclude` has an index that the wheel would not carry anyway.
-        IndexerError: the release is not valid, or the wheel is larger than PyPI accepts.
+        IndexerError: the release is not valid, or the wheel would lack a table of `NEEDED` or be larger than PyPI
+            accepts.
     """
     _check_epoch()
     verified = open_valid(release)
     carried = _carried(verified, exclude)
+    if (missing := [name for name in NEEDED if name not in carried]) and not partial:
+        raise IndexerError(
+            f"the wheel would lack {' and '.join(map(parquet_name, missing))}, which the idc-index client needs",
+            "Build the release with all indices, and exclude neither. For a wheel for other uses, give --partial.",
+        )
     with files.os_errors_for(out):
         out.mkdir(parents=True, exist_ok=True)
     with files.os_errors_for(out), tempfile.TemporaryDirectory(prefix=".wheel-", dir=out) as scratch:

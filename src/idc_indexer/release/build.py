@@ -265,7 +265,12 @@ def _write_table(
 
     parquet = parquet_name(name)
     written = write_parquet(
-        counted(batches), schema, plan.incomplete / parquet, version=plan.release_version, context=name
+        counted(batches),
+        schema,
+        plan.incomplete / parquet,
+        version=plan.release_version,
+        context=name,
+        derived=query is None,
     )
     if not written.rows:
         raise IndexerError(f"{name}: there are no rows", "An empty index is never published.")
