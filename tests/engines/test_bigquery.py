@@ -49,8 +49,6 @@ from tests.release.test_build_target import FOREGROUND, posix
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
 
-pytestmark = pytest.mark.any_duckdb
-
 SAMPLE = bundled("sample")
 MEGABYTE = 1 << 20
 PAY = ("--engine", "bigquery", "--project", "my-project")
