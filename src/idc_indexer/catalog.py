@@ -1,10 +1,10 @@
-"""The catalog: every index there is, found by its files.
+"""The catalog of all indices.
 
-An index is `queries/<name>.sql` and `schemas/<name>.json`, nothing else. Where old releases hold the
-same facts under other names, `queries/<name>.until_vNN.sql` is the query for releases up to NN.
+An index is two files: `queries/<name>.sql` and `schemas/<name>.json`. If older releases have the same facts under
+other names, `queries/<name>.until_vNN.sql` is the query for releases up to NN.
 
-A derived table is made from idc_index of the same release: `schemas/derived/<name>.json`, filled by
-`idc_indexer.release.derived`.
+A derived table has a schema, `schemas/derived/<name>.json`, but no query: `idc_indexer.release.derived` makes it from
+idc_index of the same release.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _QUERY_FILE = re.compile(r"(?P<name>[a-z][a-z0-9_]*?)(?:\.until_v(?P<until>[1-9]
 
 @dataclass(frozen=True)
 class Query:
-    """One query file and the last release it is for; None when it is for the newest."""
+    """A query file and the last IDC release that it is for; None if it is for the newest."""
 
     path: Path
     until: int | None
@@ -35,7 +35,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Index:
-    """An index: its schema, and the queries that fill it."""
+    """An index: its schema and its queries."""
 
     name: str
     path: Path
@@ -44,14 +44,14 @@ class Index:
     declared: Mapping[str, Any]
 
     def for_release(self, release: int) -> PinnedIndex:
-        """The index as it is for one IDC release; 0 for the newest, unpinned.
+        """The schema and the pinned query for one IDC release; 0 means the newest, with the query as it is in its file.
 
         Raises:
-            IndexerError: the query is not one GoogleSQL SELECT, reads what the release does not
-                have, or does not return what the schema says; the message names the query file.
+            IndexerError: the query is not one GoogleSQL SELECT, reads a table or column that the release does not
+                have, or returns other columns than the schema has; the message names the query file.
         """
         query = next(q for q in self.queries if q.until is None or 0 < release <= q.until)
-        where = query.path.name
+        query_file = query.path.name
         try:
             text = query.path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -59,20 +59,20 @@ class Index:
         columns = in_release(self.schema.columns, release)
         schema = Schema(**{**vars(self.schema), "columns": columns})
         try:
-            statement = analyze(pin(text, release) if release else text, SourceTables((self.declared,)), where)
+            statement = analyze(pin(text, release) if release else text, SourceTables((self.declared,)), query_file)
         except IndexerError as error:
             if release:
                 raise IndexerError(
                     f"{self.name} cannot be built for IDC release {release}: {error.message}", error.hint
                 ) from error
             raise
-        _agree(statement, schema, where)
-        return PinnedIndex(self.name, release, schema, statement, where)
+        _check_columns(statement, schema, query_file)
+        return PinnedIndex(self.name, release, schema, statement, query_file)
 
 
 @dataclass(frozen=True)
 class DerivedTable:
-    """A table that is made from idc_index of the same release, not by a query."""
+    """A table that the toolkit makes from idc_index of the same release."""
 
     name: str
     schema: Schema
@@ -80,48 +80,51 @@ class DerivedTable:
 
 @dataclass(frozen=True)
 class PinnedIndex:
-    """An index of one IDC release: the schema and the statement that hold for it."""
+    """An index for one IDC release.
+
+    Attributes:
+        query_file: the name of the query file, for messages.
+    """
 
     name: str
     release: int
     schema: Schema
     statement: Statement
-    where: str
+    query_file: str
 
 
-def _agree(statement: Statement, schema: Schema, where: str) -> None:
-    """Refuse a query that does not return what the schema says."""
+def _check_columns(statement: Statement, schema: Schema, context: str) -> None:
+    """Check that a query returns the columns of the schema, in its order."""
     returned = [name for name, _ in statement.returns]
-    promised = [column.name for column in schema.columns]
-    if returned != promised:
-        pairs = enumerate(zip(returned, promised, strict=False), start=1)
+    expected = [column.name for column in schema.columns]
+    if returned != expected:
+        pairs = enumerate(zip(returned, expected, strict=False), start=1)
         different = next(
             (f"column {number} is {a}, in the schema {b}" for number, (a, b) in pairs if a != b),
-            f"{len(returned)} columns, in the schema {len(promised)}",
+            f"{len(returned)} columns, in the schema {len(expected)}",
         )
-        raise IndexerError(f"{where}: returns other columns than the schema says: {different}")
+        raise IndexerError(f"{context}: returns other columns than the schema has: {different}")
     for (name, kind), column in zip(statement.returns, schema.columns, strict=True):
         if kind not in ("UNKNOWN", column.googlesql):
-            raise IndexerError(f"{where}: column {name} is {kind}, in the schema {column.googlesql}")
+            raise IndexerError(f"{context}: column {name} is {kind}, in the schema {column.googlesql}")
     if statement.order != schema.order:
         raise IndexerError(
-            f"{where}: ends with ORDER BY {', '.join(statement.order) or 'nothing'}, "
+            f"{context}: ends with ORDER BY {', '.join(statement.order) or 'nothing'}, "
             f"in the schema the order is {', '.join(schema.order)}"
         )
 
 
 class Catalog:
-    """All indices of the toolkit and of folders that a user brings, and the derived tables, by name."""
+    """All indices, of the toolkit and of the user's folders, and the derived tables, by name."""
 
     def __init__(self, queries: Sequence[Path] = (), schemas: Sequence[Path] = ()) -> None:
         """Find the indices.
 
         Args:
-            queries, schemas: folders looked into besides the bundled ones; what they hold goes
-                before a bundled index of the same name.
+            queries, schemas: the user's folders. An index in them replaces a bundled index of the same name.
 
         Raises:
-            IndexerError: a query without a schema, a schema without a query, or one that is malformed.
+            IndexerError: a query has no schema, a schema has no query, or a file is malformed.
         """
         schema_files: dict[str, Path] = {}
         query_files: dict[str, list[Query]] = {}
@@ -137,19 +140,25 @@ class Catalog:
                 found.setdefault(match["name"], []).append(Query(path, until))
             query_files |= found
         for name in sorted(query_files.keys() ^ schema_files.keys()):
-            have, lack = ("a query", "schema") if name in query_files else ("a schema", "query")
-            raise IndexerError(f"index {name} has {have} and no {lack}", "Give both --queries and --schemas.")
+            present, missing = ("a query", "schema") if name in query_files else ("a schema", "query")
+            raise IndexerError(f"index {name} has {present} and no {missing}", "Give both --queries and --schemas.")
         paths = _files(documents.bundled("schemas") / "derived", "*.json")
         self.derived = {p.stem: DerivedTable(p.stem, Schema.from_document(documents.load(p, "index"))) for p in paths}
         if taken := sorted(query_files.keys() & self.derived.keys()):
             raise IndexerError(f"index {taken[0]} has the name of a table that is made from idc_index", "Rename it.")
         self.indices = {name: _index(name, schema_files[name], query_files[name]) for name in sorted(schema_files)}
 
+    @property
+    def schemas(self) -> dict[str, Schema]:
+        """The schemas of all indices, then of the derived tables, by name."""
+        indices = {name: index.schema for name, index in self.indices.items()}
+        return indices | {name: table.schema for name, table in self.derived.items()}
+
     def select(self, names: Iterable[str] = ()) -> list[Index]:
-        """The indices with those names, in the order of the catalog; all when none is named.
+        """The indices with those names, in the order of the catalog; without names, all of them.
 
         Raises:
-            UsageError: naming what is unknown.
+            UsageError: there is no index of that name.
         """
         wanted = set(names)
         unknown = sorted(wanted - self.indices.keys())

@@ -71,7 +71,7 @@ def test_a_schema_survives_its_document() -> None:
 )
 def test_old_releases_have_their_own_queries(release: int, file: str) -> None:
     index = CATALOG.indices["analysis_results_index"].for_release(release)
-    assert index.where == ".".join(filter(None, ["analysis_results_index", file, "sql"]))
+    assert index.query_file == ".".join(filter(None, ["analysis_results_index", file, "sql"]))
     with_provenance = "provenance" in [column.name for column in index.schema.columns]
     assert with_provenance == (file == "")
 
@@ -79,7 +79,7 @@ def test_old_releases_have_their_own_queries(release: int, file: str) -> None:
 def test_a_release_that_lacks_a_column_is_refused_by_name() -> None:
     with pytest.raises(IndexerError, match=r"idc_index cannot be built for IDC release 12: .*idc_v12.dicom_all has no"):
         CATALOG.indices["idc_index"].for_release(12)
-    with pytest.raises(IndexerError, match="release 1 has no past releases"):
+    with pytest.raises(IndexerError, match="reads prior releases, and release 1 has none"):
         CATALOG.indices["prior_versions_index"].for_release(1)
 
 
@@ -129,6 +129,7 @@ def document(**changes: Any) -> dict[str, Any]:
     described = [{"name": n, "type": t, "mode": "NULLABLE", "description": "Mine."} for n, t in COLUMNS]
     return {
         "table_description": "Mine.",
+        "row": "of mine",
         "in_wheel": False,
         "primary_key": ["idc_version"],
         "order": ["idc_version"],
@@ -171,7 +172,7 @@ def test_an_index_of_ones_own_goes_before_a_bundled_one(tmp_path: Path) -> None:
 def test_a_variant_is_for_the_releases_up_to_its_own(mine: Callable[..., Index]) -> None:
     old = QUERY.replace(TABLE, f"{TABLE} AS old")
     index = mine(mine=QUERY, mine__until_v4=old, mine__until_v11=f"-- 11\n{old}")
-    wheres = {release: index.for_release(release).where for release in (0, 1, 4, 5, 11, 12, 99)}
+    wheres = {release: index.for_release(release).query_file for release in (0, 1, 4, 5, 11, 12, 99)}
     older, old_ = "mine.until_v4.sql", "mine.until_v11.sql"
     assert wheres == {0: "mine.sql", 1: older, 4: older, 5: old_, 11: old_, 12: "mine.sql", 99: "mine.sql"}
 
@@ -194,7 +195,7 @@ def test_columns_that_an_index_declares_can_be_read(mine: Callable[..., Index]) 
         "version_metadata.idc_version",
     }
     assert "sources" not in index.schema.to_document()
-    with pytest.raises(IndexerError, match=r"idc_v19\.version_metadata has no column note: .* release 20 on"):
+    with pytest.raises(IndexerError, match=r"idc_v19\.version_metadata has no column note: only release 20 and"):
         index.for_release(19)
 
 

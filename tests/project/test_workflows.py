@@ -17,6 +17,7 @@ from typing import Any
 import click
 import platformdirs
 import pytest
+import yaml
 
 import idc_indexer
 from idc_indexer.cli import main
@@ -144,7 +145,7 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     released(repository, gcs_service, "25.1.0")
     assert {name: job.environment for name, job in run.jobs.items() if job.environment} == APPROVED
     assert "collections_index.parquet: " in run.jobs["build"].summary
-    assert "release: whole" in run.jobs["verify"].summary
+    assert "release: OK" in run.jobs["verify"].summary
     assert "promote 25.1.0: " in run.jobs["promote"].summary
 
 
@@ -380,6 +381,18 @@ def test_the_tag_of_a_toolkit_is_its_version(tmp_path: Path) -> None:
     wrong = bash(script, tmp_path, TAG="v9.9.9")
     assert wrong.returncode != 0
     assert "idc_indexer-9.9.9.tar.gz" in wrong.stderr
+
+
+def test_a_toolkit_is_never_the_latest_release(tmp_path: Path) -> None:
+    """Readers look for prior_versions_index.parquet at releases/latest."""
+    program(tmp_path, "gh", 'echo "$@" >> told')
+    steps = yaml.safe_load((WORKFLOWS / "toolkit.yml").read_text(encoding="utf-8"))["jobs"]["attach"]["steps"]
+    for step in steps:
+        if "run" in step:
+            assert bash(step["run"], tmp_path, TAG="v0.1.0").returncode == 0
+    first, *others = (tmp_path / "told").read_text(encoding="utf-8").splitlines()
+    assert first == "release edit v0.1.0 --latest=false"
+    assert all(line.startswith("release upload v0.1.0 ") for line in others)
 
 
 def test_the_branch_of_a_proposal_holds_the_draft_and_can_be_pushed_again(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Every construct that is translated means the same on both engines, every other one is refused by name.
+"""Every supported construct returns the same rows on both engines, and the message names any other construct.
 
-The constructs are those of the project's notes on GoogleSQL and DuckDB, and others that were found to differ.
+The constructs are those of the project's notes on GoogleSQL and DuckDB, and others for which the engines differ.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.emulators.googlesql import GoogleSQL, GoogleSQLError
 from tests.support.oracle import (
     COLUMNS,
     NAN,
-    NOT_PROVEN,
+    NOT_SUPPORTED,
     TABLES,
     T,
     assert_same,
@@ -30,7 +30,7 @@ from tests.support.oracle import (
     by_googlesql,
     columns_of,
     named,
-    refusal,
+    rejection,
     statement,
     tables_of,
 )
@@ -51,7 +51,7 @@ TIES = st.builds(lambda odd, power: (2 * odd + 1) / 2.0**power, st.integers(-(2*
 @settings(max_examples=25, deadline=None)
 @example([2.0**46 + 0.125, 2.0**52 - 0.5, 2.0**39 + 2.0**-5, 2.0**33 - 2.0**-7, -1e23, 5e-324, float("-inf")])
 @given(st.lists(st.floats() | st.floats(-10, 10).map(lambda x: round(x, 3)) | TIES, min_size=1, max_size=40))
-def test_every_number_is_rounded_alike(numbers: list[float]) -> None:
+def test_round_is_the_same_for_every_number(numbers: list[float]) -> None:
     it = statement(f"SELECT id, {', '.join(f'ROUND(f, {n}) AS r{n}' for n in range(7))} FROM `t` ORDER BY id")
     columns = [column for column in COLUMNS[T] if column.name in ("id", "f")]
     assert_same(it, {T: table_of(columns, [{"id": row, "f": number} for row, number in enumerate(numbers)])})
@@ -63,7 +63,7 @@ NUMBER_LIKE = st.text("0123456789+-.eE _xnaif,\t", max_size=8)
 @settings(max_examples=10, deadline=None)
 @example([*NUMBERS, *NO_NUMBERS])
 @given(st.lists(NUMBER_LIKE | st.text(max_size=4), min_size=1, max_size=40))
-def test_every_text_is_read_as_the_same_number(texts: list[str]) -> None:
+def test_both_engines_read_text_as_the_same_number(texts: list[str]) -> None:
     patterns = r"r'^[-+.0-9eE ]+$'", r"r'^ *[-+]?[0-9]+ *$'"
     it = statement(
         f"SELECT id, SAFE_CAST(REGEXP_EXTRACT(s, {patterns[0]}) AS FLOAT64) AS k, "
@@ -74,7 +74,7 @@ def test_every_text_is_read_as_the_same_number(texts: list[str]) -> None:
     assert_same(it, {T: table_of(columns, [{"id": row, "s": text} for row, text in enumerate(texts)])})
 
 
-REFUSED = {
+REJECTED = {
     "SELECT ANY_VALUE(s) AS k FROM `t`": "ANY_VALUE",
     "SELECT FORMAT('%d', id) AS k FROM `t`": "FORMAT",
     "SELECT STRING_AGG(s, ',' ORDER BY s LIMIT 1) AS k FROM `t`": "LIMIT",
@@ -154,24 +154,24 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("sql", REFUSED)
-def test_refused_although_it_is_googlesql(sql: str) -> None:
+@pytest.mark.parametrize("sql", REJECTED)
+def test_rejected_although_it_is_googlesql(sql: str) -> None:
     assert GoogleSQL.get().analyze(named(sql), {f"{PROJECT}.{table}": rows.schema for table, rows in TABLES.items()})
-    with pytest.raises(IndexerError, match=rf"(?m)^it\.sql: line 1: .*({REFUSED[sql]})"):
+    with pytest.raises(IndexerError, match=rf"(?m)^it\.sql: line 1: .*({REJECTED[sql]})"):
         to_duckdb(statement(sql), "it.sql")
 
 
 @pytest.mark.parametrize("sql", (DATA / "constructs_silent.sql").read_text(encoding="utf-8").split(";\n"))
-def test_same_rows_or_refused(sql: str) -> None:
-    """Statements that went through and meant something else, or failed in the middle of a build."""
-    if why := refusal(sql):
-        assert re.search(f"{NOT_PROVEN}|alias|UNNEST|reads no", why)
+def test_same_rows_or_rejected(sql: str) -> None:
+    """Statements that an older version translated wrongly, or that failed in the middle of a build."""
+    if why := rejection(sql):
+        assert re.search(f"{NOT_SUPPORTED}|alias|UNNEST|reads no", why)
     else:
         assert_same(it := statement(sql), tables_of(it))
 
 
 def largest(table: pa.Table, name: str) -> list[float]:
-    """What the statistics of a Parquet file say is the largest number, in leaf columns with that end of a name."""
+    """The maxima in the statistics of a Parquet file, of the leaf columns whose path ends with a name."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     group: Any = pq.ParquetFile(pa.BufferReader(sink.getvalue())).metadata.row_group(0)
@@ -210,12 +210,12 @@ def largest(table: pa.Table, name: str) -> list[float]:
 )
 @pytest.mark.parametrize("numbers", [[0.125, NAN], [NAN, 0.125, None], [0.25, 0.5, NAN]], ids=str)
 def test_nan_that_parquet_statistics_do_not_show(sql: str, numbers: list[float | None]) -> None:
-    """Statistics of a Parquet file pass over NaN, and DuckDB believes them: `f = 0.125` is true for all rows."""
+    """Parquet statistics ignore NaN. By them, `f = 0.125` is true for all rows, and DuckDB would skip the filter."""
     rows = [{"id": n, "f": f, "rec": {"x": f}, "recs": [{"x": f}]} for n, f in enumerate(numbers)]
     it = statement(sql)
     ((_, columns),) = columns_read(it.leaves).items()
     table = table_of(columns, ({column.name: row[column.name] for column in columns} for row in rows))
-    assert max(largest(table, ".x") + largest(table, "f")) < 1  # as if there were no NaN, or the test shows nothing
+    assert max(largest(table, ".x") + largest(table, "f")) < 1  # the statistics ignore NaN, or the test shows nothing
     assert_same(it, {T: table})
 
 
@@ -240,7 +240,7 @@ def test_nan_that_parquet_statistics_do_not_show(sql: str, numbers: list[float |
     ],
 )
 def test_an_error_on_one_engine_is_one_on_the_other(sql: str) -> None:
-    assert not refusal(sql)
+    assert not rejection(sql)
     it = statement(sql)
     tables = tables_of(it)
     columns = columns_of(it, tables)

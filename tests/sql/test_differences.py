@@ -1,8 +1,8 @@
-"""Every difference between GoogleSQL and DuckDB that is known, and how the engines are made to agree about it.
+"""Every known difference between GoogleSQL and DuckDB.
 
-The topics are the rows of the two tables in the project's notes: what the translation gets wrong without a word, and
-what the same text means to one engine and the other. Of each, some statements are translated and mean the same, and
-those that would not are refused by name, or are an error on both engines.
+The topics are the rows of the two tables in the project's notes: wrong translations, and text that means something else
+on each engine. For each topic, some statements return the same rows on both engines. The others are rejected, or are an
+error on both engines.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import pytest
 
 from idc_indexer.errors import IndexerError
 from tests.emulators.googlesql import GoogleSQLError
-from tests.support.oracle import assert_same, by_duckdb, by_googlesql, columns_of, refusal, statement, tables_of
+from tests.support.oracle import assert_same, by_duckdb, by_googlesql, columns_of, rejection, statement, tables_of
 
 SAME, ERROR = "means the same", "is an error"
 INT = r"r'^ *[-+]?[0-9]+ *$'"
 FLOAT = r"r'^[-+.0-9eE ]+$'"
 
-# Statements over `t`, or columns of one that selects its id as well, and what becomes of them: a fragment of the
-# refusal where it is neither SAME nor ERROR.
+# Statements over `t`, or the columns of one after its id, with the expected outcome: SAME, ERROR, or a fragment of the
+# message.
 TRANSLATION: dict[str, dict[str, str]] = {
     "ARRAY_AGG(x IGNORE NULLS)": {
         "SELECT ARRAY_AGG(s IGNORE NULLS ORDER BY id) AS k FROM `t`": SAME,
@@ -197,7 +197,7 @@ CASES = [
 
 @pytest.mark.parametrize(("sql", "outcome"), CASES)
 def test_known_differences(sql: str, outcome: str) -> None:
-    why = refusal(sql)
+    why = rejection(sql)
     if outcome not in (SAME, ERROR):
         assert re.search(outcome, why)
         return

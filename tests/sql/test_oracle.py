@@ -1,4 +1,4 @@
-"""Every index means the same on DuckDB as GoogleSQL defines: names and types, rows in order, and errors."""
+"""Every index, and generated statements, return on DuckDB the columns, rows and errors that GoogleSQL defines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from idc_indexer.schema.arrow import arrow_schema
 from idc_indexer.schema.source_tables import PROJECT, SourceTable, SourceTables
 from idc_indexer.sql import analyze, to_duckdb
 from tests.emulators.googlesql import GoogleSQL, GoogleSQLError
-from tests.support.oracle import COLUMNS, NOT_PROVEN, T, assert_same, by_duckdb, by_googlesql, refusal, statement
+from tests.support.oracle import COLUMNS, NOT_SUPPORTED, T, assert_same, by_duckdb, by_googlesql, rejection, statement
 from tests.support.strategies import (
     NUMERIC,
     Texts,
@@ -52,6 +52,7 @@ NAMED: dict[str, Values] = {
     "ROINumber": mostly(st.sampled_from(["1", "2", "3"]), NUMERIC | st.none()),
     "ReferencedROINumber": mostly(st.sampled_from(["1", "2", "3"]), NUMERIC | st.none()),
     "AnnotationGroupNumber": mostly(st.sampled_from([1, 2, 3])),
+    "AnnotationGroupUID": mostly(st.integers(0, 2**64).map("2.25.{}".format)),
     "table_name": mostly(st.sampled_from(["p.idc_v25_clinical.lungs", "p.idc_v25_clinical.livers", "p.d.t.x", "p.d"])),
 }
 NUMBERS_OR_NOT = st.none() | st.lists(NUMERIC, max_size=7)
@@ -116,8 +117,8 @@ def index_at(name: str, release: int) -> PinnedIndex:
 def test_columns_are_named_and_typed_as_the_schema_says(name: str, release: int) -> None:
     index = index_at(name, release)
     tables = {f"{PROJECT}.{t}": arrow_schema(c) for t, c in columns_read(index.statement.leaves).items()}
-    promised = [(column.name, column.googlesql) for column in index.schema.columns]
-    assert GoogleSQL.get().analyze(index.statement.text, tables) == promised
+    expected = [(column.name, column.googlesql) for column in index.schema.columns]
+    assert GoogleSQL.get().analyze(index.statement.text, tables) == expected
 
 
 @pytest.mark.parametrize(("name", "release"), RELEASES + OLDER)
@@ -128,9 +129,21 @@ def test_rows_are_the_same(name: str, release: int) -> None:
     @settings(max_examples=12, deadline=None)
     @given(source_tables(index.statement.leaves, named, KEYS))
     def check(tables: dict[SourceTable, Any]) -> None:
+        # The one key that no query makes unique: where it is not, the order of rows is open.
+        assume(name != "ann_group_index" or has_unique_groups(tables))
         assert_same(index.statement, tables, index.schema.columns)
 
     check()
+
+
+def has_unique_groups(tables: dict[SourceTable, Any]) -> bool:
+    groups = [
+        (row["SeriesInstanceUID"], group["AnnotationGroupUID"])
+        for table in tables.values()
+        for row in table.to_pylist()
+        for group in row["AnnotationGroupSequence"] or ()
+    ]
+    return len(set(groups)) == len(groups)
 
 
 MEANING = "s.SegmentedPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeMeaning"
@@ -156,7 +169,7 @@ DICOM = "`bigquery-public-data.idc_v25.dicom_all`"
     ],
     ids=["segments", "specimen preparation"],
 )
-def test_nested_sequences_mean_the_same(sql: str) -> None:
+def test_nested_sequences_return_the_same_rows(sql: str) -> None:
     it = analyze(sql, SourceTables(), "it.sql")
 
     @settings(max_examples=12, deadline=None)
@@ -179,7 +192,7 @@ def test_nested_sequences_mean_the_same(sql: str) -> None:
         ("prior_versions_index", PRIOR, {"gcs_url": "", "crdc_series_uuid": "u"}, "no AWS bucket for .* bucket NULL"),
     ],
 )
-def test_what_stops_one_engine_stops_the_other(
+def test_both_engines_raise_the_errors_of_a_query(
     name: str, release: int, row: dict[str, Any], message: str | None
 ) -> None:
     index = index_at(name, release)
@@ -219,9 +232,9 @@ MOST_SUBQUERIES = 33
 
 @settings(max_examples=60, deadline=None)
 @given(projections_and_groupings(), rows_of(COLUMNS[T], {"id": st.integers(0, 9)}, key=["id"]))
-def test_whatever_is_translated_means_the_same(sql: str, rows: Any) -> None:
-    if why := refusal(sql):
-        assert NOT_PROVEN in why
+def test_generated_statements_return_the_same_rows(sql: str, rows: Any) -> None:
+    if why := rejection(sql):
+        assert NOT_SUPPORTED in why
     else:
         it = statement(sql)
         assume(to_duckdb(it, "it.sql").sql.count("SELECT") <= MOST_SUBQUERIES)

@@ -1,4 +1,4 @@
-"""SQL: what a query becomes for a release, what it is said to read and return, and how it is refused."""
+"""Pinning, analysis and translation of queries, and the errors of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from idc_indexer.catalog import Catalog
 from idc_indexer.errors import IndexerError
 from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.sql import analyze, pin, to_duckdb
-from tests.support.oracle import NOT_PROVEN, statement
+from tests.support.oracle import NOT_SUPPORTED, statement
 
 CATALOG = Catalog()
 SOURCES = SourceTables()
@@ -56,7 +56,7 @@ WITH
   now AS (SELECT 1 FROM `p.idc_current.a`)
 SELECT * FROM past, now
 """
-PAST_AT_3 = """\
+PRIOR_AT_3 = """\
 -- für (jede)
 WITH
   past AS (
@@ -73,14 +73,14 @@ SELECT * FROM past, now
 """
 
 
-def test_pin_repeats_what_is_written_for_a_past_release() -> None:
-    assert pin(PRIOR, 3) == PAST_AT_3
+def test_pin_writes_the_template_once_for_each_prior_release() -> None:
+    assert pin(PRIOR, 3) == PRIOR_AT_3
     (tree,) = sqlglot.parse(pin("WITH a AS (SELECT 1 FROM `p.idc_v1.a`) SELECT * FROM a", 3), dialect="bigquery")
     assert tree is not None
     assert [table.db for table in tree.find_all(sqlglot.exp.Table) if table.db] == ["idc_v1", "idc_v2"]
     assert pin(PRIOR, 2) == PRIOR.replace("idc_current", "idc_v2")
     assert pin(PRIOR, 12).count("UNION ALL") == 10
-    with pytest.raises(IndexerError, match="release 1 has no past releases"):
+    with pytest.raises(IndexerError, match="reads prior releases, and release 1 has none"):
         pin(PRIOR, 1)
 
 
@@ -92,8 +92,8 @@ def test_pin_repeats_what_is_written_for_a_past_release() -> None:
         "SELECT 1 FROM `p.idc_v1.a`, `p.idc_current.a`",
     ],
 )
-def test_pin_leaves_no_past_release_to_stand_for_itself(sql: str) -> None:
-    """Read for release 1 alone, silently, it would give too few rows."""
+def test_the_placeholder_is_named_in_one_template_only(sql: str) -> None:
+    """Left as it is, the query would read release 1 only, and return too few rows without an error."""
     with pytest.raises(IndexerError, match="idc_v1"):
         pin(sql, 4)
 
@@ -105,8 +105,8 @@ def test_published_text_is_one_query_of_that_release(name: str, release: int) ->
     (tree,) = sqlglot.parse(text, dialect="bigquery")
     assert tree is not None
     databases = {table.db.removesuffix("_clinical") for table in tree.find_all(sqlglot.exp.Table) if table.db}
-    past = {f"idc_v{number}" for number in range(1, release)} if name == "prior_versions_index" else set()
-    assert databases == past | {f"idc_v{release}"}
+    prior = {f"idc_v{number}" for number in range(1, release)} if name == "prior_versions_index" else set()
+    assert databases == prior | {f"idc_v{release}"}
     assert text.startswith("--")
 
 
@@ -168,7 +168,7 @@ def test_leaves_of_correlated_subqueries_belong_to_their_own_tables() -> None:
 LICENSE = {f"sources.license.license_{part}" for part in ("url", "long_name", "short_name")}
 
 
-def test_a_whole_record_is_all_its_leaves() -> None:
+def test_a_record_stands_for_all_its_leaves() -> None:
     (whole,) = leaves("SELECT sources FROM @collections").values()
     assert len(whole) == 16
     assert whole > LICENSE | {"sources.provenance.data_contributor", "sources.Access"}
@@ -192,8 +192,8 @@ def test_a_field_is_read_without_its_neighbours() -> None:
         "WITH a AS (SELECT SOPInstanceUID, v FROM @dicom, UNNEST(SegmentSequence) AS v) SELECT a.v.SegmentLabel FROM a",
     ],
 )
-def test_a_sequence_that_is_read_whole_is_named(sql: str) -> None:
-    """The types of all that it may hold are not known; it may not be left out in silence."""
+def test_a_sequence_read_without_its_fields_is_an_error(sql: str) -> None:
+    """The toolkit does not know all fields that it may have."""
     with pytest.raises(IndexerError, match=r"^q\.sql: .*SegmentSequence"):
         leaves(sql)
 
@@ -205,13 +205,13 @@ def test_a_sequence_that_is_read_whole_is_named(sql: str) -> None:
         "SELECT SOPInstanceUID FROM @dicom WHERE EXISTS (SELECT 1 FROM UNNEST(SegmentSequence) AS s)",
     ],
 )
-def test_a_sequence_that_is_only_counted_is_named(sql: str) -> None:
+def test_a_sequence_that_is_only_counted_is_an_error(sql: str) -> None:
     with pytest.raises(IndexerError, match=r"^q\.sql: .*SegmentSequence"):
         leaves(sql)
 
 
 @pytest.mark.parametrize("sql", ["SELECT COUNT(*) AS n FROM @dicom", "SELECT 1 AS n FROM @dicom AS d, @dicom AS e"])
-def test_a_table_of_which_no_column_is_read_is_named(sql: str) -> None:
+def test_a_table_without_a_column_that_is_read_is_an_error(sql: str) -> None:
     with pytest.raises(IndexerError, match=r"^q\.sql: .*idc_v25\.dicom_all"):
         leaves(sql)
 
@@ -232,18 +232,18 @@ def test_a_table_of_which_no_column_is_read_is_named(sql: str) -> None:
         ("SELECT sources[SAFE_OFFSET(0)].nope AS a FROM @collections", "has no field nope in sources"),
         ("SELECT s.license.nope FROM @collections, UNNEST(sources) AS s", "has no field nope in sources.license"),
         ("SELECT PatientID.x AS a FROM @dicom", "PatientID"),
-        ("SELECT CancerTypes FROM @collections", "no column CancerTypes: it is there in releases 1 to 23"),
-        ("SELECT c.Sources FROM @collections AS c", "no column Sources: it is there in releases 1 to 23"),
+        ("SELECT CancerTypes FROM @collections", "no column CancerTypes: only releases 1 to 23 have it"),
+        ("SELECT c.Sources FROM @collections AS c", "no column Sources: only releases 1 to 23 have it"),
     ],
 )
-def test_what_is_not_there_is_named(sql: str, message: str) -> None:
+def test_a_missing_table_column_or_field_is_named(sql: str, message: str) -> None:
     with pytest.raises(IndexerError, match=f"(?s)^q.sql: .*{message}"):
         leaves(sql)
 
 
 def test_a_column_of_a_later_release_is_named() -> None:
     old = "`bigquery-public-data.idc_v15.dicom_all`"
-    with pytest.raises(IndexerError, match=r"idc_v15\.dicom_all has no column aws_bucket: .* release 17 on"):
+    with pytest.raises(IndexerError, match=r"idc_v15\.dicom_all has no column aws_bucket: only release 17 and"):
         analyze(f"SELECT PatientID, aws_bucket FROM {old}", SOURCES, "q.sql")
 
 
@@ -259,7 +259,7 @@ def test_a_column_of_a_later_release_is_named() -> None:
         ("", "exactly one SELECT"),
         ("SELECT id FROM `t` WHERE", "not GoogleSQL"),
         ("SELECT 'open FROM `t`", "not GoogleSQL"),
-        # GoogleSQL means something else by these, or refuses them
+        # GoogleSQL rejects these, or they mean something else to it
         ("SELECT AS STRUCT id, n FROM `t`", "STRUCT"),
         ("SELECT AS VALUE id FROM `t`", "VALUE"),
         ("SELECT * FROM `t` ORDER BY id", ""),
@@ -271,10 +271,10 @@ def test_a_column_of_a_later_release_is_named() -> None:
         ("SELECT id, n / 'a' AS k FROM `t`", "division"),
     ],
 )
-def test_what_is_no_query_for_an_index_is_refused(sql: str, message: str) -> None:
+def test_statements_that_cannot_be_an_index_are_rejected(sql: str, message: str) -> None:
     with pytest.raises(IndexerError, match=rf"^it\.sql: .*{message}") as caught:
         to_duckdb(statement(sql), "it.sql")
-    assert "\x1b" not in str(caught.value)  # sqlglot underlines for terminals
+    assert "\x1b" not in str(caught.value)  # sqlglot underlines with escape sequences
 
 
 def test_types_and_order_of_the_result() -> None:
@@ -311,41 +311,41 @@ def test_types_and_order_of_the_result() -> None:
         "ROUND(f, 1)",
     ],
 )
-def test_an_order_that_is_not_by_a_column_of_the_result_is_not_taken_for_one(order: str) -> None:
-    """A schema says `id`, `id DESC` or `n`; none of these statements keeps that promise."""
+def test_only_columns_of_the_result_are_an_order(order: str) -> None:
+    """None of these statements sorts by what a schema calls `id`, `id DESC` or `n`."""
     sql = f"SELECT id, r AS n FROM `t` AS a ORDER BY {order}"
     assert not {"id", "id DESC", "n", "c", "f"} & set(statement(sql).order)
 
 
-# --- Refusals of the translation --------------------------------------------------------------------------------
+# --- Unsupported constructs -------------------------------------------------------------------------------------
 
 
-def test_each_construct_that_is_refused_is_named_with_its_line() -> None:
+def test_each_unsupported_construct_is_named_with_its_line() -> None:
     it = statement("SELECT\n  id,\n  ANY_VALUE(s) AS k,\n  1 + AVG(\n    n) AS m\nFROM `t`\nGROUP BY id")
     with pytest.raises(IndexerError) as caught:
         to_duckdb(it, "q.sql")
     assert caught.value.message.splitlines() == [
-        f"q.sql: line 3: ANY_VALUE {NOT_PROVEN}",
-        f"q.sql: line 4: AVG {NOT_PROVEN}",
+        f"q.sql: line 3: ANY_VALUE {NOT_SUPPORTED}",
+        f"q.sql: line 4: AVG {NOT_SUPPORTED}",
     ]
     assert "--engine bigquery" in caught.value.hint
 
 
-def test_the_hint_of_a_refusal_is_itself_translated() -> None:
-    """Advice to write something that is refused as well helps nobody."""
+def test_the_hint_is_supported_itself() -> None:
+    """A hint must not name another unsupported construct."""
     with pytest.raises(IndexerError) as caught:
         to_duckdb(statement("SELECT id, n / id AS k FROM `t`"), "q.sql")
     if "SAFE_DIVIDE" in str(caught.value):
         to_duckdb(statement("SELECT id, SAFE_DIVIDE(n, id) AS k FROM `t`"), "q.sql")
 
 
-def test_past_releases_become_one_reduction_each() -> None:
+def test_each_prior_release_becomes_one_extract() -> None:
     index: Any = CATALOG.indices["prior_versions_index"].for_release(4)
-    translation = to_duckdb(index.statement, index.where)
-    assert [reduction.release for reduction in translation.prior_extracts] == [1, 2, 3]
-    for reduction in translation.prior_extracts:
-        assert f'"idc_v{reduction.release}.dicom_all"' in reduction.sql
-        assert set(re.findall(r"idc_v\d+", reduction.sql)) == {f"idc_v{reduction.release}"}
-    assert '"past_rows"' in translation.sql
+    translation = to_duckdb(index.statement, index.query_file)
+    assert [extract.release for extract in translation.prior_extracts] == [1, 2, 3]
+    for extract in translation.prior_extracts:
+        assert f'"idc_v{extract.release}.dicom_all"' in extract.sql
+        assert set(re.findall(r"idc_v\d+", extract.sql)) == {f"idc_v{extract.release}"}
+    assert '"prior_rows"' in translation.sql
     assert '"idc_v4.dicom_all"' in translation.sql
     assert not to_duckdb(CATALOG.indices["idc_index"].for_release(25).statement, "q.sql").prior_extracts

@@ -1,6 +1,6 @@
-"""One pinned statement on both engines: Google's evaluator, and DuckDB as a build runs it, over the same tables.
+"""Runs one pinned statement on Google's evaluator and on DuckDB, as a build does, over the same tables.
 
-Also two small source tables, `t` and `o`, for tests of single constructs.
+For tests of single constructs, it has two small source tables, `t` and `o`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from tests.emulators.googlesql import GoogleSQL
 from tests.support.strategies import table_of
 
 Tables = Mapping[SourceTable, pa.Table]
-NOT_PROVEN = "is not proven to mean the same on DuckDB"
+NOT_SUPPORTED = "is not supported on DuckDB"
 
 
 def by_googlesql(statement: Statement, tables: Tables) -> pa.Table:
-    """What the language defines."""
+    """The rows that GoogleSQL defines."""
     named = {f"{PROJECT}.{table}": rows for table, rows in tables.items()}
     return GoogleSQL.get().evaluate(statement.text, named)
 
 
 def by_duckdb(statement: Statement, tables: Tables, columns: tuple[Column, ...]) -> pa.Table:
-    """What a build makes of it, from an export to the writer's door."""
+    """The rows that a build reads from an export and hands to the Parquet writer."""
     release = max((table.release for table in tables), default=0)
-    index = PinnedIndex("it", release, Schema("", columns, (), (), (), False), statement, "it.sql")
+    index = PinnedIndex("it", release, Schema("", "", columns, (), (), (), False), statement, "it.sql")
     with tempfile.TemporaryDirectory() as folder:
         for table, rows in tables.items():
             shard = Path(folder, table.dataset, table.name, "000000000000.parquet")
@@ -47,27 +47,26 @@ def by_duckdb(statement: Statement, tables: Tables, columns: tuple[Column, ...])
             pq.write_table(rows, shard, write_time_adjusted_to_utc=True)  # as BigQuery does
         export = open_export(folder, cache_dir=Path(folder, "cache"))
         engine = DuckDBEngine(export, Path(folder, "spill"), threads=2)
-        engine.prepare([index])
-        with engine.running([index]), engine.rows(index) as batches:
+        with engine.plan([index]).running([index]) as run, run.rows(index) as batches:
             return pa.Table.from_batches([conform(b, columns, "it") for b in batches], arrow_schema(columns))
 
 
 def assert_same(statement: Statement, tables: Tables, columns: tuple[Column, ...] | None = None) -> None:
-    """Both engines return the same rows in the same order, under the names and of the types that are promised.
+    """Check that both engines return the same rows in the same order, with the expected names and types.
 
     Args:
-        columns: the promise; what the evaluator returns when not given.
+        columns: the expected columns; those of the evaluator if not given.
     """
     expected = by_googlesql(statement, tables)
     columns = columns or columns_of(statement, tables)
     assert [(field.name, field.type) for field in expected.schema] == [(c.name, arrow_type(c)) for c in columns]
-    # through the same door, behind which there is one zero and one NaN; as text, for NaN is not equal to itself
+    # conform has one zero and one NaN. Compared as text, because NaN is not equal to itself.
     rows = [row for batch in expected.to_batches() for row in conform(batch, columns, "it").to_pylist()]
     assert repr(by_duckdb(statement, tables, columns).to_pylist()) == repr(rows)
 
 
 def columns_of(statement: Statement, tables: Tables) -> tuple[Column, ...]:
-    """The columns that a statement returns, as a document would describe them."""
+    """The columns that a statement returns, as a schema document describes them."""
     empty = {table: rows.slice(0, 0) for table, rows in tables.items()}
     return tuple(map(_column, by_googlesql(statement, empty).schema))
 
@@ -157,7 +156,7 @@ TABLES: Tables = {
 
 
 def named(sql: str) -> str:
-    """The whole names of the two tables in the places of `t` and `o`."""
+    """The statement with the full names of the two tables instead of `t` and `o`."""
     return sql.replace("`t`", f"`{PROJECT}.{T}`").replace("`o`", f"`{PROJECT}.{O}`")
 
 
@@ -167,12 +166,12 @@ def statement(sql: str) -> Statement:
 
 
 def tables_of(statement: Statement) -> Tables:
-    """Those of the two tables that a statement names."""
+    """The tables among the two that a statement names."""
     return {table: rows for table, rows in TABLES.items() if f".{table}`" in statement.text}
 
 
-def refusal(sql: str) -> str:
-    """Why a statement over `t` and `o` is refused before anything runs, "" when it is translated."""
+def rejection(sql: str) -> str:
+    """The error of analysis or translation of a statement over `t` and `o`, "" if there is none."""
     try:
         to_duckdb(statement(sql), "it.sql")
     except IndexerError as error:

@@ -1,7 +1,6 @@
 """Columns as BigQuery describes them: name, type, mode, description, nested fields.
 
-One class serves the columns of an index and those of a source table. It knows what is true of the
-description alone; Arrow types are the business of `arrow`.
+One class serves the columns of an index and those of a source table. `arrow` has their Arrow types.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ class Column:
     Attributes:
         type: BigQuery's name: STRING, INTEGER, FLOAT, BOOLEAN, DATE, TIME, TIMESTAMP, DATETIME, NUMERIC, RECORD.
         mode: NULLABLE, REQUIRED or REPEATED.
-        fields: those of a RECORD, else empty.
-        since, until: first and last IDC release that has the field; `until` None when the newest has it.
-        encoding: how Parquet holds a column whose values hardly repeat; None for a dictionary.
-        bloom_filter: for a column by which rows are looked up: distinct values per row, above 0 and at most 1.
-        statistics: False for a column whose minima and maxima let hardly any row group be skipped.
+        fields: the fields of a RECORD; empty for other types.
+        since, until: first and last IDC release that has the column; `until` is None if the newest has it.
+        encoding: the Parquet encoding of a column whose values hardly repeat; None for a dictionary.
+        bloom_filter: for a column by which readers look up rows: distinct values per row, above 0 and at most 1.
+        statistics: False for a column by whose minima and maxima a reader can skip hardly any row group.
     """
 
     name: str
@@ -42,12 +41,12 @@ class Column:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Column:
-        """The field that a (valid) JSON document describes."""
+        """The column that a (valid) JSON document describes."""
         nested = tuple(cls.from_document(child) for child in document.get("fields", ()))
         return cls(**{**document, "fields": nested})
 
     def to_document(self) -> dict[str, Any]:
-        """The field as published in `_schema.json`: without the releases it belongs to and its layout."""
+        """The column as published in `_schema.json`: without its releases and its layout in Parquet."""
         document: dict[str, Any] = {
             "name": self.name,
             "type": self.type,
@@ -69,14 +68,14 @@ class Column:
         return f"ARRAY<{name}>" if self.mode == "REPEATED" else name
 
     def exists_in(self, release: int) -> bool:
-        """Whether that IDC release has the field; release 0 stands for the newest."""
+        """Whether that IDC release has the column; release 0 means the newest."""
         if not release:
             return self.until is None
         return self.since <= release and (self.until is None or release <= self.until)
 
 
 def in_release(fields: Iterable[Column], release: int) -> tuple[Column, ...]:
-    """Those fields, at every level, that an IDC release has."""
+    """The columns, and the fields at every level, that an IDC release has."""
     return tuple(
         replace(field, fields=in_release(field.fields, release)) for field in fields if field.exists_in(release)
     )

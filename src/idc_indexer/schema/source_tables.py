@@ -1,8 +1,8 @@
-"""What is known of IDC's source tables: their names, columns, types, and the releases that have them.
+"""IDC's source tables: their names, columns and types, and the releases that have them.
 
-Facts come from `schemas/sources/tables.json`, which lists the columns that are IDC's own, and from
-`schemas/sources/dicom_types.json`, which gives the type of every DICOM attribute; tables of DICOM metadata
-have both. An index may declare further tables and columns in its schema document.
+`schemas/sources/tables.json` lists the columns that IDC defines, and `schemas/sources/dicom_types.json` has the type of
+every DICOM attribute. A table of DICOM metadata has both. An index may declare more tables and columns in its schema
+document.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class SourceTable:
     """One source table of one release.
 
     Attributes:
-        release: the IDC release, 0 for the newest (`idc_current`).
-        clinical: whether it is in the dataset of clinical tables.
+        release: the IDC release; 0 means the newest (`idc_current`).
+        clinical: whether the table is in the dataset of clinical tables.
     """
 
     release: int
@@ -55,7 +55,7 @@ class SourceTable:
 
     @property
     def family(self) -> str:
-        """The name that all releases of the table share: the key in `tables.json`."""
+        """The name of the table in `idc_current`, which is its key in `tables.json`."""
         return str(SourceTable(0, self.clinical, self.name))
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ def _dicom_types() -> dict[str, str]:
 
 
 def dicom_attribute(keyword: str) -> Column | None:
-    """The column that a DICOM attribute becomes, at any depth; None when no table holds it."""
+    """The column of a DICOM attribute, at any depth; None if no table has it."""
     kind = _dicom_types().get(keyword)
     if kind is None:
         return None
@@ -87,7 +87,7 @@ class SourceTables:
 
     def __init__(self, declared: Iterable[Mapping[str, Any]] = ()) -> None:
         """Args:
-        declared: further documents like `tables.json`; what they say of a column goes before.
+        declared: more documents like `tables.json`; their columns take precedence.
         """
         self._columns: dict[str, tuple[Column, ...]] = {}
         self._of_dicom: set[str] = set()
@@ -102,10 +102,10 @@ class SourceTables:
         return table.family in self._columns
 
     def column(self, table: SourceTable, name: str) -> Column | None:
-        """A top-level column of that release, or None when the table has none of that name.
+        """A top-level column of the table in its release, or None.
 
         Raises:
-            IndexerError: when only other releases have the column.
+            IndexerError: only other releases have the column.
         """
         named = [field for field in self._columns.get(table.family, ()) if field.name == name]
         for field in named:
@@ -113,12 +113,12 @@ class SourceTables:
                 return field
         if named:
             first, last = named[0].since, named[0].until
-            served = f"releases {first} to {last}" if last else f"release {first} on"
-            raise IndexerError(f"{table} has no column {name}: it is there in {served}")
+            releases = f"releases {first} to {last}" if last else f"release {first} and later ones"
+            raise IndexerError(f"{table} has no column {name}: only {releases} have it")
         return dicom_attribute(name) if table.family in self._of_dicom else None
 
     def nested(self, table: SourceTable, parent: Column, name: str) -> Column | None:
-        """A field of a record: declared, or in tables of DICOM metadata any attribute."""
+        """A field of a record: a declared one or, in a table of DICOM metadata, any attribute."""
         for field in parent.fields:
             if field.name == name and field.exists_in(table.release):
                 return field

@@ -1,4 +1,4 @@
-"""The schema of a table: what an index promises about its rows."""
+"""The schema of an index: its columns, key, order and references."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from idc_indexer.schema.column import Column
 
 @dataclass(frozen=True)
 class Reference:
-    """A promise that each value (NULL apart) of some columns is a row of another index.
+    """Columns that hold keys of another index: each value but NULL is in a row of that index.
 
     Attributes:
-        unless: values of the first column that are known to be missing there.
+        unless: values of the first column that the other index is known not to have.
     """
 
     columns: tuple[str, ...]
@@ -25,15 +25,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class Schema:
-    """What an index promises about its rows; the content of `schemas/<name>.json` and `_schema.json`.
+    """The content of `schemas/<name>.json` and, for a release, of `<name>_schema.json`.
 
     Attributes:
-        order: columns that the rows are sorted by, `" DESC"` after a descending one; NULLs first
-            when ascending; it ends with the key, so that it is total.
-        in_wheel: whether the data wheel carries the Parquet file.
+        row: the noun for a row, such as `DICOM series`.
+        order: columns that the rows are sorted by, with `" DESC"` after a descending one. NULLs come first in an
+            ascending one. The key is among the columns, so that the order is total.
+        in_wheel: whether the data wheel contains the Parquet file.
     """
 
     description: str
+    row: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
     order: tuple[str, ...]
@@ -45,6 +47,7 @@ class Schema:
         """The schema in a (valid) document of kind `index` or `artifact`."""
         return cls(
             description=document["table_description"],
+            row=document["row"],
             columns=tuple(Column.from_document(column) for column in document["columns"]),
             primary_key=tuple(document["primary_key"]),
             order=tuple(document["order"]),
@@ -56,10 +59,10 @@ class Schema:
         )
 
     def problem(self) -> str:
-        """The first promise that contradicts another one, "" when there is none."""
+        """The first contradiction within the schema, "" if there is none."""
         names = [column.name for column in self.columns]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            return f"columns are there twice: {', '.join(twice)}"
+            return f"two columns have the same name: {', '.join(twice)}"
         ordered = [term.removesuffix(" DESC") for term in self.order]
         for name in (*self.primary_key, *ordered, *(column for r in self.references for column in r.columns)):
             if name not in names:
@@ -68,7 +71,7 @@ class Schema:
             return f"the order must end with the key, so that it is total: {', '.join(missing)}"
         for reference in self.references:
             if len(reference.columns) != len(reference.to):
-                return f"references to {reference.index}: {reference.columns} do not pair with {reference.to}"
+                return f"references to {reference.index}: {reference.columns} and {reference.to} differ in length"
         return ""
 
     def to_document(self) -> dict[str, Any]:
@@ -85,6 +88,7 @@ class Schema:
             references.append(document)
         return {
             "table_description": self.description,
+            "row": self.row,
             "in_wheel": self.in_wheel,
             "primary_key": list(self.primary_key),
             "order": list(self.order),

@@ -1,13 +1,13 @@
-"""GoogleSQL: pinned to a release, asked what it reads, translated for DuckDB.
+"""GoogleSQL: pin a query to a release, find what it reads and returns, translate it for DuckDB.
 
     text --pin--> text of one release --analyze--> Statement (what it reads and returns) --to_duckdb--> Translation
 
-Nothing here touches data, and nothing passes through that is not proven: a construct outside the
-subset in `supported.SUPPORTED` stops with its name and line.
+This room reads no data. It translates only the constructs in `supported.SUPPORTED`; any other stops with an
+error that names the construct and its line.
 """
 
 from idc_indexer.sql.analyze import Leaf, Statement, analyze
 from idc_indexer.sql.pin import pin
-from idc_indexer.sql.translate import to_duckdb
+from idc_indexer.sql.translate import PRIOR_ROWS, to_duckdb
 
-__all__ = ["Leaf", "Statement", "analyze", "pin", "to_duckdb"]
+__all__ = ["PRIOR_ROWS", "Leaf", "Statement", "analyze", "pin", "to_duckdb"]

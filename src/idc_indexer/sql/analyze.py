@@ -1,7 +1,7 @@
-"""What a pinned statement reads and returns, found without running it.
+"""Finds the columns that a pinned statement reads and returns, without running it.
 
-Column names are matched as the documents spell them, because a query is also documentation:
-`SeriesInstanceUID`, never `seriesinstanceuid`, although BigQuery would accept both.
+Names must be spelled as the schema documents spell them, `SeriesInstanceUID` and not `seriesinstanceuid`, although
+BigQuery accepts both: a query is also documentation.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Leaf:
     """A leaf column that a statement reads.
 
     Attributes:
-        fields: the column and, inside records, the fields on the way down to the leaf; the fields
-            of a record hold only what is read.
+        fields: the column and, inside records, the fields that lead to the leaf. A record lists only the fields
+            that the statement reads.
     """
 
     table: SourceTable
@@ -43,14 +43,14 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Statement:
-    """A pinned statement, with its names resolved and its expressions typed.
+    """A pinned statement with resolved names and typed expressions.
 
     Attributes:
         text: GoogleSQL, as written.
-        tree: the syntax tree; every column carries its table, most expressions their type.
-        leaves: the leaf columns it reads, each once.
-        returns: name and GoogleSQL type of each output column; the type is UNKNOWN when it could not be inferred.
-        order: the final ORDER BY, such as `["collection_id", "rank DESC"]`.
+        tree: the syntax tree; every column has its table, and most expressions have a type.
+        leaves: the leaf columns that it reads, each once.
+        returns: name and GoogleSQL type of each output column; the type is UNKNOWN if sqlglot cannot infer it.
+        order: the last ORDER BY, such as `["collection_id", "rank DESC"]`.
     """
 
     text: str
@@ -60,20 +60,20 @@ class Statement:
     order: tuple[str, ...]
 
 
-def analyze(sql: str, sources: SourceTables, where: str) -> Statement:
+def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
     """Resolve and type a pinned statement.
 
     Args:
-        where: the query file, for messages.
+        context: the query file, for messages.
 
     Raises:
-        IndexerError: not one GoogleSQL SELECT, a table or column that is not there in that release.
+        IndexerError: the text is not one GoogleSQL SELECT, or names a table or column that the release does not have.
     """
-    tree = _parse(sql, where)
+    tree = _parse(sql, context)
     try:
         named = _resolve(tree.copy(), sources, {})
         leaves = tuple(_leaves(named, sources))
-        # The first pass found which fields of which records are read; with those the second can type.
+        # The first pass finds the fields of records that the statement reads; the second needs them to infer types.
         records: dict[SourceTable, dict[str, Column]] = {}
         for leaf in leaves:
             columns = records.setdefault(leaf.table, {})
@@ -81,12 +81,12 @@ def analyze(sql: str, sources: SourceTables, where: str) -> Statement:
         typed = _resolve(tree, sources, records)
         annotate_types(typed, schema=_schema(typed, sources, records), dialect=DIALECT)
     except SqlglotError as error:
-        raise IndexerError(f"{where}: {error}") from error
+        raise IndexerError(f"{context}: {error}") from error
     except IndexerError as error:
-        raise IndexerError(f"{where}: {error.message}", error.hint) from error
+        raise IndexerError(f"{context}: {error.message}", error.hint) from error
     names = [column.alias_or_name for column in typed.selects]
     if odd := {name for name in names if names.count(name) > 1 or name in ("*", "")}:
-        raise IndexerError(f"{where}: output columns without a name of their own: {', '.join(sorted(odd))}")
+        raise IndexerError(f"{context}: output columns need a name each, and no name twice: {', '.join(sorted(odd))}")
     returns = tuple(
         (column.alias_or_name, column.type.sql(DIALECT) if column.type else "UNKNOWN") for column in typed.selects
     )
@@ -94,51 +94,51 @@ def analyze(sql: str, sources: SourceTables, where: str) -> Statement:
     return Statement(sql, typed, leaves, returns, tuple(_order(order.expressions) if order else ()))
 
 
-def _parse(sql: str, where: str) -> exp.Query:
+def _parse(sql: str, context: str) -> exp.Query:
     try:
         statements = sqlglot.parse(sql, dialect=DIALECT)
     except ParseError as error:
         first = error.errors[0]
-        raise IndexerError(f"{where}: not GoogleSQL: line {first['line']}, near {first['highlight']!r}") from error
+        raise IndexerError(f"{context}: not GoogleSQL: line {first['line']}, near {first['highlight']!r}") from error
     except SqlglotError as error:
-        raise IndexerError(f"{where}: not GoogleSQL: {error}") from error
+        raise IndexerError(f"{context}: not GoogleSQL: {error}") from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-        raise IndexerError(f"{where}: must be exactly one SELECT statement")
+        raise IndexerError(f"{context}: must be exactly one SELECT statement")
     tree = statements[0]
     for node in tree.walk():
         node.comments = None
     if tree.args.get("kind"):
-        raise IndexerError(f"{where}: SELECT AS {tree.args['kind']} returns no columns")
+        raise IndexerError(f"{context}: SELECT AS {tree.args['kind']} returns no columns")
     expressions = {cte.alias for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         if not table.db and table.name not in expressions and not isinstance(table.this, exp.Func):
             raise IndexerError(
-                f"{where}: table {table.name} is not one of IDC's",
+                f"{context}: table {table.name} is not one of IDC's",
                 f"Give it its dataset, such as `{PROJECT}.idc_current.{table.name}`.",
             )
     for select in tree.find_all(exp.Select):
-        _refuse_alias_groups(select, where)
-        _refuse_stars(select, where)
+        _reject_alias_groups(select, context)
+        _reject_stars(select, context)
     return tree
 
 
-def _refuse_stars(select: exp.Select, where: str) -> None:
-    """`*` of a source table is as many columns as the release has: what an index reads must be named."""
+def _reject_stars(select: exp.Select, context: str) -> None:
+    """Reject `*` of a source table: its columns depend on the release, so a query has to name the ones it reads."""
     sources = (select.args.get("from_"), *select.args.get("joins", ()))
     if any(p.is_star for p in select.selects) and any(
         isinstance(source.this, exp.Table) and source.this.db for source in sources if source is not None
     ):
-        raise IndexerError(f"{where}: * of a source table", "Name the columns.")
+        raise IndexerError(f"{context}: * of a source table", "Name the columns.")
 
 
-def _refuse_alias_groups(select: exp.Select, where: str) -> None:
-    """Where an alias hides a column, GoogleSQL groups by the alias and DuckDB by the column."""
+def _reject_alias_groups(select: exp.Select, context: str) -> None:
+    """Reject GROUP BY an alias: if it hides a column, GoogleSQL groups by the alias and DuckDB by the column."""
     aliases = {p.alias.lower() for p in select.selects if isinstance(p, exp.Alias) and not _keeps_name(p)}
     group = select.args.get("group")
     for term in group.expressions if group else ():
         if isinstance(term, exp.Column) and not term.table and term.name.lower() in aliases:
             raise IndexerError(
-                f"{where}: line {term.this.meta.get('line')}: GROUP BY {term.name} names an alias",
+                f"{context}: line {term.this.meta.get('line')}: GROUP BY {term.name} names an alias",
                 "Give its position instead, such as GROUP BY 1.",
             )
 
@@ -148,14 +148,14 @@ def _keeps_name(projection: exp.Alias) -> bool:
 
 
 def _tables(tree: exp.Expr) -> Iterator[tuple[exp.Table, SourceTable]]:
-    """The source tables of a statement, each with its place in the tree."""
+    """The source tables of a statement, each with its node in the tree."""
     for node in tree.find_all(exp.Table):
         if node.db:
             yield node, SourceTable.parse(".".join(part.name for part in node.parts))
 
 
 def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, dict[str, Column]]) -> dict[str, Any]:
-    """Types, in the form sqlglot takes, of those columns whose names the statement mentions."""
+    """The types, as sqlglot takes them, of the columns whose names are in the statement."""
     mentioned = {node.name for node in tree.find_all(exp.Identifier)}
     datasets: dict[str, dict[str, dict[str, str]]] = {}
     for _, table in _tables(tree):
@@ -164,7 +164,7 @@ def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, di
                 f"table {table} is not known",
                 "Declare its columns under `sources` in the schema of the index.",
             )
-        # sqlglot takes no table without columns, and a query may misspell every one of them
+        # sqlglot takes no table without columns, and a query may misspell all of them
         columns = datasets.setdefault(table.dataset, {}).setdefault(table.name, {"_": "INT64"})
         for name in mentioned:
             field = records.get(table, {}).get(name) or _known(sources, table, name)
@@ -174,7 +174,7 @@ def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, di
 
 
 def _known(sources: SourceTables, table: SourceTable, name: str) -> Column | None:
-    """The column, or None: a name that is mentioned may belong to something else than this table."""
+    """The column, or None: a name in the statement may belong to another table."""
     try:
         return sources.column(table, name)
     except IndexerError:
@@ -186,7 +186,7 @@ def _resolve(tree: exp.Query, sources: SourceTables, records: dict[SourceTable, 
     try:
         return qualify(tree, dialect=DIALECT, schema=schema, quote_identifiers=False)
     except SqlglotError:
-        # A column of another release deserves a better message than «could not be resolved».
+        # If the column exists in another release, say so; sqlglot only says that it "could not be resolved".
         for _, table in _tables(tree):
             for name in sorted({node.name for node in tree.find_all(exp.Column)}):
                 sources.column(table, name)
@@ -196,22 +196,22 @@ def _resolve(tree: exp.Query, sources: SourceTables, records: dict[SourceTable, 
 def _leaves(tree: exp.Expr, sources: SourceTables) -> Iterator[Leaf]:
     unnested = {node.alias: node for node in tree.find_all(exp.Unnest)}
     found: dict[Leaf, None] = {}
-    apart: list[tuple[SourceTable, str]] = []
+    unnested_arrays: list[tuple[SourceTable, str]] = []
     for unnest in unnested.values():
         array = unnest.expressions[0]
         if array.find(exp.Column) and not isinstance(array, (exp.Column, exp.Dot, exp.Bracket, exp.Split)):
-            raise IndexerError("UNNEST of anything but a column or SPLIT of one", "Choose between arrays after UNNEST.")
+            raise IndexerError("UNNEST takes a column or SPLIT of one", "Choose between arrays after UNNEST.")
     for column in tree.find_all(exp.Column):
         path = _path(column, unnested)
         if path is None:
             continue
         table, fields = path[0], _fields(*path, sources)
         if fields[-1].type == "RECORD" and isinstance(_chain(column)[0].parent, exp.Unnest):
-            # An array that is taken apart is read where its fields are.
-            apart.append((table, ".".join(path[1])))
+            # The statement reads the fields of the elements; those columns name them.
+            unnested_arrays.append((table, ".".join(path[1])))
         else:
             found |= dict.fromkeys(_spread(table, fields))
-    for table, array in apart:
+    for table, array in unnested_arrays:
         if not any(leaf.table == table and leaf.path.startswith(f"{array}.") for leaf in found):
             raise IndexerError(f"reads no field of {array} of {table}", "Name one: only leaf columns can be read.")
     for _, table in _tables(tree):
@@ -221,7 +221,7 @@ def _leaves(tree: exp.Expr, sources: SourceTables) -> Iterator[Leaf]:
 
 
 def _chain(column: exp.Column) -> tuple[exp.Expr, tuple[str, ...]]:
-    """The expression that takes elements and fields of a column, and the names on the way."""
+    """The outermost expression that takes elements and fields of a column, and the names in it."""
     names = [column.name]
     node: exp.Expr = column
     while isinstance(node.parent, (exp.Dot, exp.Bracket)) and node.parent.this is node:
@@ -232,7 +232,7 @@ def _chain(column: exp.Column) -> tuple[exp.Expr, tuple[str, ...]]:
 
 
 def _path(column: exp.Column, unnested: dict[str, exp.Unnest]) -> tuple[SourceTable, tuple[str, ...]] | None:
-    """Source table and names that an expression around a column reads; None for derived columns."""
+    """Source table, column and fields that an expression around a column reads; None for a derived column."""
     _, names = _chain(column)
     if (unnest := unnested.get(column.table)) is not None:
         if not unnest.expressions or column.name == getattr(unnest.args.get("offset"), "name", None):
@@ -267,34 +267,34 @@ def _fields(table: SourceTable, names: tuple[str, ...], sources: SourceTables) -
 
 
 def _spread(table: SourceTable, fields: tuple[Column, ...]) -> Iterator[Leaf]:
-    """The leaves under a path: itself, or all that a declared record holds."""
+    """The leaves under a path: the column itself, or all leaves of a declared record."""
     if fields[-1].type != "RECORD":
         yield Leaf(table, fields)
         return
     if not fields[-1].fields:
         path = ".".join(field.name for field in fields)
-        raise IndexerError(f"reads {path} of {table} as a whole", "Name its fields: only leaf columns can be read.")
+        raise IndexerError(f"reads all of {path} of {table}", "Name its fields: only leaf columns can be read.")
     for child in fields[-1].fields:
         if child.exists_in(table.release):
             yield from _spread(table, (*fields, child))
 
 
 def _merge(record: Column | None, path: tuple[Column, ...]) -> Column:
-    """A record that holds what it held and the fields of one more path."""
+    """A record with its fields and those of one more path."""
     head, *rest = path
-    kept = record.fields if record is not None else ()
+    fields = record.fields if record is not None else ()
     if rest:
-        known = {field.name: field for field in kept}
+        known = {field.name: field for field in fields}
         known[rest[0].name] = _merge(known.get(rest[0].name), tuple(rest))
-        kept = tuple(known.values())
-    return Column(head.name, head.type, head.mode, fields=kept)
+        fields = tuple(known.values())
+    return Column(head.name, head.type, head.mode, fields=fields)
 
 
 def _order(terms: list[exp.Expr]) -> Iterator[str]:
     for term in terms:
-        plain = isinstance(term.this, exp.Column) and not term.this.table
-        usual = bool(term.args.get("nulls_first")) != bool(term.args.get("desc"))
-        if plain and usual:
+        of_output = isinstance(term.this, exp.Column) and not term.this.table
+        default_nulls = bool(term.args.get("nulls_first")) != bool(term.args.get("desc"))
+        if of_output and default_nulls:
             yield term.this.name + (" DESC" if term.args.get("desc") else "")
         else:
             yield term.sql(DIALECT)

@@ -1,6 +1,6 @@
-"""Where sqlglot's translation or DuckDB differ from GoogleSQL: what is written instead.
+"""Rewrites the expressions for which sqlglot's translation or DuckDB would return something else than GoogleSQL.
 
-Each repair changes the tree in place, so that the DuckDB text made of it means what GoogleSQL says.
+Each rewrite changes the tree in place. DuckDB SQL generated from the new tree returns what GoogleSQL defines.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from idc_indexer.sql.supported import NUMBER, ROUND_BOUND, kind, null_if_empty
 
 
 def rewrite(tree: exp.Expr) -> None:
-    """Repair a typed statement that `supported.unsupported` has nothing against, the inner expressions first."""
-    # UNNEST first: other repairs go through text, after which the fields of an element look like columns of a table.
+    """Rewrite a typed statement without unsupported constructs, from the inner expressions to the outer."""
+    # UNNEST first: other rewrites parse text, and then a field of an element looks like a column of a table.
     first: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {exp.Select: _rewrite_unnest}
     for rewrites in (first, _REWRITES):
         for node in reversed(list(tree.walk(bfs=False))):
@@ -24,12 +24,12 @@ def rewrite(tree: exp.Expr) -> None:
                 change(node)
 
 
-_HELD_TO = "held_to"
-"""Mark of repaired text: the pattern that all of it matches."""
+_PATTERN = "pattern"
+"""Key of a node's metadata: the regular expression that its text matches."""
 
 
 def duckdb_sql(node: exp.Expr) -> str:
-    """DuckDB SQL of an expression; every name is quoted, because DuckDB reserves other words."""
+    """DuckDB SQL of an expression, with every name in quotes, because DuckDB reserves other words."""
     return node.sql("duckdb", identify=True)
 
 
@@ -38,27 +38,27 @@ def _parse(sql: str) -> exp.Expr:
 
 
 def _rewrite_sum(node: exp.Expr) -> None:
-    """DuckDB sums to 128 bits; GoogleSQL to 64, and overflow is an error in both."""
+    """DuckDB's sum has 128 bits, GoogleSQL's 64. With the cast, an overflow is an error on both engines."""
     node.replace(exp.cast(node.copy(), "BIGINT"))
 
 
 def _rewrite_min(node: exp.Expr) -> None:
-    """The smallest FLOAT64 is NaN where there is one, which DuckDB has above all numbers: `-MAX(-x)` finds it."""
+    """NaN is the smallest FLOAT64 in GoogleSQL and the largest in DuckDB; `-MAX(-x)` finds it as the smallest."""
     if kind(node) == "FLOAT64":
         node.replace(exp.Neg(this=exp.Max(this=exp.Neg(this=exp.paren(node.this)))))
 
 
 def _rewrite_literal(node: exp.Expr) -> None:
-    """`0.1` is FLOAT64 in GoogleSQL, DECIMAL in DuckDB; with an exponent it is DOUBLE."""
+    """`0.1` is FLOAT64 in GoogleSQL and DECIMAL in DuckDB. With an exponent, it is DOUBLE in DuckDB."""
     if not node.is_string and "." in node.name and "e" not in node.name.lower():
         node.set("this", f"{node.name}e0")
 
 
 def _rewrite_round(node: exp.Expr) -> None:
-    """GoogleSQL rounds the exact binary value, half away from zero; DuckDB the product `x * 10^n`, itself rounded.
+    """GoogleSQL rounds the exact binary value, half away from zero. DuckDB first computes `x * 10^n`, which is inexact.
 
-    printf rounds exactly, but ties to even. A tie is an odd multiple of 2^-(n+1): one step further from zero, it is
-    decided rightly.
+    PRINTF rounds the exact value, but a tie to the even digit. A tie is an odd multiple of 2^-(n+1). This rewrite
+    moves a tie to the next double away from zero, so that PRINTF rounds it away from zero too.
     """
     digits = int(node.args["decimals"].name)
     x = f"({duckdb_sql(node.this)})"
@@ -69,21 +69,21 @@ def _rewrite_round(node: exp.Expr) -> None:
 
 
 def _rewrite_cast(node: exp.Expr) -> None:
-    """The text of a TIME has 0, 3 or 6 digits of fractions; exports hold TIME with a zone, always UTC."""
+    """GoogleSQL writes a TIME with 0, 3 or 6 digits of a second. In exports, a TIME has a zone, which is always UTC."""
     if kind(node.this) == "TIME":
         text = f"STRFTIME(DATE '2000-01-01' + CAST({duckdb_sql(node.this)} AS TIME), '%H:%M:%S.%f')"
         node.replace(_parse(rf"REGEXP_REPLACE({text}, '\.000000$|000$', '')"))
 
 
 def _rewrite_try_cast(node: exp.Expr) -> None:
-    """DuckDB reads +-1 and 1_000 as numbers, and does not read 0x1p3, which GoogleSQL does: that is an error here."""
+    """DuckDB reads +-1 and 1_000 as numbers, GoogleSQL does not. GoogleSQL reads 0x1p3, DuckDB does not: an error."""
     if kind(node) != "FLOAT64":
         return
     x = duckdb_sql(node.this)
-    if node.this.meta.get(_HELD_TO) == NUMBER["FLOAT64"]:
+    if node.this.meta.get(_PATTERN) == NUMBER["FLOAT64"]:
         node.set("this", _parse(f"REPLACE({x}, '+-', '?')"))
         return
-    # The regular expressions cost ten times the conversion: only odd text gets to them.
+    # A regular expression takes ten times as long as the conversion, so only unusual text is matched.
     odd = f"CONTAINS({x}, '_') OR CONTAINS({x}, '+-') OR CONTAINS({x}, '0x') OR CONTAINS({x}, '0X')"
     hexadecimal = rf"REGEXP_MATCHES({x}, '^[\t-\r ]*[+-]?0[xX]')"
     wrong = rf"REGEXP_MATCHES({x}, '^[^(]*_|\+-')"
@@ -97,16 +97,19 @@ def _rewrite_try_cast(node: exp.Expr) -> None:
 
 
 def _rewrite_regexp_extract(node: exp.Expr) -> None:
-    """No match is NULL, for DuckDB ''. sqlglot makes a list of all matches of it, at seven times the cost."""
+    """Without a match, GoogleSQL returns NULL and DuckDB ''.
+
+    sqlglot's own translation lists all matches, which takes seven times as long.
+    """
     pattern = exp.Literal.string(node.expression.name)
     match = exp.Anonymous(this="REGEXP_EXTRACT", expressions=[node.this, pattern])
     found = exp.Nullif(this=match, expression=exp.Literal.string(""))
-    found.meta[_HELD_TO] = node.expression.name
+    found.meta[_PATTERN] = node.expression.name
     node.replace(found)
 
 
 def _rewrite_array_to_string(node: exp.Expr) -> None:
-    """Of an array without any value, DuckDB makes NULL."""
+    """For an array without values, DuckDB returns NULL and GoogleSQL ''."""
     if not null_if_empty(node):
         x = duckdb_sql(node.this)
         node.replace(_parse(f"CASE WHEN {x} IS NOT NULL THEN COALESCE({duckdb_sql(node)}, '') END"))
@@ -118,9 +121,9 @@ def _distinct(value: exp.Expr) -> str:
 
 
 def _rewrite_group_concat(node: exp.Expr) -> None:
-    """Sort the list of distinct values instead of ordering inside the aggregate: same result, cheaper.
+    """Sort the list of distinct values instead of ordering inside the aggregate, which is slower.
 
-    Four such aggregates over 1.5 million rows in 1.0 million groups: 2.2 s instead of 4.1 s.
+    Four such aggregates over 1.5 million rows in 1.0 million groups took 4.1 s before and 2.2 s after.
     """
     order = node.this
     if not isinstance(order, exp.Order) or not isinstance(order.this, exp.Distinct):
@@ -132,7 +135,7 @@ def _rewrite_group_concat(node: exp.Expr) -> None:
 
 
 def _rewrite_array_agg(node: exp.Expr) -> None:
-    """The same for arrays; those of FLOAT64 begin with NaN, so that the negated list is sorted, descending."""
+    """The same for arrays. NaN comes first in GoogleSQL, so that numbers are negated and sorted in descending order."""
     order = node.this.this
     if not isinstance(order.this, exp.Distinct):
         return
@@ -145,22 +148,22 @@ def _rewrite_array_agg(node: exp.Expr) -> None:
 
 
 def _rewrite_sqrt(node: exp.Expr) -> None:
-    """Of a negative number, GoogleSQL raises an error, DuckDB 2 makes NaN."""
+    """For a negative number, GoogleSQL raises an error and DuckDB 2 returns NaN."""
     x = duckdb_sql(node.this)
     node.replace(_parse(f"CASE WHEN ({x}) < 0 THEN ERROR('SQRT of a negative number') ELSE SQRT({x}) END"))
 
 
 def _rewrite_acos(node: exp.Expr) -> None:
-    """The same of a number beyond 1; NaN, which DuckDB has above all numbers, is none."""
+    """For a number outside -1 to 1, GoogleSQL raises an error. NaN is not an error, but DuckDB sorts it above 1."""
     x = duckdb_sql(node.this)
     beyond = f"({x}) < -1 OR (({x}) > 1 AND NOT ISNAN({x}))"
     node.replace(_parse(f"CASE WHEN {beyond} THEN ERROR('ACOS of a number beyond 1') ELSE ACOS({x}) END"))
 
 
 def _rewrite_window(node: exp.Expr) -> None:
-    """NaN comes after NULL and before all numbers: the negated numbers descend.
+    """NaN comes after NULL and before all numbers, so the window sorts the negated numbers in descending order.
 
-    A first term that tells NaN apart would double the time of 40 million rows.
+    A first term for NaN, as in `_rewrite_ordered`, would take twice as long for 40 million rows.
     """
     for term in node.args["order"].expressions:
         if kind(term.this) == "FLOAT64":
@@ -170,17 +173,18 @@ def _rewrite_window(node: exp.Expr) -> None:
 
 
 def _rewrite_error(node: exp.Expr) -> None:
-    """DuckDB returns NULL for the error NULL, and so swallows it; GoogleSQL raises."""
+    """For ERROR(NULL), DuckDB returns NULL and GoogleSQL raises an error."""
     if node.name.upper() == "ERROR":
         message = node.expressions[0].copy()
         node.set("expressions", [exp.Coalesce(this=message, expressions=[exp.Literal.string("NULL")])])
 
 
 def _rewrite_unnest(node: exp.Expr) -> None:
-    """Unnest in the select list instead of a join, one array in each of a chain of subqueries.
+    """Unnest in the select list instead of a join: a chain of subqueries, each of which unnests one array.
 
-    DuckDB joins a dependent UNNEST by hashing what it depends on, arrays and all. seg_index of 120,000 series with
-    60 segments each: 86 s and 4.2 GB that way, 23 s and 1.7 GB this way; sm_index of 60,000: 63 s, now 9 s.
+    For a join with a dependent UNNEST, DuckDB hashes the columns that it depends on, with their arrays. seg_index of
+    120,000 series with 60 segments each took 86 s and 4.2 GB as joins and takes 23 s and 1.7 GB now. sm_index of
+    60,000 series took 63 s and takes 9 s.
     """
     assert isinstance(node, exp.Select)
     joins: list[exp.Join] = node.args.get("joins") or []
@@ -188,7 +192,7 @@ def _rewrite_unnest(node: exp.Expr) -> None:
     if not joins or not isinstance(base, (exp.Table, exp.Subquery)) or not all(map(_is_plain_unnest, joins)):
         return
     if any(part.find(exp.Query) for part in _parts(node)):
-        return  # slow, but right: names in subqueries would have to be told apart
+        return  # correct but slow: the names in subqueries would have to be resolved again
     name = base.alias_or_name
     own = {join.this.alias for join in joins}
     where = node.args.get("where")
@@ -226,12 +230,12 @@ def _is_plain_unnest(join: exp.Expr) -> bool:
 
 
 def _element(unnest: exp.Expr) -> str:
-    """A name for the elements of an array that no column has."""
+    """A name for the elements of an array; no column has this name, because of its dot."""
     return f"{unnest.alias}.{unnest.args['alias'].columns[0].name}"
 
 
 def _partition(condition: exp.Expr | None, own: set[str]) -> tuple[list[exp.Expr], list[exp.Expr]]:
-    """The terms of a condition that do not need the tables `own`, and the rest."""
+    """The terms of a condition without columns of the tables `own`, and the other terms."""
     early: list[exp.Expr] = []
     late: list[exp.Expr] = []
     for term in condition.flatten() if isinstance(condition, exp.And) else [condition] if condition else []:
@@ -241,7 +245,7 @@ def _partition(condition: exp.Expr | None, own: set[str]) -> tuple[list[exp.Expr
 
 
 def _rewrite_ordered(node: exp.Expr) -> None:
-    """GoogleSQL has NaN after NULL and before all numbers, DuckDB after them: a first term puts it there."""
+    """GoogleSQL sorts NaN before all numbers, DuckDB after them. A first term puts it after NULL."""
     select = node.parent.parent if node.parent else None
     if not isinstance(select, exp.Select) or not isinstance(node.this, exp.Column):
         return

@@ -1,7 +1,7 @@
-"""Which GoogleSQL is translated: the subset that is proven, everything else is refused by name and line.
+"""The subset of GoogleSQL that is translated for DuckDB.
 
-Proven means: the tests have shown, against the GoogleSQL reference evaluator, that DuckDB returns the
-same rows, with the repairs in `rewrites` where sqlglot's own translation or DuckDB differ.
+A construct is supported if tests compare it with the GoogleSQL reference evaluator and DuckDB returns the same rows,
+with the changes in `rewrites`. `unsupported` names any other construct and its line.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ EXPRESSIONS = (
 )  # fmt: skip
 SUPPORTED = frozenset((*STRUCTURE, *EXPRESSIONS))
 FUNCTIONS = frozenset({"ERROR"})
-"""Functions that sqlglot does not know by a class of their own."""
+"""Supported functions for which sqlglot has no class."""
 
 NUMBER = {"FLOAT64": "^[-+.0-9eE ]+$", "INT64": "^ *[-+]?[0-9]+ *$"}
-"""Text that both engines read as the same number, or as none, by the type it is read as."""
+"""By type: the pattern of text that both engines read as the same number, or both do not read."""
 
-# Below 2^bound a double has steps of at most 10^-digits, by the number of digits.
+# By number of digits: below 2^bound, neighbouring doubles are at most 10^-digits apart.
 ROUND_BOUND = (52, 49, 46, 43, 39, 36, 33, 29, 26)
 
 ACOS_FACTOR = 100
-"""By how much an angle may be multiplied before it is rounded: enough for degrees."""
+"""The largest factor that an angle may have before ROUND: enough for degrees."""
 
 
 def unsupported(tree: exp.Expr) -> Iterator[str]:
-    """Everything in a typed statement that is not proven, with its line."""
+    """One message for each unsupported construct in a typed statement, with its line."""
     for node in tree.walk(bfs=False):
-        reason = _refusal(node)
-        if reason:
-            line = _line(node)
-            yield f"{f'line {line}: ' if line else ''}{reason} is not proven to mean the same on DuckDB"
+        problem = _problem(node)
+        if problem:
+            yield f"{at_line(node)}{problem} is not supported on DuckDB"
 
 
 def kind(node: exp.Expr) -> str:
-    """The GoogleSQL type of an expression, UNKNOWN when it could not be inferred."""
+    """The GoogleSQL type of an expression, UNKNOWN if it cannot be inferred."""
     return node.type.sql("bigquery") if node.type else "UNKNOWN"
 
 
-def _line(node: exp.Expr) -> int | None:
-    """The line of the first name inside an expression: sqlglot keeps positions of names only."""
-    return next((part.meta["line"] for part in node.walk(bfs=False) if "line" in part.meta), None)
+def at_line(node: exp.Expr) -> str:
+    """`line N: ` of the first name inside an expression, or "": sqlglot has positions of names only."""
+    line = next((part.meta["line"] for part in node.walk(bfs=False) if "line" in part.meta), None)
+    return f"line {line}: " if line else ""
 
 
-def _refusal(node: exp.Expr) -> str:
-    """What is wrong with one node, "" when it is proven."""
+def _problem(node: exp.Expr) -> str:
+    """The name of an unsupported construct, "" if the node is supported."""
     name = node.sql_name() if isinstance(node, exp.Func) else type(node).__name__.upper()
     if isinstance(node, exp.Anonymous):
         return _check_error(node) if node.name.upper() in FUNCTIONS else f"function {node.name}"
@@ -70,18 +70,18 @@ def _refusal(node: exp.Expr) -> str:
 
 
 def _check_error(node: exp.Expr) -> str:
-    """DuckDB leaves out what AND and OR need not know, GoogleSQL may compute it: whether that is an error is open."""
+    """DuckDB skips an operand of AND or OR that it does not need. GoogleSQL may evaluate it and raise the error."""
     chooser = node.find_ancestor(exp.And, exp.Or, exp.If, exp.Case, exp.Coalesce, exp.Query)
     return f"ERROR inside {chooser.key.upper()}" if isinstance(chooser, (exp.And, exp.Or)) else ""
 
 
 def _check_sum(node: exp.Expr) -> str:
-    # A sum of FLOAT64 depends on the order of rows, and so on threads.
+    # A sum of FLOAT64 depends on the order of the rows, which depends on the threads.
     return "" if kind(node.this) == "INT64" else f"SUM of {kind(node.this)}"
 
 
 def _casts(node: exp.Expr) -> tuple[str, str]:
-    """From which type to which. INT and its like are names of INT64 for BigQuery, narrower types for DuckDB."""
+    """The types that a cast converts from and to. INT and SMALLINT are INT64 in BigQuery and narrower in DuckDB."""
     to = node.args["to"].sql("duckdb")
     return kind(node.this), {"BIGINT": "INT64", "DOUBLE": "FLOAT64", "TEXT": "STRING"}.get(to, to)
 
@@ -91,10 +91,10 @@ def _check_cast(node: exp.Expr) -> str:
     if node.args.get("format"):
         return "CAST with FORMAT"
     if pair == ("STRING", "INT64") and node.find(exp.Column) is None:
-        # a constant: the author sees that it is a number
+        # A constant: the author of the query sees that it is a number.
         return ""
-    proven = {("DATE", "STRING"), ("TIME", "STRING"), ("INT64", "STRING")}
-    return "" if pair in proven else f"CAST of {pair[0]} to {pair[1]}"
+    supported = {("DATE", "STRING"), ("TIME", "STRING"), ("INT64", "STRING")}
+    return "" if pair in supported else f"CAST of {pair[0]} to {pair[1]}"
 
 
 def _check_try_cast(node: exp.Expr) -> str:
@@ -102,13 +102,13 @@ def _check_try_cast(node: exp.Expr) -> str:
     if pair == ("STRING", "FLOAT64"):
         return ""
     if pair == ("STRING", "INT64"):
-        held = isinstance(node.this, exp.RegexpExtract) and node.this.expression.name == NUMBER["INT64"]
-        return "" if held else f"SAFE_CAST to INT64 of text not held to REGEXP_EXTRACT(..., r'{NUMBER['INT64']}')"
+        extracted = isinstance(node.this, exp.RegexpExtract) and node.this.expression.name == NUMBER["INT64"]
+        return "" if extracted else f"SAFE_CAST to INT64 of text other than REGEXP_EXTRACT(..., r'{NUMBER['INT64']}')"
     return f"SAFE_CAST of {pair[0]} to {pair[1]}"
 
 
 def _check_regexp_extract(node: exp.Expr) -> str:
-    # Patterns of another form can match an empty string, which DuckDB cannot tell from no match.
+    # Other patterns may match an empty string; DuckDB returns the same for that and for no match.
     pattern = node.expression.name if isinstance(node.expression, (exp.Literal, exp.RawString)) else ""
     plain = pattern in NUMBER.values() and node.args.get("position") is None and node.args.get("occurrence") is None
     return "" if plain else f"REGEXP_EXTRACT of a pattern other than {' and '.join(NUMBER.values())}"
@@ -131,13 +131,13 @@ def _check_round(node: exp.Expr) -> str:
 
 
 def _check_comparison(node: exp.Expr) -> str:
-    """DuckDB has NaN equal to itself and above all numbers; in GoogleSQL no comparison with it is true."""
+    """In DuckDB, NaN is equal to itself and larger than all numbers. In GoogleSQL, no comparison with NaN is true."""
     kinds = (kind(node.this), kind(node.expression))
     if any(name.startswith("STRUCT") for name in kinds):
         return f"{node.key.upper()} of records"
     if "FLOAT64" not in kinds:
         return ""
-    # With a number, those comparisons that are false of NaN because it is above that number.
+    # If the other operand is a number, some comparisons are false for a value that is larger than all numbers.
     agree = (exp.EQ, exp.NEQ, exp.LT, exp.LTE) if _is_number(node.expression) else (exp.EQ, exp.NEQ, exp.GT, exp.GTE)
     known = _is_number(node.expression) or _is_number(node.this)
     if known and isinstance(node, agree):
@@ -151,7 +151,7 @@ def _is_number(node: exp.Expr) -> bool:
 
 
 def _check_equality(node: exp.Expr) -> str:
-    """Comparisons that are written otherwise: BETWEEN, IN, NULLIF, CASE x WHEN, of what `_check_comparison` refuses."""
+    """BETWEEN, IN, NULLIF and CASE x WHEN compare too: the same rule as for `_check_comparison`."""
     if node.this is None:
         return ""
     others = [node.args[name] for name in _COMPARED_WITH.get(type(node), ())]
@@ -162,12 +162,12 @@ def _check_equality(node: exp.Expr) -> str:
     return f"{node.key.upper()} of records" if kinds[0].startswith("STRUCT") else ""
 
 
-# An integer that is tested for equality only, as by IN and CASE, does not meet NaN.
+# IN and CASE test for equality: an INT64 is not equal to NaN on either engine.
 _COMPARED_WITH: dict[type[exp.Expr], tuple[str, ...]] = {exp.Between: ("low", "high"), exp.Nullif: ("expression",)}
 
 
 def _check_extreme(node: exp.Expr) -> str:
-    return "" if kind(node.this) != "UNKNOWN" else f"{node.key.upper()} of an expression whose type is not known"
+    return "" if kind(node.this) != "UNKNOWN" else f"{node.key.upper()} of an expression of unknown type"
 
 
 def _check_split(node: exp.Expr) -> str:
@@ -175,13 +175,13 @@ def _check_split(node: exp.Expr) -> str:
 
 
 def _check_ordered(node: exp.Expr) -> str:
-    """An expression over an alias that hides a column means the alias in GoogleSQL, the column in DuckDB."""
+    """If an alias hides a column, an expression over it means the alias in GoogleSQL and the column in DuckDB."""
     select = node.parent.parent if node.parent else None
     if not isinstance(select, (exp.Select, exp.Union)):
-        return ""  # inside an aggregate or a window, which have checks of their own
+        return ""  # in an aggregate or a window: they have their own checks
     for projection in select.selects:
-        mended = isinstance(select, exp.Select) and isinstance(projection.unalias(), exp.Column)
-        if projection.alias_or_name == node.this.name and kind(projection.unalias()) == "FLOAT64" and not mended:
+        rewritten = isinstance(select, exp.Select) and isinstance(projection.unalias(), exp.Column)
+        if projection.alias_or_name == node.this.name and kind(projection.unalias()) == "FLOAT64" and not rewritten:
             return "ORDER BY FLOAT64 that is not a column"
     if not isinstance(node.this, exp.Column):
         return "ORDER BY an expression (select it, and order by its name)"
@@ -195,7 +195,7 @@ def _check_bracket(node: exp.Expr) -> str:
 
 
 def _check_unnest(node: exp.Expr) -> str:
-    """The offset counts from 1 on DuckDB: it may order rows, nothing else."""
+    """On DuckDB, the offset starts at 1, so that it may only be in ORDER BY."""
     offset = node.args.get("offset")
     if not isinstance(offset, exp.Expr):
         return ""
@@ -207,15 +207,16 @@ def _check_unnest(node: exp.Expr) -> str:
 
 
 def _check_array_to_string(node: exp.Expr) -> str:
-    # An array inside a record may be NULL in an export: '' on BigQuery, NULL on DuckDB, until NULLIF makes them one.
-    one = null_if_empty(node) or isinstance(node.this, exp.Column)
+    # In an export, an array inside a record may be NULL: then BigQuery returns '' and DuckDB NULL. NULLIF(..., '')
+    # makes both NULL.
+    same = null_if_empty(node) or isinstance(node.this, exp.Column)
     if node.args.get("null") is not None or not isinstance(node.expression, exp.Literal):
         return "ARRAY_TO_STRING with anything but an array and a literal"
-    return "" if one else "ARRAY_TO_STRING of anything but a column, unless in NULLIF(..., ''),"
+    return "" if same else "ARRAY_TO_STRING of anything but a column, unless in NULLIF(..., ''),"
 
 
 def null_if_empty(node: exp.Expr) -> bool:
-    """Whether an expression stands in `NULLIF(..., '')`."""
+    """Whether an expression is the first argument of `NULLIF(..., '')`."""
     parent = node.parent
     return isinstance(parent, exp.Nullif) and parent.this is node and parent.expression == exp.Literal.string("")
 
@@ -235,7 +236,7 @@ def _check_array_agg(node: exp.Expr) -> str:
 
 
 def _check_group_concat(node: exp.Expr) -> str:
-    # Without an order, the result depends on that of rows, and so on threads.
+    # Without ORDER BY, the result depends on the order of the rows, which depends on the threads.
     if not isinstance(node.this, exp.Order):
         return "STRING_AGG without ORDER BY"
     ordered = [kind(term.this) for term in node.this.expressions]
@@ -243,7 +244,7 @@ def _check_group_concat(node: exp.Expr) -> str:
 
 
 def _check_acos(node: exp.Expr) -> str:
-    # The last bit differs in 8 % of all values: ROUND hides it, unless it is multiplied by much before.
+    # The last bit differs for 8 % of all values. ROUND removes the difference, unless a large factor comes first.
     factor = 1.0
     while isinstance(node.parent, (exp.Paren, exp.If, exp.Case, exp.Coalesce, exp.Mul)):
         node = node.parent
@@ -272,13 +273,13 @@ def _check_window(node: exp.Expr) -> str:
     terms = order.expressions if order is not None else []
     parts = node.args.get("partition_by") or []
     if not all(isinstance(one, (exp.Column, exp.Dot)) for one in (*parts, *(term.this for term in terms))):
-        return "a window over expressions (select them in a subquery)"  # where an error may occur, DuckDB takes none
+        return "a window over expressions (select them in a subquery)"  # DuckDB takes none that may raise an error
     if "FLOAT64" in map(kind, parts):
-        return "a window partitioned by FLOAT64"  # nor is it GoogleSQL
+        return "a window partitioned by FLOAT64"  # not GoogleSQL either
     if isinstance(node.this, exp.RowNumber) and terms:
         return "a window ordered by FLOAT64" if "FLOAT64" in [kind(term.this) for term in terms] else ""
     if isinstance(node.this, exp.Lag) and len(terms) == 1:
-        # Of rows that are equal, it is open which comes first: only of what orders them, LAG is the same.
+        # The order of equal rows is not defined. LAG returns the same only for the value that orders the rows.
         same = terms[0].this == node.this.this and not terms[0].args.get("desc") and node.args.get("spec") is None
         return "" if same and not node.this.args.get("offset") else "LAG of anything but the ascending ORDER BY"
     return "a window other than ROW_NUMBER() OVER (... ORDER BY ...) and LAG(x) OVER (... ORDER BY x)"

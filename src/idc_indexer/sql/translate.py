@@ -1,7 +1,7 @@
 """Translation of a typed GoogleSQL statement for DuckDB.
 
-What a user is promised is what GoogleSQL says: `supported` refuses what is not proven to return the same
-rows on both engines, `rewrites` mends what sqlglot's own translation or DuckDB do differently.
+DuckDB has to return the rows that GoogleSQL defines. `supported` rejects each construct for which tests have not
+shown that, and `rewrites` changes the expressions for which sqlglot or DuckDB return something else.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from sqlglot.errors import ErrorLevel
 
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql.analyze import Statement
-from idc_indexer.sql.pin import PRIOR
+from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import rewrite
 from idc_indexer.sql.supported import unsupported
 
 
 @dataclass(frozen=True)
 class PriorExtract:
-    """What the query takes from one past release.
+    """The part of a query that reads one prior release.
 
     Attributes:
-        release: that release.
+        release: the IDC release.
         sql: DuckDB SQL over its tables.
     """
 
@@ -36,54 +36,54 @@ class PriorExtract:
 class Translation:
     """A statement for DuckDB.
 
-    Tables are named `"idc_vN.table"`, one identifier each; what the prior_extracts return is read,
-    all releases together, from the table `PRIOR_ROWS`.
+    A source table is named `"idc_vN.table"`, as one identifier. The rows of all prior extracts together are the
+    table `PRIOR_ROWS`.
 
     Attributes:
         sql: DuckDB SQL.
-        prior_extracts: one for each past release, in order; empty for most indices.
+        prior_extracts: one for each prior release, in order; empty for most indices.
     """
 
     sql: str
     prior_extracts: tuple[PriorExtract, ...] = ()
 
 
-PRIOR_ROWS = "past_rows"
+PRIOR_ROWS = "prior_rows"
 
 
-def to_duckdb(statement: Statement, where: str) -> Translation:
-    """Translate, or refuse.
+def to_duckdb(statement: Statement, context: str) -> Translation:
+    """Translate a statement.
 
     Args:
-        where: the query file, for messages.
+        context: the query file, for messages.
 
     Raises:
-        IndexerError: naming each construct that is not proven and its line.
+        IndexerError: naming each construct that is not supported, and its line.
     """
-    refused = list(unsupported(statement.tree))
-    if refused:
+    rejected = list(unsupported(statement.tree))
+    if rejected:
         raise IndexerError(
-            "\n".join(f"{where}: {problem}" for problem in refused),
-            "Only constructs that are proven to give the same rows on BigQuery and DuckDB are translated; "
-            "`--engine bigquery` runs any query.",
+            "\n".join(f"{context}: {problem}" for problem in rejected),
+            "For DuckDB, the toolkit translates only constructs that tests have shown to return the same rows as on "
+            "BigQuery. `--engine bigquery` runs any query.",
         )
     tree = statement.tree.copy()
-    past = next((cte for cte in tree.find_all(exp.CTE) if _reads_past(cte.this)), None)
+    template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
     rewrite(tree)
-    if past is None:
+    if template is None:
         return Translation(_sql(tree))
-    branches = [_sql(select) for select in _branches(past.this)]
-    past.set("this", exp.select("*").from_(exp.to_identifier(PRIOR_ROWS, quoted=True)))
-    prior_extracts = tuple(PriorExtract(number, sql) for number, sql in enumerate(branches, start=1))
-    return Translation(_sql(tree), prior_extracts)
+    extracts = [_sql(select) for select in _branches(template.this)]
+    template.set("this", exp.select("*").from_(exp.to_identifier(PRIOR_ROWS, quoted=True)))
+    return Translation(_sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1)))
 
 
 def _sql(tree: exp.Expr) -> str:
     return tree.sql("duckdb", pretty=True, identify=True, unsupported_level=ErrorLevel.RAISE)
 
 
-def _reads_past(query: exp.Expr) -> bool:
-    return any(table.db == PRIOR for table in query.find_all(exp.Table))
+def _reads_template(query: exp.Expr) -> bool:
+    """Whether a query has the copies of the template, of which the first reads release 1."""
+    return any(table.db == PRIOR_TEMPLATE for table in query.find_all(exp.Table))
 
 
 def _branches(query: exp.Expr) -> Iterator[exp.Expr]:
