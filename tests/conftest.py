@@ -67,8 +67,10 @@ TIER_OF = {
     "exports/pruning": "unit",
     "indices": "oracle",
     "indices/test_catalog.py": "unit",
+    "indices/test_descriptions.py": "unit",
     "project": "project",
     "publish": "emulator",
+    "publish/test_promotion.py": "unit",
     "release": "emulator",
     "release/test_parquet.py": "unit",
     "release/test_verify.py": "unit",
@@ -77,6 +79,9 @@ TIER_OF = {
     "sql": "oracle",
     "sql/test_sql.py": "unit",
     "support": "oracle",
+    "test_api.py": "emulator",
+    "test_files.py": "emulator",
+    "test_http.py": "emulator",
 }
 # All tests in these files run on the second major version of DuckDB too, and so does a test with the marker `duckdb`.
 ON_BOTH_DUCKDB = {
@@ -92,10 +97,12 @@ def tier_of(path: str) -> str:
     """The tier of a file of tests, given relative to this folder.
 
     Raises:
-        KeyError: neither the file nor a folder above it has one.
+        UsageError: neither the file nor a folder above it has one.
     """
-    above = [parent.as_posix() for parent in Path(path).parents]
-    return TIER_OF[next(name for name in [path, *above] if name in TIER_OF or name == ".")]
+    for name in (path, *(parent.as_posix() for parent in Path(path).parents)):
+        if name in TIER_OF:
+            return TIER_OF[name]
+    raise pytest.UsageError(f"tests/{path} has no tier: add it to TIER_OF in tests/conftest.py")
 
 
 @pytest.hookimpl(tryfirst=True)
