@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from idc_indexer.errors import IndexerError
 from idc_indexer.files import MAX_NAME, NO_LOCKS, local_file, lock
 
-pytestmark = pytest.mark.any_duckdb
-
 GOOD = [
     "manifest.json", "idc_index.parquet", "idc_index.parquet.sha256", "ct_index_schema.json", "ct_index.sql",
     "idc_index.csv.zip", "report.html", "idc_index_data-25.0.0rc1-py3-none-any.whl", "000000000000.parquet",

@@ -20,8 +20,6 @@ from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.places import PREFIX, BucketPlace
 from tests.emulators.workflows import WORKFLOWS
 
-pytestmark = pytest.mark.any_duckdb
-
 Releases = dict[str, Path]
 Told = Callable[[], tuple[dict[str, str], str]]
 

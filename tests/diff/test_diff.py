@@ -228,6 +228,7 @@ ONE_THING: list[tuple[damage.Damage, int, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.duckdb
 @pytest.mark.parametrize(("how", "code", "said"), ONE_THING, ids=range(len(ONE_THING)))
 def test_one_difference_is_found(
     wheel_release: Path, tmp_path: Path, run: Run, how: damage.Damage, code: int, said: str
@@ -269,6 +270,7 @@ TABLES = st.dictionaries(
 )
 
 
+@pytest.mark.duckdb
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(old=TABLES, new=TABLES, data=st.data())
 def test_cells_are_counted_as_one_by_one(tmp_path: Path, old: Any, new: Any, data: st.DataObject) -> None:

@@ -28,10 +28,7 @@ from tests.emulators.places import PREFIX, BucketPlace
 from tests.emulators.workflows import TOP, WORKFLOWS, Rehearsal, Repository
 from tests.support.expressions import condition, evaluate
 
-pytestmark = [
-    pytest.mark.project,
-    pytest.mark.skipif(sys.platform == "win32", reason="the workflows run on Linux, in bash"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workflows run on Linux, in bash")
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
 OURS = Path(sys.executable).parent

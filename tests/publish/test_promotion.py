@@ -15,8 +15,6 @@ from idc_indexer.publish.records import CURRENT, NO_CACHE, PROMOTION, Promotion,
 from idc_indexer.publish.stores import ABSENT, Headers, StoredObject
 from idc_indexer.release.manifest import MANIFEST, FileEntry
 
-pytestmark = pytest.mark.any_duckdb
-
 OLD, NEW = "25.0.0", "25.1.0"
 OWN, OTHER = "0" * 16, "1" * 16
 NAMES = ("a.parquet", "a.parquet.sha256", "a.sql", "b.parquet", MANIFEST)

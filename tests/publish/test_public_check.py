@@ -18,8 +18,6 @@ from tests.conftest import Run, refused
 from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.places import PREFIX, BucketPlace
 
-pytestmark = pytest.mark.any_duckdb
-
 Releases = dict[str, Path]
 VERSION, CURRENT = "25.0.0/release_artifacts", "current/release_artifacts"
 DATA = "collections_index.parquet"

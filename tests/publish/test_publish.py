@@ -23,8 +23,6 @@ from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.places import PREFIX, BucketPlace, Place, Seen
 from tests.support.damage import change_byte
 
-pytestmark = pytest.mark.any_duckdb
-
 Releases = dict[str, Path]
 CURRENT = "current/release_artifacts/"
 

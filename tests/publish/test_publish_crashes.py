@@ -22,10 +22,7 @@ from tests.conftest import contents
 from tests.emulators.places import Place, Seen
 
 # In a bucket it takes a minute and a half each; the model cuts requests there too, in the ordinary run.
-pytestmark = [
-    pytest.mark.any_duckdb,
-    pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True),
-]
+pytestmark = pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
 
 Releases = dict[str, Path]
 CURRENT = "current/release_artifacts/"

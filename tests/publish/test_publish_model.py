@@ -30,8 +30,6 @@ from tests.conftest import contents
 from tests.emulators.gcs import FAULTS, Gcs
 from tests.emulators.places import BucketPlace, FolderPlace, Place, Seen
 
-pytestmark = pytest.mark.any_duckdb
-
 VERSIONS = ("25.0.0", "25.0.1", "25.1.0")
 CURRENT = "current/release_artifacts/"
 STAGED = "current/staged/"

@@ -54,6 +54,7 @@ def test_golden(sample_release: Path) -> None:
     )
 
 
+@pytest.mark.duckdb
 def test_rows_worked_out_by_hand(tiny: TinyExport, build: Build, out: Path) -> None:
     assert build(tiny, *IN_WHEEL).exit_code == 0
     segmentation, scan, unknown = rows(out, "idc_index")
@@ -126,6 +127,7 @@ def test_rows_worked_out_by_hand(tiny: TinyExport, build: Build, out: Path) -> N
     assert rows(out, "collections_index")[2]["updated"] == "2024-05-06"
 
 
+@pytest.mark.duckdb
 def test_same_bytes_in_any_time_zone_and_language(sample_release: Path, start: Start, out: Path) -> None:
     elsewhere = "import os, time; os.environ.update(TZ='Pacific/Kiritimati', LC_ALL='C'); time.tzset()"
     process = start("sample", first=elsewhere)

@@ -75,7 +75,6 @@ def until_building(process: subprocess.Popen[str]) -> None:
 
 
 @posix
-@pytest.mark.any_duckdb
 @pytest.mark.parametrize("moment", [-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95])
 def test_killed_at_any_moment_then_run_again(
     moment: float, seconds: tuple[float, float], sample_release: Path, start: Start, build: Build, out: Path
@@ -125,6 +124,7 @@ def test_stopped_build_goes_on_where_it_was(
     assert around(out) == ["release"]
 
 
+@pytest.mark.duckdb
 @posix
 def test_ctrl_c_in_the_middle_of_a_query(start: Start, tiny: TinyExport, out: Path, tmp_path: Path) -> None:
     """It does not wait for the end of the query, here 25^8 rows away, and nobody sees DuckDB's own exception."""
