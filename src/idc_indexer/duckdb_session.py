@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from idc_indexer.errors import UsageError
+from idc_indexer.errors import IndexerError, UsageError
 
 _MEMORY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
@@ -68,6 +68,26 @@ def interruptible() -> Iterator[None]:
         if "interrupted" in str(error).lower():
             raise KeyboardInterrupt from error
         raise
+
+
+@contextmanager
+def errors_for(name: str, hint: str = "") -> Iterator[None]:
+    """Turn what DuckDB raises while it reads files into an error that names them.
+
+    Damaged bytes give not only `duckdb.Error`: dates beyond the year 9999 and texts that are not UTF-8 fail when they
+    become Python values.
+
+    Raises:
+        IndexerError: a file is damaged, or a query needs more space than there is.
+    """
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise IndexerError(f"{name}: {first_line(error)}", "Free disk space for temporary files.") from error
+    except (duckdb.Error, ValueError, OverflowError, MemoryError) as error:
+        raise IndexerError(f"{name}: cannot be read: {first_line(error)}", hint) from error
 
 
 def quote_name(name: str) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from idc_indexer import parquet_footer
 from idc_indexer.diff.result import Change, ColumnDifference, Example, Rows, State, Statistics, TableDifference, shown
-from idc_indexer.duckdb_session import first_line, read_parquet
+from idc_indexer.duckdb_session import errors_for, read_parquet
 from idc_indexer.errors import IndexerError
 
 EXAMPLES = 3
@@ -72,15 +72,15 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> P
     Raises:
         IndexerError: it is not Parquet, or has two columns with the same name.
     """
-    try:
-        metadata = pq.read_metadata(path)
-        names = metadata.schema.to_arrow_schema().names
+    metadata = parquet_footer.read(path)
+    names = metadata.schema.to_arrow_schema().names
+    with errors_for(str(path)):
         aliases = ", ".join([*(f"c{number}" for number in range(len(names))), "row"])
         rows = read_parquet([str(path)], ", file_row_number=true")
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS FROM {rows} AS t({aliases})")
         types = [kind for _, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
-    except (pa.ArrowException, OSError, duckdb.Error) as error:
-        raise IndexerError(f"{path}: is not readable as Parquet: {first_line(error)}") from error
+    if len(types) != len(names) + 1:
+        raise IndexerError(f"{path}: is damaged: Arrow reads {len(names)} columns, and DuckDB {len(types) - 1}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise IndexerError(f"{path}: has two columns {twice[0]}", "Give each column a name of its own.")
     return ParquetView(view, path, tuple(names), tuple(types[:-1]), metadata)
@@ -103,34 +103,35 @@ def compare(
     Raises:
         IndexerError: a file is damaged.
     """
+    with errors_for(f"{name}, when {old.path} and {new.path} are compared"):
+        return _compared(connection, name, old, new, key)
+
+
+def _compared(
+    connection: duckdb.DuckDBPyConnection, name: str, old: ParquetView, new: ParquetView, key: Sequence[str]
+) -> TableDifference:
     columns = {column: _declared(old, new, column) for column in dict.fromkeys((*new.columns, *old.columns))}
     difference = TableDifference(name, "unmatched", key=tuple(key), layout=_layout(old, new))
-    try:
-        if problem := _key_problem(connection, old, new, key):
-            rows = Rows(old.metadata.num_rows, new.metadata.num_rows)
-            found = [column for column in columns.values() if column.state != "shared" or column.type]
-            return replace(difference, problem=problem, rows=rows, columns=tuple(found))
-        _pair(connection, old, new, key)
-        cells = _compare_cells(connection, old, new, key)
-        rows = _count_rows(connection, old, new)
-        examples = _Examples(connection, old, new, key, cells)
-        rows = replace(rows, added_keys=examples.added, removed_keys=examples.removed)
-        found = []
-        for column, declared in columns.items():
-            if column in cells or rows.added or rows.removed or declared.state != "shared" or declared.type:
-                found.append(
-                    replace(
-                        declared,
-                        cells=cells[column].count if column in cells else 0,
-                        examples=examples.changed.get(column, ()),
-                        old=_statistics(connection, old, column),
-                        new=_statistics(connection, new, column),
-                    )
-                )
-    except duckdb.OutOfMemoryException as error:
-        raise IndexerError(f"{name}: {first_line(error)}", "Free disk space for temporary files.") from error
-    except duckdb.Error as error:
-        raise IndexerError(f"{name}: {old.path} and {new.path} cannot be compared: {first_line(error)}") from error
+    if problem := _key_problem(connection, old, new, key):
+        rows = Rows(old.metadata.num_rows, new.metadata.num_rows)
+        found = [column for column in columns.values() if column.state != "shared" or column.type]
+        return replace(difference, problem=problem, rows=rows, columns=tuple(found))
+    _pair(connection, old, new, key)
+    cells = _compare_cells(connection, old, new, key)
+    rows = _count_rows(connection, old, new)
+    examples = _Examples(connection, old, new, key, cells)
+    rows = replace(rows, added_keys=examples.added, removed_keys=examples.removed)
+    found = [
+        replace(
+            declared,
+            cells=cells[column].count if column in cells else 0,
+            examples=examples.changed.get(column, ()),
+            old=_statistics(connection, old, column),
+            new=_statistics(connection, new, column),
+        )
+        for column, declared in columns.items()
+        if column in cells or rows.added or rows.removed or declared.state != "shared" or declared.type
+    ]
     # 0.0 and -0.0 in a key of floats match, and count as a difference.
     state: State = "changed" if found else "equal"
     return replace(difference, state=state, rows=rows, columns=tuple(found))

@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from packaging.version import InvalidVersion, Version
 
-from idc_indexer import documents, files
+from idc_indexer import documents, files, parquet_footer
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.http import download, folder_url, is_address, request
 from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder
@@ -136,10 +134,13 @@ class ReleaseSource:
         if self.manifest or self.stated_version:
             return self.manifest.release_version if self.manifest else self.stated_version
         first = next(filter(self.has_rows, self.tables), None)
+        if not first:
+            return None
+        path = self.fetch(first)
         try:
-            metadata = (pq.read_metadata(self.fetch(first)).metadata or {}) if first else {}
-        except (pa.ArrowException, OSError):
-            return None  # whatever reads the rows reports what is wrong with the file
+            metadata = parquet_footer.read(path).metadata or {}
+        except IndexerError:
+            return None  # whatever reads the rows reports the damage
         return metadata.get(VERSION_KEY, b"").decode(errors="replace") or None
 
     def schema(self, table: str) -> dict[str, Any] | None:

@@ -111,7 +111,7 @@ def _charts(facts: ReleaseFacts, tables: Any) -> Mapping[str, Markup]:
             "growth-chart",
             "Size of all series after each IDC release",
             f"Columns that grow from {size_of_tb(first.all_tb)} in release {first.release} to "
-            f"{size_of_tb(last.all_tb)} in release {last.release}; the upper part is the size of the added series.",
+            f"{size_of_tb(last.all_tb)} in release {last.release}; the upper part is the added size.",
             [Bar(f"v{g.release}", g.all_tb - g.tb, size_of_tb(g.all_tb), g.tb) for g in facts.growth],
         )
     for name, groups, what in (

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 
-from idc_indexer import documents
-from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics, quote_name, read_parquet
+from idc_indexer import documents, parquet_footer
+from idc_indexer.duckdb_session import connect, errors_for, interruptible, mistrust_statistics, quote_name, read_parquet
+from idc_indexer.errors import IndexerError
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
 from idc_indexer.schema.column import Column
@@ -94,26 +96,40 @@ class ReleaseFacts:
 
 
 def gather(release: Release) -> ReleaseFacts:
-    """Read the facts of a valid release."""
+    """Read the facts of a valid release.
+
+    Raises:
+        IndexerError: a file is damaged in columns that `verify` does not read.
+    """
     with interruptible(), connect() as connection:
         mistrust_statistics(connection)
         tables = tuple(_table(connection, release, entry) for entry in release.entries)
-        present = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
-        columns = present.get(IDC_INDEX, set())
-        rows = read_parquet([str(release.path / parquet_name(IDC_INDEX))])
-        growth: tuple[Growth, ...] = ()
-        if {"series_init_idc_version", "series_size_MB"} <= columns:
-            growth = tuple(_growth(connection, rows, _dates(connection, release, present)))
-        groups = {
-            column: tuple(_groups(connection, rows, column))
-            if {column, "PatientID", "series_size_MB"} <= columns
-            else ()
-            for column in ("collection_id", "Modality")
-        }
-        patients = "count(DISTINCT (collection_id, PatientID))"
-        known = {"collection_id", "PatientID"} <= columns
-        ((count,),) = connection.execute(f"SELECT {patients} FROM {rows}").fetchall() if known else ((0,),)
-    return ReleaseFacts(release, tables, growth, groups["collection_id"], groups["Modality"], count)
+        columns = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
+        index = release.path / parquet_name(IDC_INDEX)
+        with errors_for(str(index)):
+            return _with_idc_index(connection, release, tables, columns)
+
+
+def _with_idc_index(
+    connection: duckdb.DuckDBPyConnection,
+    release: Release,
+    tables: tuple[TableSummary, ...],
+    columns: Mapping[str, set[str]],
+) -> ReleaseFacts:
+    """The facts, with those of idc_index that its columns allow."""
+    present = columns.get(IDC_INDEX, set())
+    rows = read_parquet([str(release.path / parquet_name(IDC_INDEX))])
+    growth: tuple[Growth, ...] = ()
+    if {"series_init_idc_version", "series_size_MB"} <= present:
+        growth = tuple(_growth(connection, rows, _dates(connection, release, columns)))
+    groups = {
+        column: tuple(_groups(connection, rows, column)) if {column, "PatientID", "series_size_MB"} <= present else ()
+        for column in ("collection_id", "Modality")
+    }
+    patients = 0
+    if {"collection_id", "PatientID"} <= present:
+        ((patients,),) = connection.execute(f"SELECT count(DISTINCT (collection_id, PatientID)) FROM {rows}").fetchall()
+    return ReleaseFacts(release, tables, growth, groups["collection_id"], groups["Modality"], patients)
 
 
 def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry) -> TableSummary:
@@ -121,24 +137,33 @@ def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: Index
         return TableSummary(entry, None, (), "")
     schema = Schema.from_document(documents.load(release.path / schema_name(entry.name), "artifact"))
     path = release.path / parquet_name(entry.name)
-    sizes = _sizes(pq.read_metadata(path))
+    sizes = _sizes(parquet_footer.read(path))
     rows = read_parquet([str(path)])
-    columns = []
-    for field in schema.columns:
-        name = quote_name(field.name)
-        (counted,) = connection.execute(
-            f"SELECT count(*), count({name}), count(DISTINCT {name}) FROM {rows}"
-        ).fetchall()
-        values: list[str] = []
-        if 0 < counted[2] <= FEW and not field.fields and field.mode != "REPEATED":
-            found = connection.execute(
-                f"SELECT DISTINCT {name} FROM {rows} WHERE {name} IS NOT NULL ORDER BY 1"
-            ).fetchall()
-            values = [str(value) for (value,) in found]
-        short = values if all(len(value) <= _LONGEST for value in values) else []
-        columns.append(ColumnSummary(field, sizes[field.name], counted[0] - counted[1], counted[2], tuple(short)))
-    query = (release.path / sql_name(entry.name)).read_text(encoding="utf-8") if entry.query_sha256 else ""
-    return TableSummary(entry, schema, tuple(columns), query)
+    with errors_for(str(path), "The pages of the file are damaged. Build the release again."):
+        columns = tuple(_column(connection, rows, field, sizes.get(field.name, 0)) for field in schema.columns)
+    return TableSummary(
+        entry, schema, columns, _query(release.path / sql_name(entry.name)) if entry.query_sha256 else ""
+    )
+
+
+def _column(connection: duckdb.DuckDBPyConnection, rows: str, field: Column, size: int) -> ColumnSummary:
+    name = quote_name(field.name)
+    ((count, present, distinct),) = connection.execute(
+        f"SELECT count(*), count({name}), count(DISTINCT {name}) FROM {rows}"
+    ).fetchall()
+    values: list[str] = []
+    if 0 < distinct <= FEW and not field.fields and field.mode != "REPEATED":
+        found = connection.execute(f"SELECT DISTINCT {name} FROM {rows} WHERE {name} IS NOT NULL ORDER BY 1").fetchall()
+        values = [str(value) for (value,) in found]
+    short = values if all(len(value) <= _LONGEST for value in values) else []
+    return ColumnSummary(field, size, count - present, distinct, tuple(short))
+
+
+def _query(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise IndexerError(f"{path}: is not UTF-8: {error}", "Build the release again.") from error
 
 
 def _sizes(metadata: pq.FileMetaData) -> Mapping[str, int]:
