@@ -15,7 +15,7 @@ NAMED = 3
 
 
 def leaf_types(schema: pa.Schema) -> dict[str, str]:
-    """The type of each leaf column by its `leaf_paths` name: `list<string>` if it, or a parent, repeats."""
+    """The type of each leaf column by its path, as `leaf_paths` names it: `list<...>` if a parent repeats."""
     return {path.lower(): kind for field in schema for path, kind in _leaves(field)}
 
 

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from idc_indexer import documents, files
+from idc_indexer import documents, files, locks
 from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
@@ -269,7 +267,7 @@ def release_lock(path: Path) -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()  # filelock would report a folder that is not writable as locked
     try:
-        with filelock.FileLock(lock, timeout=0):
+        with locks.exclusive(lock, 0, "Or choose another --out."):
             try:
                 with files.os_errors_for(path):
                     for left in path.glob(".*.partial"):
@@ -280,5 +278,5 @@ def release_lock(path: Path) -> Iterator[None]:
                 # open file; there, filelock removes it once it is closed, unless another process has opened it.
                 if sys.platform != "win32":
                     lock.unlink(missing_ok=True)
-    except filelock.Timeout as error:
+    except locks.Timeout as error:
         raise IndexerError(f"{path}: another command is writing there", "Wait until it has ended.") from error
