@@ -1,5 +1,5 @@
--- One row per analysis result, as releases up to 23 hold them: columns
--- under other names.
+-- One row per analysis result, for releases up to 23, whose source table has other column names and no
+-- provenance.
 
 SELECT
   ID AS analysis_result_id,

@@ -1,4 +1,4 @@
--- One row per analysis result, as releases up to 24 hold them: without provenance.
+-- One row per analysis result, for releases up to 24, whose source table has no provenance.
 
 SELECT
   analysis_result_id,

@@ -1,60 +1,30 @@
--- One row per annotation group: annotations of one kind, drawn by one person or algorithm.
-
-WITH
-  annotation_groups AS (
-    SELECT
-      instance.SeriesInstanceUID,
-      item.AnnotationGroupNumber,
-      item.AnnotationGroupUID,
-      item.AnnotationGroupLabel,
-      item.AnnotationGroupGenerationType,
-      item.NumberOfAnnotations,
-      item.GraphicType,
-      CONCAT(
-        item.AnnotationPropertyCategoryCodeSequence[SAFE_OFFSET(0)].CodingSchemeDesignator,
-        ':',
-        item.AnnotationPropertyCategoryCodeSequence[SAFE_OFFSET(0)].CodeValue) AS AnnotationPropertyCategory_code,
-      item.AnnotationPropertyCategoryCodeSequence[SAFE_OFFSET(0)].CodeMeaning
-        AS AnnotationPropertyCategory_CodeMeaning,
-      CONCAT(
-        item.AnnotationPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodingSchemeDesignator,
-        ':',
-        item.AnnotationPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeValue) AS AnnotationPropertyType_code,
-      item.AnnotationPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeMeaning AS AnnotationPropertyType_CodeMeaning,
-      item.AnnotationGroupAlgorithmIdentificationSequence[SAFE_OFFSET(0)].AlgorithmName
-    FROM `bigquery-public-data.idc_current.dicom_all` AS instance
-    CROSS JOIN UNNEST(instance.AnnotationGroupSequence) AS item
-    WHERE instance.SOPClassUID = '1.2.840.10008.5.1.4.1.1.91.1'  -- Microscopy Bulk Simple Annotations Storage
-  ),
-
-  -- Numbers are unique within an instance. Should two instances of a series use the same number, the
-  -- first of the groups stands, «first» being the smallest, as in idc_index, compared column by column.
-  ranked AS (
-    SELECT
-      *,
-      ROW_NUMBER() OVER (
-        PARTITION BY SeriesInstanceUID, AnnotationGroupNumber
-        ORDER BY
-          AnnotationGroupUID, AnnotationGroupLabel, AnnotationGroupGenerationType, NumberOfAnnotations, GraphicType,
-          AnnotationPropertyCategory_code, AnnotationPropertyCategory_CodeMeaning,
-          AnnotationPropertyType_code, AnnotationPropertyType_CodeMeaning, AlgorithmName
-      ) AS place
-    FROM annotation_groups
-  )
+-- One row per annotation group: annotations of one kind on a slide, made by one person or algorithm.
+--
+-- A group is identified by AnnotationGroupUID, which DICOM requires of every group. AnnotationGroupNumber
+-- is unique within one instance only: two instances of a series may number their groups alike. Every
+-- group in the source table becomes a row; nothing is grouped or dropped.
 
 SELECT
-  SeriesInstanceUID,
-  AnnotationGroupNumber,
-  AnnotationGroupUID,
-  AnnotationGroupLabel,
-  AnnotationGroupGenerationType,
-  NumberOfAnnotations,
-  GraphicType,
-  AnnotationPropertyCategory_code,
-  AnnotationPropertyCategory_CodeMeaning,
-  AnnotationPropertyType_code,
-  AnnotationPropertyType_CodeMeaning,
-  AlgorithmName
-FROM ranked
-WHERE place = 1
-ORDER BY SeriesInstanceUID, AnnotationGroupNumber
+  instance.SeriesInstanceUID,
+  item.AnnotationGroupNumber,
+  item.AnnotationGroupUID,
+  item.AnnotationGroupLabel,
+  item.AnnotationGroupGenerationType,
+  item.NumberOfAnnotations,
+  item.GraphicType,
+  -- A code is written as scheme:value; CONCAT is NULL when either half is NULL.
+  CONCAT(
+    item.AnnotationPropertyCategoryCodeSequence[SAFE_OFFSET(0)].CodingSchemeDesignator,
+    ':',
+    item.AnnotationPropertyCategoryCodeSequence[SAFE_OFFSET(0)].CodeValue) AS AnnotationPropertyCategory_code,
+  item.AnnotationPropertyCategoryCodeSequence[SAFE_OFFSET(0)].CodeMeaning AS AnnotationPropertyCategory_CodeMeaning,
+  CONCAT(
+    item.AnnotationPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodingSchemeDesignator,
+    ':',
+    item.AnnotationPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeValue) AS AnnotationPropertyType_code,
+  item.AnnotationPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeMeaning AS AnnotationPropertyType_CodeMeaning,
+  item.AnnotationGroupAlgorithmIdentificationSequence[SAFE_OFFSET(0)].AlgorithmName
+FROM `bigquery-public-data.idc_current.dicom_all` AS instance
+CROSS JOIN UNNEST(instance.AnnotationGroupSequence) AS item
+WHERE instance.SOPClassUID = '1.2.840.10008.5.1.4.1.1.91.1'  -- Microscopy Bulk Simple Annotations Storage
+ORDER BY SeriesInstanceUID, AnnotationGroupNumber, AnnotationGroupUID

@@ -1,6 +1,7 @@
--- One row per series of bulk annotations of slides.
+-- One row per series of slide annotations.
 --
--- «First» is the smallest non-null value, as in idc_index.
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value. It
+-- depends neither on the order of rows nor on threads.
 
 SELECT
   instance.SeriesInstanceUID,

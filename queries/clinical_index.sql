@@ -1,4 +1,4 @@
--- One row per column of a clinical table: where it is, what it is called, which values it takes.
+-- One row per column of a clinical table: its table, its label and the values it can have.
 
 SELECT
   columns.collection_id,

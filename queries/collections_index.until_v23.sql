@@ -1,5 +1,5 @@
--- One row per collection, as releases up to 23 hold them: columns
--- in CamelCase, sources with fewer fields, and the program by name instead of id.
+-- One row per collection, for releases up to 23, whose source table has column names in CamelCase, sources
+-- with fewer fields, and the name of the program instead of its id.
 
 SELECT
   collection_name,

@@ -1,9 +1,11 @@
--- One row per CT series: how it was acquired and reconstructed.
+-- One row per CT series: acquisition and reconstruction.
 --
--- «First» is the smallest non-null value, as in idc_index. Of an attribute with several values it is
--- the smallest of their DICOM text, values joined by backslash, so that they come from one instance.
--- A DICOM number is text of the characters that the standard allows in it (PS3.5, section 6.2, DS);
--- other text, such as NaN, is none.
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value, which
+-- depends neither on the order of rows nor on threads. Of an attribute with several values, the smallest is
+-- that of the DICOM texts with the values joined by backslash, so all values come from one instance.
+--
+-- A DICOM number is text of only the characters that the standard allows in a decimal string (PS3.5, section
+-- 6.2, DS). Other text, such as NaN, is read as NULL.
 
 WITH
   images AS (

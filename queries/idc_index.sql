@@ -1,11 +1,11 @@
 -- One row per DICOM series.
 --
--- «First» is the smallest non-null value: it does not depend on the order of rows or on threads, and
--- where the instances of a series agree, as they nearly always do, it is the value they agree on.
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value. It
+-- depends neither on the order of rows nor on threads. In nearly all series, the instances agree.
 
 WITH
-  -- Each series once for every combination of the attributes that its instances may differ in: few
-  -- more rows than series, where dicom_all has 58 million.
+  -- One row per series and combination of the attributes in which its instances may differ. This reduces
+  -- the 58 million rows of dicom_all to few more rows than there are series.
   variants AS (
     SELECT DISTINCT
       SeriesInstanceUID,
@@ -27,7 +27,7 @@ WITH
     GROUP BY SeriesInstanceUID
   ),
 
-  -- Names for the few lists of transfer syntaxes that there are, not for a million series.
+  -- There are few different lists of transfer syntaxes, so the names are looked up per list, not per series.
   transfer_syntaxes AS (
     SELECT
       TransferSyntaxUID,
@@ -35,7 +35,7 @@ WITH
     FROM (
       SELECT
         listed.TransferSyntaxUID,
-        -- Short forms of the names in PS3.6; the ones IDC has come first, by frequency.
+        -- Short forms of the names in PS3.6. Those that occur in IDC come first, the most frequent at the top.
         CASE uid
           WHEN '1.2.840.10008.1.2.1' THEN 'Explicit VR Little Endian'
           WHEN '1.2.840.10008.1.2' THEN 'Implicit VR Little Endian'
@@ -99,8 +99,8 @@ WITH
     GROUP BY SeriesInstanceUID
   ),
 
-  -- The side tables are reduced to series before they are joined: joined by instance they would take
-  -- three times the memory.
+  -- dicom_metadata_curated and auxiliary_metadata are reduced to one row per series before the join. A join
+  -- by instance would take three times the memory.
   curated AS (
     SELECT
       SeriesInstanceUID,
@@ -132,7 +132,8 @@ SELECT
   curated.BodyPartExamined,
   series.Modality,
   series.SOPClassUID,
-  -- Names of PS3.6; the classes IDC has come first, by frequency, then all other storage classes.
+  -- Names in PS3.6. The SOP classes that occur in IDC come first, the most frequent at the top, then all other
+  -- storage classes.
   CASE series.SOPClassUID
     WHEN '1.2.840.10008.5.1.4.1.1.2' THEN 'CT Image Storage'
     WHEN '1.2.840.10008.5.1.4.1.1.88.22' THEN 'Enhanced SR Storage'
@@ -314,6 +315,7 @@ SELECT
     WHEN '1.2.840.10008.5.1.4.1.1.601.2' THEN 'Eddy Current Multi-frame Image Storage'
     ELSE IF(
       series.SOPClassUID IS NULL,
+      -- NULL of type STRING
       series.SOPClassUID,
       ERROR(CONCAT('idc_index has no name for SOPClassUID ', series.SOPClassUID))
     )

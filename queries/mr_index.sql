@@ -1,7 +1,13 @@
--- One row per MR series: how it was acquired.
+-- One row per MR series: acquisition.
 --
--- «First» and numbers are as in ct_index; an integer is digits with or without a sign (PS3.5,
--- section 6.2, IS).
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value, which
+-- depends neither on the order of rows nor on threads. Of an attribute with several values, the smallest is
+-- that of the DICOM texts with the values joined by backslash, so all values come from one instance.
+--
+-- A DICOM number is text of only the characters that the standard allows in a decimal string (PS3.5, section
+-- 6.2, DS). Other text, such as NaN, is read as NULL.
+-- A DICOM integer is digits with or without a sign (PS3.5, section 6.2, IS). Other text, such as 12.0, is
+-- read as NULL.
 
 WITH
   images AS (

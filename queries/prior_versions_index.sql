@@ -1,8 +1,10 @@
--- One row per version of a series that some earlier release served and this one does not.
+-- A template: `past` reads release 1, and idc-indexer repeats it for every release before the one it builds.
 --
--- BigQuery cannot name «every earlier dataset» in one statement. `past` is therefore written for
--- release 1, and idc-indexer repeats it for each release before the one that is built. As it stands,
--- in the console, it answers for release 1 alone.
+-- One row per version of a series that an earlier release served and this one does not.
+--
+-- BigQuery has no wildcard for datasets, so `past` has to name each release. In this file it reads only
+-- release 1, so in the BigQuery console the query returns only the versions that release 1 served. The copy
+-- in a release has one SELECT for each earlier release, joined by UNION ALL, and returns all of them.
 
 WITH
   past AS (
@@ -58,7 +60,7 @@ WITH
           ' of series version ', COALESCE(crdc_series_uuid, 'NULL')))
       END AS aws_bucket
     FROM versions
-    -- the first bucket of IDC, retired and empty
+    -- The first bucket of IDC. It is retired and has no files.
     WHERE COALESCE(gcs_bucket, '') != 'idc-open-idc'
   )
 

@@ -1,7 +1,14 @@
--- One row per PET series: what was injected, and how the images were acquired and corrected.
+-- One row per PET series: injection, acquisition and corrections.
 --
--- «First» and numbers are as in ct_index. What is said of the radiopharmaceutical belongs together:
--- it is the smallest DICOM text of the item as a whole, its four values joined by backslash.
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value, which
+-- depends neither on the order of rows nor on threads. Of an attribute with several values, the smallest is
+-- that of the DICOM texts with the values joined by backslash, so all values come from one instance.
+--
+-- The four values of the radiopharmaceutical belong together. They are joined by backslash, and the smallest
+-- of these texts is taken apart again, so all four come from one instance.
+--
+-- A DICOM number is text of only the characters that the standard allows in a decimal string (PS3.5, section
+-- 6.2, DS). Other text, such as NaN, is read as NULL.
 
 WITH
   images AS (

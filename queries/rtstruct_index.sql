@@ -1,6 +1,7 @@
--- One row per series of RT structure sets: the regions of interest, and the images they were drawn on.
+-- One row per series of RT structure sets: the regions of interest (ROIs), and the images in which they were drawn.
 --
--- «First» is the smallest non-null value, as in idc_index.
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value. It
+-- depends neither on the order of rows nor on threads.
 
 WITH
   rois AS (
@@ -11,7 +12,7 @@ WITH
       roi.ROIName,
       roi.ROIGenerationAlgorithm
     FROM `bigquery-public-data.idc_current.dicom_all` AS instance
-    -- LEFT: a series without regions of interest is a row as well.
+    -- LEFT: a series without regions of interest has a row too.
     LEFT JOIN UNNEST(instance.StructureSetROISequence) AS roi
     WHERE instance.SOPClassUID = '1.2.840.10008.5.1.4.1.1.481.3'  -- RT Structure Set Storage
   ),

@@ -1,6 +1,7 @@
--- One row per series of segmentations: what is segmented, how, and in which images.
+-- One row per series of segmentations: the segments, the algorithms that made them, and the segmented images.
 --
--- «First» is the smallest non-null value, as in idc_index.
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value. It
+-- depends neither on the order of rows nor on threads.
 
 WITH
   segments AS (
@@ -14,7 +15,7 @@ WITH
       segment.SegmentedPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeMeaning AS property_type,
       segment.AnatomicRegionSequence[SAFE_OFFSET(0)].CodeMeaning AS region
     FROM `bigquery-public-data.idc_current.dicom_all` AS instance
-    -- LEFT: a series without segments is a row as well.
+    -- LEFT: a series without segments has a row too.
     LEFT JOIN UNNEST(instance.SegmentSequence) AS segment
     WHERE instance.SOPClassUID IN (
       '1.2.840.10008.5.1.4.1.1.66.4',  -- Segmentation Storage
@@ -35,7 +36,7 @@ WITH
     GROUP BY SeriesInstanceUID
   ),
 
-  -- The image that an instance refers to first, in whichever of three places it does so.
+  -- The first image that an instance references, from the first of three sequences that has one.
   segmented AS (
     SELECT DISTINCT
       instance.SeriesInstanceUID,
@@ -48,7 +49,7 @@ WITH
     WHERE instance.SOPClassUID IN ('1.2.840.10008.5.1.4.1.1.66.4', '1.2.840.10008.5.1.4.1.1.66.7')
   ),
 
-  -- IN, not JOIN: what is kept in memory are the few instances looked for, not the 58 million of IDC.
+  -- IN, not JOIN: so the few referenced instances are held in memory, not the 58 million instances of IDC.
   found AS (
     SELECT SOPInstanceUID, MIN(SeriesInstanceUID) AS SeriesInstanceUID
     FROM `bigquery-public-data.idc_current.dicom_all`

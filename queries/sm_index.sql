@@ -1,10 +1,18 @@
--- One row per slide-microscopy series: the slide, the specimen and its preparation, the optics.
+-- One row per slide microscopy series: the slide, the specimen and its preparation, the optics.
 --
--- «First», numbers and integers are as in ct_index and mr_index. Code and meaning of a concept belong
--- together: the first is the smallest of their text, joined by backslash, which neither can contain.
+-- If the instances of a series differ, a column that holds one value has the smallest non-NULL value. It
+-- depends neither on the order of rows nor on threads.
+-- A code and its meaning belong together. They are joined by backslash, which neither can contain, and the
+-- smallest of these texts is taken apart again, so both come from one instance.
+--
+-- A DICOM number is text of only the characters that the standard allows in a decimal string (PS3.5, section
+-- 6.2, DS). Other text, such as NaN, is read as NULL.
+-- A DICOM integer is digits with or without a sign (PS3.5, section 6.2, IS). Other text, such as 12.0, is
+-- read as NULL.
 
 WITH
-  -- What was used on the specimen in preparing the slide, each substance once.
+  -- The substances used to prepare the slide, each once. The codes in the WHERE clause are the concepts
+  -- embedding medium, tissue fixative and staining substance in SNOMED CT.
   substances AS (
     SELECT DISTINCT
       instance.SeriesInstanceUID,
@@ -20,7 +28,7 @@ WITH
       AND content.ConceptNameCodeSequence[SAFE_OFFSET(0)].CodeValue IN ('430863003', '430864009', '424361007')
   ),
 
-  -- Two parallel arrays; where an item lacks its code or its meaning, that element is empty.
+  -- Two parallel arrays. An array cannot hold NULL, so a missing code or meaning is a text of length zero.
   lists AS (
     SELECT
       SeriesInstanceUID,
@@ -110,7 +118,7 @@ SELECT
   fixative.codes AS tissueFixative_code_designator_value_str,
   staining.meanings AS staining_usingSubstance_CodeMeaning,
   staining.codes AS staining_usingSubstance_code_designator_value_str,
-  -- Two significant digits, from 1 nm; pixels of 100 mm and more are rounded to 1 mm.
+  -- Two significant digits. Below 1 nm there are fewer, and pixels of 100 mm and more are rounded to 1 mm.
   CASE
     WHEN series.PixelSpacing < 0.00001 THEN ROUND(series.PixelSpacing, 7)
     WHEN series.PixelSpacing < 0.0001 THEN ROUND(series.PixelSpacing, 6)

@@ -1,8 +1,11 @@
--- One row per instance of a slide-microscopy series: one layer of the pyramid, a label, an overview.
+-- One row per instance of a slide microscopy series: a level of the image pyramid, a label or an overview.
 --
--- Numbers are as in ct_index, the substances used in preparing the slide as in sm_index.
+-- A DICOM number is text of only the characters that the standard allows in a decimal string (PS3.5, section
+-- 6.2, DS). Other text, such as NaN, is read as NULL.
 
 WITH
+  -- The substances used to prepare the slide, each once. The codes in the WHERE clause are the concepts
+  -- embedding medium, tissue fixative and staining substance in SNOMED CT.
   substances AS (
     SELECT DISTINCT
       instance.SOPInstanceUID,
@@ -18,6 +21,7 @@ WITH
       AND content.ConceptNameCodeSequence[SAFE_OFFSET(0)].CodeValue IN ('430863003', '430864009', '424361007')
   ),
 
+  -- Two parallel arrays. An array cannot hold NULL, so a missing code or meaning is a text of length zero.
   lists AS (
     SELECT
       SOPInstanceUID,

@@ -1,14 +1,32 @@
--- One row per series of single-frame CT, MR or PET images: do its slices make up a regular volume?
+-- One row per series of single-frame CT, MR or PET images: do its slices form a regular 3D volume?
 --
--- r and c are the two direction cosines of ImageOrientationPatient, n = r × c, p is ImagePositionPatient.
--- A slice lies at p·n along the normal; p·r and p·c are its offsets within the plane.
+-- A scanner stores a volume as one file (instance) per slice. Three DICOM attributes of each slice say
+-- where it lies in the patient, in a coordinate system whose x axis points to the patient's left, y to the
+-- back and z to the head, in mm:
+--   ImagePositionPatient     p, the point (x, y, z) at the centre of the first pixel, top left
+--   ImageOrientationPatient  two vectors of length 1: r, the direction in which a row of pixels runs, and
+--                            c, the direction in which a column of pixels runs
+--   PixelSpacing             the distance between rows of pixels, and between columns of pixels
 --
--- Numbers are as in ct_index. What is missing, is not a number, or lies beyond ±1e9 (no cosine and no
--- length in mm does, and products must not overflow) is unknown. A flag is TRUE only when what it needs is
--- known of every instance; an unknown value makes it FALSE and never drops the series. Numbers are
--- compared, not texts: 1 and 1.0 are one orientation.
+-- From these the query computes, for each slice:
+--   n = r x c  the cross product of r and c: the normal, which is perpendicular to the slice. Its length is
+--              1 if r and c have length 1 and are at right angles.
+--   p.n        the dot product of p and n: the position of the slice along the normal. Sorted by it, the
+--              slices are in the order in which they stack up.
+--   p.r, p.c   the offsets of the slice within its own plane. They are the same for all slices of a straight
+--              stack, and change from slice to slice if the stack is sheared.
 --
--- Nothing here is summed over rows, so no result depends on their order.
+-- The slices form a regular volume if they all have the same orientation, pixel spacing and size, lie
+-- straight above each other, and are at equal distances. Each of these conditions is a column, so that
+-- readers see which one failed. The expected distance is (largest - smallest position) / (slices - 1).
+--
+-- Numbers are DICOM text. Text with other characters than a DICOM decimal string may have, such as NaN, is
+-- read as NULL. So is a number beyond +-1e9: no direction and no position in mm is that large, and without
+-- such numbers no product overflows. A check is TRUE only when the numbers it needs are known for every
+-- slice; otherwise it is FALSE, and the series keeps its row. Numbers are compared, not texts: 1 and 1.0
+-- are equal.
+--
+-- No floating-point number is summed over rows, so the order of rows cannot change a result.
 
 WITH
   instances AS (
@@ -16,6 +34,7 @@ WITH
       SeriesInstanceUID,
       `Rows` AS height,
       `Columns` AS width,
+      -- Localizers and maximum intensity projections (MIP) are not slices of a volume.
       'LOCALIZER' IN UNNEST(ImageType) OR ARRAY_TO_STRING(ImageType, '/') LIKE '%MIP%' AS no_slice,
       SAFE_CAST(REGEXP_EXTRACT(ImagePositionPatient[SAFE_OFFSET(0)], r'^[-+.0-9eE ]+$') AS FLOAT64) AS px,
       SAFE_CAST(REGEXP_EXTRACT(ImagePositionPatient[SAFE_OFFSET(1)], r'^[-+.0-9eE ]+$') AS FLOAT64) AS py,
@@ -29,7 +48,8 @@ WITH
       SAFE_CAST(REGEXP_EXTRACT(PixelSpacing[SAFE_OFFSET(0)], r'^[-+.0-9eE ]+$') AS FLOAT64) AS between_rows,
       SAFE_CAST(REGEXP_EXTRACT(PixelSpacing[SAFE_OFFSET(1)], r'^[-+.0-9eE ]+$') AS FLOAT64) AS between_columns
     FROM `bigquery-public-data.idc_current.dicom_all`
-    -- CT, MR and PET Image Storage: the enhanced and converted classes hold many frames.
+    -- CT, MR and PET Image Storage. The enhanced SOP classes are left out: one of their instances holds
+    -- many slices.
     WHERE SOPClassUID IN (
       '1.2.840.10008.5.1.4.1.1.2',
       '1.2.840.10008.5.1.4.1.1.4',
@@ -66,8 +86,8 @@ WITH
     FROM known
   ),
 
-  -- The window below sorts whole rows: those are kept short, which halves its time. What can be computed
-  -- of the columns it carries anyway is computed after it.
+  -- The window function in the next step sorts these rows. Fewer columns halve its time, so everything that
+  -- can be computed from these columns is computed after the sort.
   positions AS (
     SELECT
       SeriesInstanceUID,
@@ -86,7 +106,7 @@ WITH
       between_rows,
       between_columns,
       SQRT(nx * nx + ny * ny + nz * nz) AS length,
-      -- Of the angle between the normal and the nearest axis.
+      -- Cosine of the angle between the normal and the nearest axis of the patient.
       GREATEST(nx, -nx, ny, -ny, nz, -nz) / NULLIF(SQRT(nx * nx + ny * ny + nz * nz), 0) AS cosine,
       px * nx + py * ny + pz * nz AS position
     FROM normals
@@ -97,7 +117,7 @@ WITH
       *,
       px * rx + py * ry + pz * rz AS along_row,
       px * cx + py * cy + pz * cz AS along_column,
-      -- NULL for the first slice; 0 where two slices are at one position.
+      -- Distance from the slice before. NULL for the first slice, 0 if two slices are at one position.
       position - LAG(position) OVER (PARTITION BY SeriesInstanceUID ORDER BY position) AS gap
     FROM positions
   ),
@@ -130,7 +150,8 @@ WITH
       MIN(gap) AS smallest_gap,
       MAX(gap) AS largest_gap,
       (MAX(position) - MIN(position)) / NULLIF(COUNT(*) - 1, 0) AS spacing,
-      -- Of the slice with the smallest position: the one slice without a gap, if the volume is regular.
+      -- The slice with the smallest position is the one without a gap. A volume that is not regular may have
+      -- several such slices, but its origin is not returned.
       MAX(IF(gap IS NULL, px, NULL)) AS px,
       MAX(IF(gap IS NULL, py, NULL)) AS py,
       MAX(IF(gap IS NULL, pz, NULL)) AS pz,
@@ -158,7 +179,7 @@ WITH
       oriented = instances
         AND shortest_normal BETWEEN 0.99 AND 1.01
         AND longest_normal BETWEEN 0.99 AND 1.01 AS orthogonal_orientation,
-      -- One slice has no gap.
+      -- A series of one slice has no gap.
       positioned = instances AND (instances = 1 OR NOT smallest_gap <= 0) AS unique_slice_positions,
       positioned = instances AND along_row_spread < 0.1 AS consistent_in_plane_row,
       positioned = instances AND along_column_spread < 0.1 AS consistent_in_plane_col,
@@ -174,7 +195,9 @@ WITH
         instances = 1,
         NULL,
         positioned = instances
-          AND GREATEST(largest_gap - spacing, spacing - smallest_gap) - 0.01 * spacing <= 0
+          -- Every gap differs from the expected one by less than 1 % of it. "Less" makes this FALSE if all
+          -- slices are at one position, where both are 0.
+          AND GREATEST(largest_gap - spacing, spacing - smallest_gap) - 0.01 * spacing < 0
       ) AS uniform_slice_spacing,
       ROUND(CASE WHEN cosine < 1 THEN ACOS(cosine) WHEN cosine IS NOT NULL THEN 0.0 END * 57.29577951308232, 6)
         AS degrees
@@ -184,7 +207,8 @@ WITH
   volumes AS (
     SELECT
       *,
-      -- FALSE for one slice, whose uniform_slice_spacing is NULL.
+      -- AND has three values: FALSE if a check is FALSE, otherwise NULL if one is NULL, otherwise TRUE. Only
+      -- uniform_slice_spacing can be NULL, for a series of one slice.
       single_orientation
         AND orthogonal_orientation
         AND unique_slice_positions
@@ -192,7 +216,7 @@ WITH
         AND consistent_in_plane_col
         AND consistent_pixel_spacing
         AND consistent_image_dimensions
-        AND COALESCE(uniform_slice_spacing, FALSE) AS regularly_spaced_3d_volume
+        AND uniform_slice_spacing AS regularly_spaced_3d_volume
     FROM checks
   )
 
@@ -206,7 +230,8 @@ SELECT
   consistent_pixel_spacing,
   consistent_image_dimensions,
   uniform_slice_spacing,
-  -- From six decimals: engines differ in the last bit of ACOS, which must not decide where 10.125 goes.
+  -- `degrees` has six decimals already: engines differ in the last bit of ACOS, and that bit must not decide
+  -- whether 10.125 becomes 10.12 or 10.13.
   ROUND(degrees, 2) AS obliquity_degrees,
   regularly_spaced_3d_volume,
   IF(regularly_spaced_3d_volume, [px, py, pz], NULL) AS origin_patient,

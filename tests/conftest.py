@@ -337,6 +337,7 @@ def add_index(folder: Path, name: str, query: str, **columns: str) -> None:
     ]
     schema = {
         "table_description": "Of my own.",
+        "row": "of my own",
         "in_wheel": False,
         "primary_key": [key],
         "order": [key],

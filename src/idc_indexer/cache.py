@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import platformdirs
 import pyarrow.parquet as pq
 
 from idc_indexer import documents, files
@@ -136,6 +137,11 @@ class Cache:
 
     root: Path
 
+    @classmethod
+    def at(cls, root: Path | None) -> Cache:
+        """The cache in that folder, or in the user's cache folder."""
+        return cls(default_root() if root is None else root)
+
     def table(self, uri: str, table: SourceTable) -> CacheFolder:
         """The folder of a table of the source with that address."""
         return CacheFolder(self.root / "staged" / _digest(uri) / str(table))
@@ -194,6 +200,11 @@ class Cache:
                 with files.os_errors_for(one.folder.path):
                     shutil.rmtree(one.folder.path)
         return chosen
+
+
+def default_root() -> Path:
+    """The user's cache folder."""
+    return platformdirs.user_cache_path("idc-indexer")
 
 
 def _unusable(path: Path, error: OSError) -> IndexerError:

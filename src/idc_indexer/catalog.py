@@ -148,6 +148,12 @@ class Catalog:
             raise IndexerError(f"index {taken[0]} has the name of a table that is made from idc_index", "Rename it.")
         self.indices = {name: _index(name, schema_files[name], query_files[name]) for name in sorted(schema_files)}
 
+    @property
+    def schemas(self) -> dict[str, Schema]:
+        """The schemas of all indices, then of the derived tables, by name."""
+        indices = {name: index.schema for name, index in self.indices.items()}
+        return indices | {name: table.schema for name, table in self.derived.items()}
+
     def select(self, names: Iterable[str] = ()) -> list[Index]:
         """The indices with those names, in the order of the catalog; without names, all of them.
 

@@ -1,9 +1,11 @@
-"""Files appear whole or not at all, and are known by their SHA-256."""
+"""Files: written atomically, identified by their SHA-256, named by nobody but this toolkit."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +13,21 @@ from typing import BinaryIO
 
 from idc_indexer.errors import IndexerError
 
+NO_LOCKS = "IDC_INDEXER_NO_LOCKS"
+"""Environment variable: if it is set, commands go on without locks where the file system has none."""
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+MAX_NAME = 255
+"""Bytes of a file name, on every file system in use."""
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?", re.ASCII)
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+"""Names that Windows takes for devices, in any folder."""
+
 
 @contextmanager
 def os_errors_for(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file into a message that names it.
+    """Turn an OSError into a message that names the file.
 
-    pyarrow and DuckDB raise OSError without a file name, so the caller says which one it is.
+    pyarrow and DuckDB raise OSError without a file name, so the caller gives it.
     """
     try:
         yield
@@ -31,10 +42,10 @@ def os_errors_for(path: Path) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for another program to write; it replaces `path` at the end.
 
-    The name is always the same, so that what a killed process left is overwritten; the caller holds a lock.
+    The name is always the same, so the next process overwrites what a killed one left; the caller holds a lock.
 
     Raises:
-        IndexerError: when it cannot be written; nothing is left behind.
+        IndexerError: it cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.partial")
     with os_errors_for(path):
@@ -49,7 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which replaces `path` at the end; as `atomic_path` otherwise."""
+    """A file to write, which replaces `path` at the end; otherwise as `atomic_path`."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
@@ -62,8 +73,82 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def sha256(path: Path) -> str:
     """The digest of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with os_errors_for(path), path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return sha256_of(file)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The digest of an open file, from where it is to its end, in hexadecimal."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file until the end of the block. The system drops the lock of a process that dies.
+
+    Some file systems have no locks, such as Lustre that is mounted without `-o flock`. There this is an error, unless
+    the environment variable `IDC_INDEXER_NO_LOCKS` says that only one command writes at a time.
+
+    Args:
+        timeout: seconds to wait for another process; without end if negative.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+        IndexerError: the folder cannot be written, or its file system has no locks.
+    """
+    import filelock  # Not at the top: --help needs no locks.
+
+    with os_errors_for(path.parent):
+        problem = _no_locks(path)
+    if not problem:
+        with filelock.FileLock(path, timeout=timeout):
+            yield
+    elif os.environ.get(NO_LOCKS):
+        yield
+    else:
+        raise IndexerError(
+            f"{path.parent}: its file system has no locks: {problem}",
+            f"Use a folder on another file system; or, if no other command writes there meanwhile, set {NO_LOCKS}=1.",
+        )
+
+
+def _no_locks(path: Path) -> str:
+    """What the system says if a file cannot be locked; empty if it can. An unlock disturbs no other process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where every file system has locks
+        return ""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            return error.strerror or str(error)
+    return ""
+
+
+def local_file(folder: Path, name: str) -> Path:
+    """Where a file lands whose name came from a listing, a manifest, a wheel or an export.
+
+    Every such name passes here before a file of it is opened or written: names are data, and `../x`, `/etc/x`,
+    `a\\nb` or `nul` in them must reach nothing outside `folder`.
+
+    Args:
+        folder: where the file is to lie, directly.
+        name: ASCII letters, digits, `_`, `-` and `.`, as all files of a release have; 255 bytes at most.
+
+    Raises:
+        IndexerError: any other name.
+    """
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or _DEVICE.fullmatch(name):
+        shown = name if len(name) <= MAX_NAME else f"{name[:60]}..."
+        raise IndexerError(
+            f"{shown!r} is not a file name that a release can have",
+            f"Such names have letters, digits, '_', '-' and '.' only, begin with a letter or a digit, and have at most "
+            f"{MAX_NAME} characters.",
+        )
+    return folder / name

@@ -1,9 +1,9 @@
-"""GitHub Actions on this machine: reads a workflow, runs its jobs in the order of `needs`, their `run:` steps in bash.
+"""GitHub Actions on this machine: reads a workflow, decides which jobs and steps run, and runs or rehearses them.
 
-What is real: expressions, conditions, permissions, outputs and the commands. What stands in: each job has a folder of
-its own, and the Python of the tests or a new one; artifacts are folders that are known by a digest; `gh` is `gh.py`;
-the actions that are used are functions here, which refuse what the real ones would, such as a login without
-`id-token: write`. What it does not prove: that GitHub's own machines are as this says.
+A `Rehearsal` runs nothing: it shows which steps a workflow takes, with which variables, for given inputs and outcomes.
+A `Repository` runs `release.yml`: its `run:` steps in bash, with the Python of the tests or a new one; artifacts are
+folders with a digest; `gh` is `gh.py`; the actions that the release uses are functions here, which refuse what the real
+ones refuse, such as a login without `id-token: write`. It does not prove that GitHub's own machines work the same way.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -46,15 +46,192 @@ def digest(folder: Path) -> str:
 
 
 @dataclass
-class Repository:
-    """A repository on GitHub, with what the world beyond it got to see.
+class Job:
+    """The outcome of a job: `success`, `failure` or `skipped`, and the steps that ran."""
+
+    result: str = "skipped"
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    environment: str | None = None
+    steps: list[str] = field(default_factory=list)
+    log: str = ""
+    summary: str = ""
+
+
+class StepRunner(Protocol):
+    """Runs the steps of one job."""
+
+    def run(self, step: Document, contexts: Document) -> dict[str, str]:
+        """Run a step, and return its outputs.
+
+        Raises:
+            StepError: the step failed.
+        """
+
+
+class Run:
+    """A run of a workflow: which jobs and steps run, in which order, with which contexts.
+
+    A run may be attempted several times: jobs that succeeded do not run again.
+
+    Args:
+        machine: makes the runner of a job's steps of its name, document and contexts, and the number of the attempt.
+        inputs: of a run that is started by hand; `tag` is that of a `release`.
+        variables: of the repository, `vars.*`.
+    """
+
+    def __init__(
+        self,
+        workflow: Document,
+        event: str,
+        inputs: Mapping[str, object],
+        variables: Mapping[str, str],
+        machine: Callable[[str, Document, Document, int], StepRunner],
+        sha: str = "0" * 40,
+    ) -> None:
+        self._workflow, self._machine = workflow, machine
+        self.jobs: dict[str, Job] = {}
+        self.attempts = 0
+        trigger = workflow["on"]
+        assert event in trigger, f"{event} does not start this workflow"
+        given: dict[str, object] = {}
+        if event == "workflow_dispatch":
+            declared = (trigger[event] or {}).get("inputs", {})
+            assert not inputs.keys() - declared.keys(), "inputs that the workflow does not have"
+            missing = [name for name, about in declared.items() if about.get("required") and name not in inputs]
+            assert not missing, f"required: {missing}"
+            given = {name: inputs.get(name, about.get("default")) for name, about in declared.items()}
+        github = {
+            "event_name": event,
+            "event": {"release": {"tag_name": inputs.get("tag")}} if event == "release" else {},
+            "repository": "owner/repository",
+            "ref": "refs/heads/main",
+            "sha": sha,
+        }
+        self._contexts: Document = {"inputs": given, "vars": dict(variables), "github": github}
+
+    def attempt(self, lost: Callable[[str, int, int], bool] = lambda *_: False) -> dict[str, str]:
+        """Run all jobs that have not succeeded.
+
+        Args:
+            lost: asked before each step, and after the last, with the job, the number of the step and the count of
+                steps: whether the machine goes away then.
+
+        Returns:
+            The result of every job.
+        """
+        self.attempts += 1
+        self.jobs = {name: job for name, job in self.jobs.items() if job.result == "success"}
+        for name in _in_order(self._workflow["jobs"]):
+            if name not in self.jobs:
+                self.jobs[name] = self._job(name, self._workflow["jobs"][name], lost)
+        return {name: self.jobs[name].result for name in self._workflow["jobs"]}
+
+    def log(self) -> str:
+        """The logs of all jobs."""
+        return "\n".join(f"== {name}: {job.result}\n{job.log}" for name, job in self.jobs.items())
+
+    def _job(self, name: str, document: Document, lost: Callable[[str, int, int], bool]) -> Job:
+        needs = [document["needs"]] if isinstance(document.get("needs"), str) else document.get("needs", [])
+        # success() asks the jobs that are named; failure() asks all that those depend on as well
+        before = [self.jobs[other].result for other in _all_before(self._workflow["jobs"], name)]
+        direct = [self.jobs[other].result for other in needs]
+        status = _status(all(result == "success" for result in direct), "failure" in before)
+        seen = {other: {"result": self.jobs[other].result, "outputs": self.jobs[other].outputs} for other in needs}
+        token = " ".join(f"{scope}={level}" for scope, level in document["permissions"].items())
+        github = {**self._contexts["github"], "token": token}
+        contexts: Document = {**self._contexts, "github": github, "needs": seen, "steps": {}}
+        if not condition(document.get("if"), contexts, status):
+            return Job()
+        job = Job("failure", environment=document.get("environment"))
+        contexts["env"] = {}
+        for scope in (self._workflow, document):
+            contexts["env"] |= {key: render(value, contexts) for key, value in scope.get("env", {}).items()}
+        machine = self._machine(name, document, contexts, self.attempts)
+        try:
+            self._steps(document["steps"], job, contexts, machine, lambda number, count: lost(name, number, count))
+        except StepError as error:
+            job.log += f"{error}\n"
+        else:
+            job.result = "success"
+            job.outputs = {key: render(value, contexts) for key, value in document.get("outputs", {}).items()}
+        job.log = getattr(machine, "log", "") + job.log
+        job.summary = getattr(machine, "summary", "")
+        return job
+
+    @staticmethod
+    def _steps(
+        steps: list[Document], job: Job, contexts: Document, machine: StepRunner, lost: Callable[[int, int], bool]
+    ) -> None:
+        failed: StepError | None = None
+        for number, step in enumerate(steps):
+            if lost(number, len(steps)):
+                raise StepError("the machine is lost")
+            if not condition(step.get("if"), contexts, _status(failed is None, failed is not None)):
+                continue
+            job.steps.append(step["name"])
+            outcome, outputs = "success", {}
+            try:
+                outputs = machine.run(step, contexts)
+            except StepError as error:
+                outcome = "failure"
+                if not step.get("continue-on-error"):
+                    failed = failed or error
+            if "id" in step:
+                contexts["steps"][step["id"]] = {"outcome": outcome, "outputs": outputs}
+        if failed:
+            raise failed
+        if lost(len(steps), len(steps)):
+            raise StepError("the machine is lost")
+
+
+def environment_of(step: Document, contexts: Document) -> dict[str, str]:
+    """The variables that the workflow, the job and the step set."""
+    return {**contexts["env"], **{key: render(value, contexts) for key, value in step.get("env", {}).items()}}
+
+
+@dataclass
+class Rehearsal:
+    """A machine that runs nothing: steps succeed, unless they are named, and have the outputs that are given.
 
     Attributes:
-        folder: scratch, and `github/`, where `gh` keeps releases, issues and pull requests.
+        failing: names of steps.
+        outputs: of steps, by their ids.
+        scripts: of the steps that ran, each with its variables.
+    """
+
+    failing: Collection[str] = ()
+    outputs: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    scripts: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    def run(self, step: Document, contexts: Document) -> dict[str, str]:
+        """Note a step."""
+        if "run" in step:
+            self.scripts.append((step["run"], environment_of(step, contexts)))
+        for value in step.get("with", {}).values():
+            render(value, contexts)
+        if step["name"] in self.failing:
+            raise StepError(f"{step['name']}: is to fail")
+        return self.outputs.get(step.get("id", ""), {})
+
+    def start(
+        self, workflow: str, event: str, inputs: Mapping[str, object], variables: Mapping[str, str]
+    ) -> dict[str, list[str]]:
+        """Rehearse a workflow, and return the steps that ran, by job."""
+        run = Run(load(workflow), event, inputs, variables, lambda *_: self)
+        run.attempt()
+        return {name: job.steps for name, job in run.jobs.items() if job.result != "skipped"}
+
+
+@dataclass
+class Repository:
+    """A repository on GitHub, and what its workflows published.
+
+    Attributes:
+        folder: scratch, and `github/`, where `gh` keeps releases.
         variables: of the repository, `vars.*`.
-        environment: of every step besides: addresses of servers.
-        programs: folder in which those are kept that pipx runs.
-        new_python: whether every job gets a new virtual environment, as on GitHub, or all have that of the tests.
+        environment: more variables of every step: addresses of servers.
+        programs: folder of the programs that pipx runs.
+        new_python: whether every job gets a new virtual environment, as on GitHub, or all use that of the tests.
     """
 
     folder: Path
@@ -64,13 +241,12 @@ class Repository:
     new_python: bool = False
     pypi: dict[str, str] = field(default_factory=dict)
     attested: set[str] = field(default_factory=set)
-    runs: int = 0
 
     def __post_init__(self) -> None:
         (self.folder / "github").mkdir(parents=True)
         (self.folder / "bin").mkdir()
         shims = {
-            "gh": f'exec "{sys.executable}" "{Path(__file__).with_name("gh.py")}" "$@"',
+            "gh": f'exec "{sys.executable}" -S "{Path(__file__).with_name("gh.py")}" "$@"',
             "pipx": f'exec "{sys.executable}" "{Path(__file__).with_name("pipx.py")}" "{self.programs}" "$@"',
         }
         for name, script in shims.items():
@@ -88,124 +264,36 @@ class Repository:
         self.git("-C", str(source), "push", "--quiet", str(self.origin), "main")
 
     def git(self, *arguments: str) -> str:
-        """What git answers, which knows nothing of whoever runs the tests."""
+        """The output of git, run without the configuration of this machine."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "GIT_CONFIG_NOSYSTEM": "1"}
         done = subprocess.run(["git", *arguments], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def start(self, workflow: str, event: str = "workflow_dispatch", /, **inputs: object) -> Run:
-        """Start a run: by hand, with inputs; on a schedule; or on `release`, whose tag is the input `tag`."""
-        self.runs += 1
-        return Run(self, load(workflow), self.folder / f"run{self.runs}", event, inputs)
+    def start(self, workflow: str, **inputs: object) -> Run:
+        """Start a run by hand."""
+        sha = self.git("-C", str(self.origin), "rev-parse", "main").strip()
+        return Run(load(workflow), "workflow_dispatch", inputs, self.variables, self._machine, sha)
+
+    def _machine(self, name: str, job: Document, contexts: Document, attempt: int) -> _Machine:
+        return _Machine(
+            self, job, self.folder / "run" / str(attempt) / name, self.folder / "run" / "artifacts", contexts
+        )
 
 
-@dataclass
-class Job:
-    """What became of a job: `success`, `failure` or `skipped`."""
-
-    result: str
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    environment: str | None = None
-    log: str = ""
-    summary: str = ""
-
-
-class Run:
-    """A run of a workflow, which may be attempted several times: what succeeded is not done again."""
-
-    def __init__(
-        self, repository: Repository, workflow: Document, folder: Path, event: str, given: Mapping[str, object]
-    ) -> None:
-        self._repository, self._workflow, self._folder = repository, workflow, folder
-        self.jobs: dict[str, Job] = {}
-        self.attempts = 0
-        trigger = workflow["on"]
-        assert event in trigger, f"{event} does not start this workflow"
-        inputs: dict[str, object] = {}
-        if event == "workflow_dispatch":
-            declared = (trigger[event] or {}).get("inputs", {})
-            assert not given.keys() - declared.keys(), "inputs that the workflow does not have"
-            missing = [name for name, about in declared.items() if about.get("required") and name not in given]
-            assert not missing, f"required: {missing}"
-            inputs = {name: given.get(name, about.get("default")) for name, about in declared.items()}
-        self._github = {
-            "event_name": event,
-            "event": {"release": {"tag_name": given.get("tag")}} if event == "release" else {},
-            "repository": "owner/repository",
-            "ref": "refs/heads/main",
-            "sha": repository.git("-C", str(repository.origin), "rev-parse", "main").strip(),
-        }
-        self._contexts = {"inputs": inputs, "vars": dict(repository.variables)}
-
-    def attempt(self, lost: Callable[[str, int, int], bool] = lambda *_: False) -> dict[str, str]:
-        """Run what has not succeeded.
-
-        Args:
-            lost: asked before each step, and after the last, with the job, the number of the step and how many there
-                are: whether the machine goes away then.
-
-        Returns:
-            The result of every job.
-        """
-        self.attempts += 1
-        self.jobs = {name: job for name, job in self.jobs.items() if job.result == "success"}
-        for name in _in_order(self._workflow["jobs"]):
-            if name not in self.jobs:
-                self.jobs[name] = self._job(name, self._workflow["jobs"][name], lost)
-        return {name: self.jobs[name].result for name in self._workflow["jobs"]}
-
-    def log(self) -> str:
-        """What all jobs said."""
-        return "\n".join(f"== {name}: {job.result}\n{job.log}" for name, job in self.jobs.items())
-
-    def _job(self, name: str, job: Document, lost: Callable[[str, int, int], bool]) -> Job:
-        needs = [job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])
-        # A job may look no further than to those it names, but fails with all that these depend on.
-        before = [self.jobs[other].result for other in _all_before(self._workflow["jobs"], name)]
-        direct = [self.jobs[other].result for other in needs]
-        status = {
-            "success": lambda: all(result == "success" for result in direct),
-            "failure": lambda: "failure" in before,
-            "cancelled": lambda: False,
-            "always": lambda: True,
-        }
-        seen = {other: {"result": self.jobs[other].result, "outputs": self.jobs[other].outputs} for other in needs}
-        contexts = {**self._contexts, "github": self._github, "needs": seen}
-        if not condition(job.get("if"), contexts, status):
-            return Job("skipped")
-        workspace = self._folder / str(self.attempts) / name
-        worker = _Worker(self._repository, self._workflow, job, workspace, self._folder / "artifacts", contexts)
-        try:
-            outputs = worker.work(lambda number, count: lost(name, number, count))
-            result = "success"
-        except StepError as error:
-            worker.log += f"{error}\n"
-            outputs, result = {}, "failure"
-        return Job(result, outputs, job.get("environment"), worker.log, worker.summary.read_text(encoding="utf-8"))
-
-
-class _Worker:
+class _Machine:
     """The machine of one job."""
 
     def __init__(
-        self,
-        repository: Repository,
-        workflow: Document,
-        job: Document,
-        workspace: Path,
-        artifacts: Path,
-        contexts: Document,
+        self, repository: Repository, job: Document, workspace: Path, artifacts: Path, contexts: Document
     ) -> None:
         self._repository, self._job, self._workspace, self._artifacts = repository, job, workspace, artifacts
         self.permissions: dict[str, str] = job["permissions"]
-        token = " ".join(f"{name}={level}" for name, level in self.permissions.items())
-        self._contexts = {**contexts, "github": {**contexts["github"], "token": token}, "steps": {}}
         home = workspace.with_name(f"{workspace.name}.home")
         for folder in (workspace, home):
             folder.mkdir(parents=True)
-        self._output, self.summary = home / "output", home / "summary"
-        self.summary.touch()
+        self._output, self._summary = home / "output", home / "summary"
+        self._summary.touch()
         self.log = ""
         self._bin = Path(sys.executable).parent
         self._home = home
@@ -213,69 +301,36 @@ class _Worker:
             "HOME": str(home),
             "CI": "true",
             "GITHUB_OUTPUT": str(self._output),
-            "GITHUB_STEP_SUMMARY": str(self.summary),
+            "GITHUB_STEP_SUMMARY": str(self._summary),
             "GITHUB_SHA": contexts["github"]["sha"],
             "FAKE_GITHUB": str(repository.folder / "github"),
             "IDC_INDEXER_CACHE_DIR": str(home / "cache"),
             **repository.environment,
         }
-        for scope in (workflow, job):
-            self._environment |= {key: self._render(value) for key, value in scope.get("env", {}).items()}
 
-    def work(self, lost: Callable[[int, int], bool]) -> dict[str, str]:
-        """Take the steps.
+    @property
+    def summary(self) -> str:
+        """What the steps wrote for the page of the run."""
+        return self._summary.read_text(encoding="utf-8")
 
-        Returns:
-            The outputs of the job.
+    def run(self, step: Document, contexts: Document) -> dict[str, str]:
+        """Run a step: an action, or a script in bash."""
+        self._output.write_text("", encoding="utf-8")
+        self.log += f"-- {step['name']}\n"
+        if "uses" in step:
+            action, _, version = step["uses"].partition("@")
+            assert len(version) == 40, f"{action} is not pinned"
+            _ACTIONS[action](self, {key: render(value, contexts) for key, value in step.get("with", {}).items()})
+        else:
+            self._script(step, environment_of(step, contexts))
+        return dict(line.split("=", 1) for line in self._output.read_text(encoding="utf-8").splitlines())
 
-        Raises:
-            StepError: one of them failed.
-        """
-        failed: StepError | None = None
-        steps = self._job["steps"]
-        status = {
-            "success": lambda: failed is None,
-            "failure": lambda: failed is not None,
-            "cancelled": lambda: False,
-            "always": lambda: True,
-        }
-        for number, step in enumerate(steps):
-            if lost(number, len(steps)):
-                raise StepError("the machine is lost")
-            if not condition(step.get("if"), self._contexts, status):
-                continue
-            outcome = "success"
-            self._output.write_text("", encoding="utf-8")
-            try:
-                self.log += f"-- {step['name']}\n"
-                self._action(step) if "uses" in step else self._script(step)
-            except StepError as error:
-                outcome = "failure"
-                if not step.get("continue-on-error"):
-                    failed = failed or error
-            outputs = dict(line.split("=", 1) for line in self._output.read_text(encoding="utf-8").splitlines())
-            if "id" in step:
-                self._contexts["steps"][step["id"]] = {"outcome": outcome, "outputs": outputs}
-        if failed:
-            raise failed
-        if lost(len(steps), len(steps)):
-            raise StepError("the machine is lost")
-        return {name: self._render(value) for name, value in self._job.get("outputs", {}).items()}
-
-    def _render(self, value: object) -> str:
-        return render(value, self._contexts)
-
-    def _script(self, step: Document) -> None:
-        # Only what the environment has gets into a script, so that no input can be more than a value.
-        assert "${{" not in step["run"], step["name"]
-        environment = self._environment | {key: self._render(value) for key, value in step.get("env", {}).items()}
-        environment["PATH"] = os.pathsep.join(
-            map(str, [self._repository.folder / "bin", self._bin, os.environ["PATH"]])
-        )
+    def _script(self, step: Document, variables: Mapping[str, str]) -> None:
+        path = os.pathsep.join(map(str, [self._repository.folder / "bin", self._bin, os.environ["PATH"]]))
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
             cwd=self._workspace,
-            env=environment,
+            env={**self._environment, **variables, "PATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -285,21 +340,15 @@ class _Worker:
         if done.returncode:
             raise StepError(f"{step['name']}: exit code {done.returncode}")
 
-    def _action(self, step: Document) -> None:
-        action, _, version = step["uses"].partition("@")
-        assert len(version) == 40, f"{action} is not pinned"
-        given = {key: self._render(value) for key, value in step.get("with", {}).items()}
-        _ACTIONS[action](self, given)
-
     # --- The actions --------------------------------------------------------------------------------------------
 
-    def estimate(self, permission: str, level: str) -> None:
+    def need(self, permission: str, level: str) -> None:
         """Fail where the job may not do that."""
         if self.permissions.get(permission) not in (level, "write"):
             raise StepError(f"the job has no permission {permission}: {level}")
 
     def check_out(self, given: Mapping[str, str]) -> None:
-        self.estimate("contents", "read")
+        self.need("contents", "read")
         assert given == {"persist-credentials": "false"}
         self._repository.git("clone", "--quiet", str(self._repository.origin), str(self._workspace))
 
@@ -336,21 +385,21 @@ class _Worker:
         shutil.copytree(source, self._workspace / given["path"], dirs_exist_ok=True)
 
     def log_in(self, given: Mapping[str, str]) -> None:
-        self.estimate("id-token", "write")
+        self.need("id-token", "write")
         assert given.keys() == {"workload_identity_provider", "service_account"}
         if not all(given.values()):
             raise StepError("must specify workload_identity_provider and service_account")
 
     def attest(self, given: Mapping[str, str]) -> None:
-        self.estimate("id-token", "write")
-        self.estimate("attestations", "write")
+        self.need("id-token", "write")
+        self.need("attestations", "write")
         found = [path for pattern in given["subject-path"].split() for path in self._workspace.glob(pattern)]
         if not found:
             raise StepError("could not find subject")
         self._repository.attested |= {hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
     def upload_to_pypi(self, given: Mapping[str, str]) -> None:
-        self.estimate("id-token", "write")
+        self.need("id-token", "write")
         assert self._job["environment"] == "pypi", "trusted publishing knows the environment"
         for path in (self._workspace / given["packages-dir"]).iterdir():
             assert path.suffix in (".whl", ".gz"), f"{path.name} is not a distribution"
@@ -360,15 +409,20 @@ class _Worker:
             self._repository.pypi.setdefault(path.name, digest)
 
 
-_ACTIONS: Mapping[str, Callable[[_Worker, Mapping[str, str]], None]] = {
-    "actions/checkout": _Worker.check_out,
-    "actions/setup-python": _Worker.set_up_python,
-    "actions/upload-artifact": _Worker.upload,
-    "actions/download-artifact": _Worker.download,
-    "actions/attest-build-provenance": _Worker.attest,
-    "google-github-actions/auth": _Worker.log_in,
-    "pypa/gh-action-pypi-publish": _Worker.upload_to_pypi,
+_ACTIONS: Mapping[str, Callable[[_Machine, Mapping[str, str]], None]] = {
+    "actions/checkout": _Machine.check_out,
+    "actions/setup-python": _Machine.set_up_python,
+    "actions/upload-artifact": _Machine.upload,
+    "actions/download-artifact": _Machine.download,
+    "actions/attest-build-provenance": _Machine.attest,
+    "google-github-actions/auth": _Machine.log_in,
+    "pypa/gh-action-pypi-publish": _Machine.upload_to_pypi,
 }
+
+
+def _status(success: bool, failure: bool) -> dict[str, Callable[[], bool]]:
+    """The functions that conditions ask."""
+    return {"success": lambda: success, "failure": lambda: failure, "cancelled": lambda: False, "always": lambda: True}
 
 
 def _all_before(jobs: Mapping[str, Document], name: str) -> set[str]:

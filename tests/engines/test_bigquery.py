@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.api_core.exceptions import Unauthorized
 
+from idc_indexer.cache import Cache
 from idc_indexer.documents import bundled
+from idc_indexer.engines import QueryEstimate
 from idc_indexer.engines.bigquery import AT_ONCE, errors, jobs
-from idc_indexer.engines.bigquery.jobs import Estimate
-from idc_indexer.exports import Cache
 from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.sql import analyze
 from tests.conftest import (
@@ -248,7 +248,7 @@ def test_other_types_are_the_same_too(server: BigQueryServer, bill: Bill, out: P
     ],
 )
 def test_estimate(processed: int, tables: int, billed: int, most: float) -> None:
-    estimate = Estimate(processed, tables)
+    estimate = QueryEstimate(processed, tables)
     assert (estimate.billed, estimate.most) == (billed * MEGABYTE, int(most * MEGABYTE))
 
 
@@ -352,7 +352,7 @@ def test_a_killed_build_finds_its_jobs_again(
     costs = bill(*FIVE, "--dry-run", "--force", "--json", "--cache-dir", tmp_path / "elsewhere")
     assert server.billed == json.loads(costs.stdout)["total"]["bytes_billed"]
     found = re.findall(r"^(\w+): job \S+ is (?:finished|running) already, and not paid for again$", result.stderr, re.M)
-    kept = re.findall(r"^kept (\w+)", result.stderr, re.M)
+    kept = re.findall(r"^reused (\w+)", result.stderr, re.M)
     assert (sorted(found + kept), kept) == (FIVE, FIVE[:1])
 
 
@@ -400,7 +400,7 @@ def test_rows_that_were_kept_and_are_damaged(bill: Bill, out: Path, tmp_path: Pa
     assert column.dictionary_page_offset
     last = column.dictionary_page_offset + column.total_compressed_size - 1  # a byte of a page
     path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
-    refused(bill("collections_index", "--force"), 1, f"{path}, where its rows were kept", "Run the same command again")
+    refused(bill("collections_index", "--force"), 1, f"{path}, the cached rows", "Run the same command again")
     assert contents(out) == before
     assert bill("collections_index", "--force").exit_code == 0
     path.write_bytes(data[:-9])

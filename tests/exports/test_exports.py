@@ -231,7 +231,8 @@ def test_folder_without_releases(tmp_path: Path, build: Build, out: Path) -> Non
 
 @pytest.mark.parametrize("place", ["https://a.b/c", "s3://", "s3:///x", "gs://A_B/x", "ftp://bucket/export"])
 def test_what_is_no_place_is_refused(place: str, build: Build, out: Path) -> None:
-    refused(build(place), 2, f"{place}: no place of exports", "s3://bucket/prefix, gs://bucket/prefix or a folder")
+    hint = "s3://bucket/prefix, gs://bucket/prefix or a folder"
+    refused(build(place), 2, f"{place}: not the address of an export", hint)
     assert list(out.parent.iterdir()) == []
 
 

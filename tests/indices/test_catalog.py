@@ -131,6 +131,7 @@ def document(**changes: Any) -> dict[str, Any]:
     described = [{"name": n, "type": t, "mode": "NULLABLE", "description": "Mine."} for n, t in COLUMNS]
     return {
         "table_description": "Mine.",
+        "row": "of mine",
         "in_wheel": False,
         "primary_key": ["idc_version"],
         "order": ["idc_version"],

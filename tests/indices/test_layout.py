@@ -42,7 +42,7 @@ def folder(published: Path, shared: Path) -> Path:
         (folder / "published.parquet").symlink_to(published / "idc_index.parquet")
         batches = pq.read_table(published / "idc_index.parquet").to_batches()
         rows = (conform(batch, SCHEMA.columns, "idc_index") for batch in batches)
-        write_parquet(rows, SCHEMA, folder / "ours.parquet", version="25.0.5", where="idc_index")
+        write_parquet(rows, SCHEMA, folder / "ours.parquet", version="25.0.5", context="idc_index")
 
     return once(shared / "layout", make)
 

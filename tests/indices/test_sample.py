@@ -154,12 +154,14 @@ def test_volumes_are_of_every_kind(sample_release: Path) -> None:
     """Regular and upright, regular and tilted, of one slice, and with every single fault."""
     volumes = rows(sample_release, "volume_geometry_index")
     flags = [name for name, value in volumes[0].items() if isinstance(value, bool)]
+    assert volumes[0]["regularly_spaced_3d_volume"] is True
     assert len(flags) == 9
     for flag in flags:
         assert {True, False} <= {row[flag] for row in volumes}, flag
     regular = [row for row in volumes if row["regularly_spaced_3d_volume"]]
     assert {row["obliquity_degrees"] for row in regular} >= {0.0, 15.0}
-    assert {row["uniform_slice_spacing"] for row in volumes} == {True, False, None}
+    for column in ("uniform_slice_spacing", "regularly_spaced_3d_volume"):
+        assert {row[column] for row in volumes} == {True, False, None}, column
     assert len(volumes) < len(rows(sample_release, "ct_index")) + len(rows(sample_release, "mr_index")) + len(
         rows(sample_release, "pt_index")
     )

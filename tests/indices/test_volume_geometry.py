@@ -137,9 +137,10 @@ def geometry(rows: list[Row]) -> Row:
         "consistent_image_dimensions": known(size) and len(np.unique(size, axis=0)) == 1,
         "uniform_slice_spacing": None
         if one
-        else known(s) and bool(np.all(np.abs(np.diff(np.sort(s)) - spacing) <= 0.01 * spacing)),
+        else known(s) and bool(np.all(np.abs(np.diff(np.sort(s)) - spacing) < 0.01 * spacing)),
     }
-    regular = all(flags.values())
+    # AND with three values
+    regular = False if False in flags.values() else None if None in flags.values() else True
     first = int(np.argmin(s))
     oriented = length > 0  # NaN is not
     cosines = np.abs(normal[oriented]).max(axis=1) / length[oriented] if oriented.any() else np.array([])
@@ -163,7 +164,10 @@ def reference(rows: list[Row]) -> list[Row]:
         if row["SOPClassUID"] in (CT, MR, PT):
             series.setdefault(row["SeriesInstanceUID"], []).append(row)
     kept = [{"SeriesInstanceUID": uid} | geometry(of) for uid, of in series.items() if all(map(is_slice, of))]
-    return sorted(kept, key=lambda row: (not row["regularly_spaced_3d_volume"], row["SeriesInstanceUID"]))
+    regular_first = (True, False, None)
+    return sorted(
+        kept, key=lambda row: (regular_first.index(row["regularly_spaced_3d_volume"]), row["SeriesInstanceUID"])
+    )
 
 
 # --- The comparison -----------------------------------------------------------------------------------------
@@ -212,7 +216,7 @@ SERIES: dict[str, tuple[list[Row], set[str]]] = {
     "two thousand slices": (stack(2000, 0.3, turned(7)), set()),
     "duplicated slice": ([*GOOD, GOOD[3]], {"unique_slice_positions", "uniform_slice_spacing"}),
     "each slice twice": ([*GOOD, *GOOD], {"unique_slice_positions", "uniform_slice_spacing"}),
-    "all slices at one place": ([GOOD[0]] * 3, {"unique_slice_positions"}),
+    "all slices at one place": ([GOOD[0]] * 3, {"unique_slice_positions", "uniform_slice_spacing"}),
     "missing slice": ([*GOOD[:3], *GOOD[4:]], {"uniform_slice_spacing"}),
     "missing end": (GOOD[:-2], set()),
     "mixed orientation": (
@@ -239,10 +243,12 @@ SERIES: dict[str, tuple[list[Row], set[str]]] = {
         ),
         set(),
     ),
-    # 1 % of the expected spacing, inclusive
+    # 1 % of the expected spacing, exclusive
     "gap just inside": (moved(stack(9), 4, (0, 0, 0.0249)), set()),
     "gap just outside": (moved(stack(9), 4, (0, 0, 0.0251)), {"uniform_slice_spacing"}),
-    "gap at 1 %": (at(0, 101, 200), set()),
+    "gap below 1 %": (at(0, 100.9999, 200), set()),
+    "gap at 1 %": (at(0, 101, 200), {"uniform_slice_spacing"}),
+    "small gap at 1 %": (at(0, 99, 200), {"uniform_slice_spacing"}),
     "gap above 1 %": (at(0, 101.0001, 200), {"uniform_slice_spacing"}),
     "small gap above 1 %": (at(0, 98.9999, 200), {"uniform_slice_spacing"}),
     # 0.1 mm, exclusive
@@ -266,7 +272,7 @@ SERIES: dict[str, tuple[list[Row], set[str]]] = {
     ),
     "rows along columns": (
         stack(orientation=(1, 0, 0, 1, 0, 0), step=(0, 0, 1)),
-        {"orthogonal_orientation", "unique_slice_positions"},
+        {"orthogonal_orientation", "unique_slice_positions", "uniform_slice_spacing"},
     ),
     # What is not known makes a flag FALSE.
     **{
@@ -320,11 +326,36 @@ def test_where_a_volume_lies() -> None:
     assert (row["ImageOrientationPatient"], row["slice_spacing_mm"]) == ([0, 1, 0, 0, 0, -1], 3)
 
 
+@pytest.mark.parametrize("orientation", [AXIAL, SAGITTAL, CORONAL, turned(30), (1, 0, 0, 0, -1, 0)], ids=str)
+def test_the_affine_in_the_description_leads_to_every_slice(orientation: Vector) -> None:
+    """Slice k, counted along the normal: its first voxel is where its own ImagePositionPatient says."""
+    slices = stack(orientation=orientation)
+    random.Random(3).shuffle(slices)
+    (row,) = build(slices)
+    r, c = np.array(row["ImageOrientationPatient"]).reshape(2, 3)
+    n = np.cross(r, c)
+    positions = np.array([list(map(float, one["ImagePositionPatient"])) for one in slices])
+    for k, position in enumerate(positions[np.argsort(positions @ n)]):
+        assert np.array(row["origin_patient"]) + k * row["slice_spacing_mm"] * n == pytest.approx(position, abs=1e-6)
+
+
 @pytest.mark.parametrize("changes", [{}, {"ImagePositionPatient": None}, {"ImageOrientationPatient": None}], ids=str)
 def test_one_slice_has_no_gap(changes: Row) -> None:
+    """Whether it is a regular volume is open, unless another check says that it is not."""
     (row,) = build([GOOD[0] | changes])
-    assert (row["uniform_slice_spacing"], row["regularly_spaced_3d_volume"]) == (None, False)
+    assert (row["uniform_slice_spacing"], row["regularly_spaced_3d_volume"]) == (None, False if changes else None)
     assert row["unique_slice_positions"] == (not changes)
+    assert (row["origin_patient"], row["ImageOrientationPatient"], row["slice_spacing_mm"]) == ([], [], None)
+
+
+def test_rows_are_in_the_order_true_false_null() -> None:
+    rows = build(named(GOOD[:1], "1") + named(GOOD[:2] * 2, "2") + named(GOOD, "4") + named(GOOD, "3"))
+    assert [(row["SeriesInstanceUID"], row["regularly_spaced_3d_volume"]) for row in rows] == [
+        ("3", True),
+        ("4", True),
+        ("2", False),
+        ("1", None),
+    ]
 
 
 @pytest.mark.parametrize(

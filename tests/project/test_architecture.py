@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +29,57 @@ def test_no_class_name_is_defined_twice() -> None:
     names = Counter(node.name for tree in modules for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     assert len(names) > 50
     assert not [name for name, count in names.items() if count > 1]
+
+
+COMMAND_LINES = 25
+
+
+def test_a_command_parses_calls_and_prints() -> None:
+    """Signature and body of a command, without decorators and the docstring, which is its help."""
+    commands = {
+        node.name: node.end_lineno - node.lineno + 1 - docstring_lines(node)
+        for path in (PACKAGE / "cli").glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.end_lineno
+        if any(re.search(r"\.(command|group)\(|click\.group", ast.unparse(one)) for one in node.decorator_list)
+    }
+    assert len(commands) > 15
+    assert {name: lines for name, lines in commands.items() if lines > COMMAND_LINES} == {}
+
+
+def docstring_lines(function: ast.FunctionDef) -> int:
+    first = function.body[0]
+    return first.end_lineno - first.lineno + 1 if ast.get_docstring(function) and first.end_lineno else 0
+
+
+LARGE = {"duckdb", "google", "obstore", "sqlglot", "pyarrow"}
+
+
+def loaded(module: str) -> set[str]:
+    """Large libraries that a module loads in a fresh interpreter."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    return LARGE & {name.partition(".")[0] for name in names}
+
+
+def test_the_command_line_loads_no_large_library() -> None:
+    assert loaded("idc_indexer.cli") == set()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "api.compare",
+        "api.tables",
+        "diff",
+        "publish.promote",
+        "publish.public_check",
+        "publish.publish",
+        "release.verify",
+    ],
+)
+def test_commands_on_a_release_load_neither_the_sql_translator_nor_obstore(module: str) -> None:
+    assert loaded(f"idc_indexer.{module}") <= {"duckdb", "pyarrow"}
 
 
 def test_src_and_tests_never_import_scripts() -> None:

@@ -42,7 +42,7 @@ def test_the_first_command_sets_up_a_fresh_checkout_and_builds_the_sample(tmp_pa
     # the interpreter of this run, under the name that the README uses
     (tmp_path / "python3").symlink_to(sys.executable)
     output = run(SET_UP, checkout, f"{tmp_path}:{os.environ['PATH']}")
-    assert output.endswith("release: whole\n")
+    assert output.endswith("release: OK\n")
     shown = re.findall(r"^\w+\.parquet: [\d,]+ rows", README, re.MULTILINE)
     assert shown
     assert set(shown) <= set(re.findall(r"^\w+\.parquet: [\d,]+ rows", output, re.MULTILINE))
@@ -50,9 +50,9 @@ def test_the_first_command_sets_up_a_fresh_checkout_and_builds_the_sample(tmp_pa
 
 
 def test_ci_runs_the_tests_with_the_command_of_the_readme() -> None:
-    assert TESTS == "scripts/test\n"
+    assert TESTS.endswith("nox\n")
     lines = (TOP / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert any(line.startswith("scripts/test") for line in lines)
+    assert TESTS.strip() in lines
 
 
 def test_the_table_of_indices_is_the_catalog() -> None:

@@ -1,4 +1,4 @@
-"""The workflows, run on this machine against servers with state, with machines that go away; and what they promise."""
+"""The workflows: one run of a release with machines that go away, which steps run when, and static checks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import platformdirs
 import pytest
+import yaml
 
 import idc_indexer
-from idc_indexer.documents import bundled
+from idc_indexer.cli import main
 from tests.conftest import Run, once
 from tests.emulators import workflows
-from tests.emulators.bigquery import BigQueryServer
 from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.places import PREFIX, BucketPlace
-from tests.emulators.workflows import TOP, WORKFLOWS, Repository
-from tests.engines.test_bigquery import facts, of_sample
+from tests.emulators.workflows import TOP, WORKFLOWS, Rehearsal, Repository
 from tests.support.expressions import condition, evaluate
 
 pytestmark = [
@@ -53,7 +53,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
     # pip makes the toolkit of what is here, and does not touch the environment of the tests
     pip = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DRY_RUN": "1"}
 
-    def make(environment: dict[str, str] | None = None, new_python: bool = False, **variables: str) -> Repository:
+    def make(new_python: bool = False) -> Repository:
         server = {
             "STORAGE_EMULATOR_HOST": gcs_service.url,
             "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
@@ -66,9 +66,8 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
                 "GOOGLE_WORKLOAD_IDENTITY_PROVIDER": "projects/1/locations/global/workloadIdentityPools/p/providers/q",
                 "GOOGLE_SERVICE_ACCOUNT": "indexer@project.iam.gserviceaccount.com",
                 "SOURCE": "sample",
-                **variables,
             },
-            server | ({} if new_python else pip) | (environment or {}),
+            server | ({} if new_python else pip),
             shared / "pipx",
             new_python,
         )
@@ -119,7 +118,7 @@ def released(repository: Repository, gcs: Gcs, version: str) -> None:
     assert (release["latest"], release["prerelease"]) == (True, False)
 
 
-# --- Runs -----------------------------------------------------------------------------------------------------
+# --- One run --------------------------------------------------------------------------------------------------
 
 
 def test_a_release_in_which_every_job_loses_its_machine_once(
@@ -132,8 +131,8 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     died: list[str] = []
 
     def lost(job: str, step: int, steps: int) -> bool:
-        """When all is done that the world may see, and nobody heard of it; in other jobs, after the first step."""
-        if job in died or step != (steps if job in {*APPROVED, "changes"} else min(1, steps - 1)):
+        """At the end of a job whose work others see, before its success is noted; before the first step of others."""
+        if job in died or step != (steps if job in {*APPROVED, "changes"} else 0):
             return False
         died.append(job)
         return True
@@ -141,7 +140,7 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     while "failure" in (results := run.attempt(lost)).values():
         assert list(results.values()).count("failure") == 1, run.log()
         assert "the machine is lost" in run.jobs[died[-1]].log, run.log()
-        # nothing that depends on it was begun
+        # no job that depends on it began
         assert run.jobs["latest"].result != "success"
     assert set(results.values()) == {"success"}, run.log()
     assert sorted(died) == sorted(jobs)
@@ -149,175 +148,8 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     released(repository, gcs_service, "25.1.0")
     assert {name: job.environment for name, job in run.jobs.items() if job.environment} == APPROVED
     assert "collections_index.parquet: " in run.jobs["build"].summary
-    assert "release: whole" in run.jobs["verify"].summary
+    assert "release: OK" in run.jobs["verify"].summary
     assert "promote 25.1.0: " in run.jobs["promote"].summary
-
-
-def test_what_is_handed_over_is_what_was_built(make: Make, gcs_service: Gcs) -> None:
-    """Another good release in the place of the one that was built is refused by whoever gets it."""
-    repository = make()
-    run = repository.start("release", **{"release-version": "25.0.0", "indices": SMALL, "source": "sample"})
-    assert run.attempt(lambda job, *_: job == "verify")["build"] == "success"
-    artifact = repository.folder / "run1" / "artifacts" / "built"
-    manifest = artifact / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"name": "duckdb"', '"name": "another"'))
-    assert run.attempt()["verify"] == "failure"
-    assert "digest mismatch" in run.log()
-    artifact.with_suffix(".sha256").write_text(workflows.digest(artifact))
-    results = run.attempt()
-    assert "the SHA-256 of its manifest.json is" in run.jobs["verify"].log
-    assert (results["verify"], results["publish"]) == ("failure", "skipped")
-    assert not objects(gcs_service, "25.0.0/release_artifacts")
-
-
-def test_a_release_with_bigquery_and_without_pypi(make: Make, gcs_service: Gcs) -> None:
-    with BigQueryServer(facts(), of_sample) as server:
-        repository = make(server.environment, GOOGLE_PROJECT="my-project")
-        inputs: dict[str, Any] = {"release-version": "25.0.0", "indices": SMALL, "engine": "bigquery", "first": True}
-        run = repository.start("release", **inputs, **{"skip-pypi": True})
-        results = run.attempt()
-    assert results.pop("pypi") == "skipped"
-    assert set(results.values()) == {"success"}, run.log()
-    assert repository.pypi == {}
-    assert json.loads(objects(gcs_service, CURRENT)["manifest.json"])["engine"]["name"] == "bigquery"
-    assert len(server.runs) == 2
-
-
-def test_a_release_of_the_toolkit_is_none_of_the_indices(make: Make) -> None:
-    repository = make()
-    run = repository.start("release", "release", tag="25.0.0")
-    assert run.attempt(lambda job, *_: job == "toolkit")["toolkit"] == "failure"
-    assert set(repository.start("release", "release", tag="v0.1.0").attempt().values()) == {"skipped"}
-    assert set(repository.start("toolkit", "release", tag="25.0.0").attempt().values()) == {"skipped"}
-
-
-def test_a_release_of_the_toolkit_in_which_every_job_loses_its_machine_once(make: Make) -> None:
-    repository = make()
-    tag = f"v{idc_indexer.__version__}"
-    subprocess.run(
-        [repository.folder / "bin" / "gh", "release", "create", tag],
-        env=os.environ | {"GH_TOKEN": "contents=write", "FAKE_GITHUB": str(repository.folder / "github")},
-        check=True,
-    )
-    run = repository.start("toolkit", "release", tag=tag)
-    died: list[str] = []
-
-    def lost(job: str, step: int, steps: int) -> bool:
-        if job in died or step != steps:
-            return False
-        died.append(job)
-        return True
-
-    while "failure" in (results := run.attempt(lost)).values():
-        assert "the machine is lost" in run.log(), run.log()
-    assert (set(results.values()), len(died)) == ({"success"}, 3), run.log()
-    names = {f"idc_indexer-{idc_indexer.__version__}{end}" for end in (".tar.gz", "-py3-none-any.whl")}
-    assert repository.pypi.keys() == names
-    assert set(repository.pypi.values()) <= repository.attested
-    assets = {path.name for path in (repository.folder / "github" / "assets" / tag).iterdir()}
-    assert assets == names | {"sbom.cdx.json"}
-    # another tag is not the version
-    run = repository.start("toolkit", "release", tag="v9.9.9")
-    assert run.attempt()["package"] == "failure"
-    assert "idc_indexer-9.9.9.tar.gz" in run.log()
-
-
-def test_the_way_back(make: Make, publish: Publish, gcs_service: Gcs, small_releases: dict[str, Path]) -> None:
-    repository = make()
-    for version in ("25.0.0", "25.1.0"):
-        publish(small_releases[version])
-    back = repository.start("promote", version="25.0.0")
-    assert back.attempt() == {"promote": "failure"}
-    assert "is older than 25.1.0" in back.log()
-    back = repository.start("promote", version="25.0.0", rollback=True)
-    assert back.attempt() == {"promote": "success"}, back.log()
-    assert objects(gcs_service, CURRENT) == objects(gcs_service, "25.0.0/release_artifacts")
-    assert "current: 25.0.0, whole" in back.jobs["promote"].summary
-
-
-def test_health_keeps_one_issue(
-    make: Make, publish: Publish, gcs_service: Gcs, small_releases: dict[str, Path]
-) -> None:
-    repository = make()
-    publish(small_releases["25.0.0"])
-
-    def look() -> list[tuple[int, bool]]:
-        run = repository.start("health", "schedule")
-        well = run.attempt() == {"check": "success", "issue": "success"}
-        issues = kept(repository, "issues")
-        assert well != any(issue["open"] for issue in issues), run.log()
-        return [(issue["number"], issue["open"]) for issue in issues]
-
-    assert look() == []
-    name = f"{PREFIX}/{CURRENT}/version_metadata_index_schema.json"
-    good = gcs_service.content(name)
-    gcs_service.delete(name)
-    assert look() == [(1, True)]
-    assert "version_metadata_index_schema.json: is missing: HTTP 404" in kept(repository, "issues")[0]["body"]
-    gcs_service.put(name, b"something else")
-    assert look() == [(1, True)]
-    assert "is corrupted" in kept(repository, "issues")[0]["body"]
-    gcs_service.put(name, good, cacheControl="no-cache", contentType="application/json")
-    assert look() == [(1, False)]
-    gcs_service.storage.set_bucket_iam_policy(BUCKET, {"bindings": []})
-    assert look() == [(1, False), (2, True)]
-    assert "is not public" in kept(repository, "issues")[1]["body"]
-
-
-def test_reproduce_compares_digests(make: Make, publish: Publish, small_releases: dict[str, Path]) -> None:
-    repository = make(REPRODUCE="version_metadata_index")
-    publish(small_releases["25.0.0"])
-    run = repository.start("reproduce", "schedule")
-    assert run.attempt() == {"rebuild": "success"}, run.log()
-    assert "version_metadata_index.parquet: " in run.jobs["rebuild"].summary
-    # one that is not among those that were published
-    run = repository.start("reproduce", indices="analysis_results_index")
-    assert run.attempt() == {"rebuild": "failure"}
-    assert re.search(
-        r"analysis_results_index.parquet: was rebuilt with SHA-256 \w{64}, and is not published", run.log()
-    )
-
-
-def test_a_new_idc_release_is_proposed_once(
-    make: Make, publish: Publish, run: Run, small_releases: dict[str, Path], tmp_path: Path
-) -> None:
-    repository = make()
-    table = "version_metadata"
-    shutil.copytree(bundled("sample") / "idc_v25" / table, tmp_path / "export" / "idc_v24" / table)
-    where = ("--source", tmp_path / "export", "--release-version", "24.0.0", "--out", tmp_path / "24.0.0")
-    assert run("build", "version_metadata_index", *where).exit_code == 0
-    publish(tmp_path / "24.0.0")
-    proposal = repository.start("new-idc-release", "schedule")
-    died: list[str] = []
-
-    def lost(job: str, step: int, steps: int) -> bool:
-        if job in died or step != (steps - 1 if job == "propose" else 1):
-            return False
-        died.append(job)
-        return True
-
-    while "failure" in (results := proposal.attempt(lost)).values():
-        pass
-    assert (set(results.values()), len(died)) == ({"success"}, 3), proposal.log()
-    (request,) = kept(repository, "pull_requests")
-    assert request["head"] == "idc-v25"
-    draft = repository.git("-C", str(repository.origin), "show", "idc-v25:releases/25.0.0.md")
-    assert request["body"] == draft
-    assert "collections_index.parquet: " in draft
-    assert "bytes billed" in draft
-    # it was proposed, and when it is released nothing is newer
-    again = {"look": "success", "draft": "skipped", "propose": "skipped"}
-    assert repository.start("new-idc-release", "schedule").attempt() == again
-    publish(small_releases["25.0.0"])
-    proposal = repository.start("new-idc-release")
-    assert proposal.attempt() == again
-    assert "none is newer than 25, which is published as 25.0.0" in proposal.log()
-
-
-def test_nothing_runs_by_itself_where_nothing_is_published(make: Make) -> None:
-    repository = make(PUBLISHED_URL="")
-    for name in ("health", "reproduce", "new-idc-release"):
-        assert set(repository.start(name, "schedule").attempt().values()) == {"skipped"}
 
 
 @pytest.mark.slow
@@ -329,6 +161,261 @@ def test_each_job_of_a_release_installs_what_the_first_one_made(make: Make, gcs_
     assert set(run.attempt().values()) == {"success"}, run.log()
     released(repository, gcs_service, "25.0.0")
     assert "Looking in links: toolkit" in run.jobs["promote"].log
+
+
+# --- Which jobs and steps run ---------------------------------------------------------------------------------
+
+HERE = {
+    "PUBLISH_TO": "gs://bucket/indices",
+    "PUBLISHED_URL": "https://storage.example/bucket/indices",
+    "GOOGLE_WORKLOAD_IDENTITY_PROVIDER": "projects/1/locations/global/workloadIdentityPools/p/providers/q",
+    "GOOGLE_SERVICE_ACCOUNT": "indexer@project.iam.gserviceaccount.com",
+}
+BY_HAND: dict[str, object] = {"release-version": "25.1.0"}
+LOG_IN = "Log in to Google Cloud, without a key"
+RELEASE_JOBS = list(workflows.load("release")["jobs"])
+
+
+def rehearse(
+    workflow: str, event: str = "workflow_dispatch", /, rehearsal: Rehearsal | None = None, **inputs: object
+) -> dict[str, list[str]]:
+    """The steps of the jobs that run."""
+    return (rehearsal or Rehearsal()).start(workflow, event, inputs, HERE)
+
+
+@pytest.mark.parametrize("job", RELEASE_JOBS)
+def test_nothing_that_depends_on_a_failed_job_of_a_release_runs(job: str) -> None:
+    run = workflows.Run(
+        workflows.load("release"), "workflow_dispatch", {"release-version": "25.1.0"}, HERE, lambda *_: Rehearsal()
+    )
+    results = run.attempt(lambda name, *_: name == job)
+    assert results == {
+        name: "failure" if name == job else "success" if number < RELEASE_JOBS.index(job) else "skipped"
+        for number, name in enumerate(RELEASE_JOBS)
+    }
+    assert set(run.attempt().values()) == {"success"}
+
+
+@pytest.mark.parametrize("skip_pypi", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("engine", ["", "duckdb", "bigquery"])
+def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi: bool) -> None:
+    rehearsal = Rehearsal()
+    inputs = BY_HAND | {"engine": engine, "first": first, "skip-pypi": skip_pypi}
+    jobs = rehearse("release", rehearsal=rehearsal, **inputs)
+    assert [*jobs] == [name for name in RELEASE_JOBS if name != "pypi" or not skip_pypi]
+    assert (LOG_IN in jobs["build"]) == (engine == "bigquery")
+    assert LOG_IN in jobs["publish"]
+    assert LOG_IN in jobs["promote"]
+    assert ("Say what changed" in jobs["changes"]) == ("Hand over what changed" in jobs["changes"]) == (not first)
+    assert ("Take what changed" in jobs["github"]) == (not first)
+    assert ("Say that nothing was there before" in jobs["github"]) == first
+    (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
+    assert (build["IDC_INDEXER_BUILD_ENGINE"], build["VERSION"]) == (engine, "25.1.0")
+    (report,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer report"))
+    against = {report[f"IDC_INDEXER_{command}_AGAINST"] for command in ("VERIFY", "REPORT")}
+    assert against == {"" if first else "current"}
+
+
+def test_what_one_job_hands_over_is_what_the_others_expect() -> None:
+    outputs = {"build": {"manifest-sha256": "of the build"}, "report": {"manifest-sha256": "of the report"}}
+    rehearsal = Rehearsal(outputs=outputs)
+    rehearse("release", rehearsal=rehearsal, **BY_HAND)
+    given = [
+        (script.split()[1], variables["MANIFEST"])
+        for script, variables in rehearsal.scripts
+        if '--manifest-sha256 "$MANIFEST"' in script
+    ]
+    build, report = "of the build", "of the report"
+    expected = [("verify", build), ("verify", build), ("wheel", report), ("publish", report), ("verify", report)]
+    assert given == expected
+
+
+def test_a_release_of_the_toolkit_is_none_of_the_indices() -> None:
+    rehearsal = Rehearsal()
+    assert [*rehearse("release", "release", rehearsal=rehearsal, tag="25.0.0")] == RELEASE_JOBS
+    assert {variables["VERSION"] for _, variables in rehearsal.scripts} == {"25.0.0"}
+    assert rehearse("release", "release", tag="v0.1.0") == {}
+    assert rehearse("toolkit", "release", tag="25.0.0") == {}
+    assert [*rehearse("toolkit", "release", tag="v0.1.0")] == ["package", "attach", "pypi"]
+
+
+@pytest.mark.parametrize("name", ["health", "reproduce", "new-idc-release"])
+def test_nothing_runs_by_itself_where_nothing_is_published(name: str) -> None:
+    assert rehearse(name, "schedule") != {}
+    assert Rehearsal().start(name, "schedule", {}, HERE | {"PUBLISHED_URL": ""}) == {}
+
+
+@pytest.mark.parametrize(
+    ("failing", "number", "steps"),
+    [
+        ([], "", []),
+        ([], "1", ["Close it"]),
+        (["Check"], "", ["Open it", "Fail, so that it is seen"]),
+        (["Check"], "1", ["Update it", "Fail, so that it is seen"]),
+    ],
+)
+def test_health_keeps_one_issue(failing: list[str], number: str, steps: list[str]) -> None:
+    rehearsal = Rehearsal(failing, {"find": {"number": number}})
+    jobs = rehearse("health", "schedule", rehearsal=rehearsal)
+    assert jobs["check"][-2:] == ["Check", "Hand over what was found"]
+    assert jobs["issue"] == ["Take the health", "Find the issue", *steps]
+    assert all(variables["NUMBER"] == number for _, variables in rehearsal.scripts if "NUMBER" in variables)
+
+
+@pytest.mark.parametrize(("failing", "explained"), [([], False), (["Compare"], True)])
+def test_reproduce_explains_a_difference(failing: list[str], explained: bool) -> None:
+    rehearsal = Rehearsal(failing)
+    steps = rehearse("reproduce", rehearsal=rehearsal, indices="ct_index mr_index")["rebuild"]
+    assert ("Say what is different" in steps) == explained
+    (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
+    assert build["IDC_INDEXER_BUILD_INDICES"] == "ct_index mr_index"
+    assert build["PUBLISHED"] == f"{HERE['PUBLISHED_URL']}/current/release_artifacts/"
+
+
+@pytest.mark.parametrize(
+    ("newest", "proposed", "jobs"),
+    [("26", "", ["look", "draft", "propose"]), ("26", "101", ["look"]), ("", "", ["look"])],
+)
+def test_a_new_idc_release_is_proposed_once(newest: str, proposed: str, jobs: list[str]) -> None:
+    rehearsal = Rehearsal(outputs={"look": {"newest": newest}, "proposed": {"number": proposed}})
+    assert [*rehearse("new-idc-release", "schedule", rehearsal=rehearsal)] == jobs
+    versions = {variables["VERSION"] for _, variables in rehearsal.scripts if "VERSION" in variables}
+    assert versions == ({"26.0.0"} if "draft" in jobs else set())
+
+
+# --- What single steps do -------------------------------------------------------------------------------------
+
+
+def script_of(name: str, job: str, title: str) -> str:
+    """The script of a step."""
+    (step,) = (step for step in workflows.load(name)["jobs"][job]["steps"] if step["name"] == title)
+    return str(step["run"])
+
+
+def bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as GitHub does, where only the programs in `folder`/bin and those of the system are found."""
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+        cwd=folder,
+        env={"PATH": f"{folder}/bin:{os.defpath}", "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    """Put a program where `bash` finds it."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "bin" / name).chmod(0o755)
+
+
+# The event and the inputs, and the outputs and failures of steps, with which every step runs that runs the toolkit.
+RUNS: dict[str, tuple[str, dict[str, object], dict[str, dict[str, str]], list[str]]] = {
+    "health": ("schedule", {}, {}, []),
+    "new-idc-release": ("schedule", {}, {"look": {"newest": "26"}}, []),
+    "promote": ("workflow_dispatch", {"version": "25.0.0"}, {}, []),
+    "promote, back": ("workflow_dispatch", {"version": "25.0.0", "rollback": True}, {}, []),
+    "release": ("workflow_dispatch", BY_HAND, {}, []),
+    "release, all": (
+        "workflow_dispatch",
+        BY_HAND | {"indices": SMALL, "engine": "bigquery", "first": True, "accept": "collection:nlst=withdrawn, it is"},
+        {},
+        [],
+    ),
+    "reproduce": ("schedule", {}, {}, ["Compare"]),
+}
+
+
+def parsed(words: list[str]) -> tuple[click.Context, set[str]]:
+    """The command that words call, with its parameters, and the variables that stand for its options."""
+    command: click.Command = main
+    parent, prefix = click.Context(main, **main.context_settings), "IDC_INDEXER"
+    while isinstance(command, click.Group):
+        name, *words = words
+        prefix, command = f"{prefix}_{name.upper()}", command.commands[name]
+    context = command.make_context("idc-indexer", words, parent=parent, auto_envvar_prefix=prefix)
+    return context, {str(option.envvar or f"{prefix}_{option.name}".upper()) for option in command.params}
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_every_command_of_the_toolkit_parses(
+    case: str, small_releases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arguments, as bash makes them, and every variable that stands for an option."""
+    event, inputs, outputs, failing = RUNS[case]
+    for name in ("release", "rebuilt"):
+        (tmp_path / name).symlink_to(small_releases["25.1.0"])
+    digest = hashlib.sha256((tmp_path / "release" / "manifest.json").read_bytes()).hexdigest()
+    built = {step: {"manifest-sha256": digest} for step in ("build", "report")}
+    rehearsal = Rehearsal(failing, outputs | built)
+    rehearsal.start(case.partition(",")[0], event, inputs, HERE)
+    program(tmp_path, "idc-indexer", "printf '%s\\0' \"$@\" >> arguments")
+    monkeypatch.chdir(tmp_path)
+    used, commands = set(), {}
+    for script, variables in rehearsal.scripts:
+        if script.startswith("idc-indexer "):
+            done = bash(script, tmp_path, **variables)
+            assert done.returncode == 0, done.stderr
+            words = (tmp_path / "arguments").read_text().split("\0")[:-1]
+            (tmp_path / "arguments").unlink()
+            with monkeypatch.context() as patch:
+                for name, value in variables.items():
+                    patch.setenv(name, value)
+                context, known = parsed(words)
+            used |= variables.keys() & known
+            commands[context.command.name] = context.params
+    assert commands
+    given = {name for _, variables in rehearsal.scripts for name in variables if name.startswith("IDC_INDEXER_")}
+    assert given <= used
+    if "promote" in commands:
+        assert commands["promote"]["rollback"] == (case == "promote, back")
+    if case == "release, all":
+        assert commands["build"]["indices"] == tuple(SMALL.split())
+
+
+def test_the_tag_of_a_toolkit_is_its_version(tmp_path: Path) -> None:
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / f"idc_indexer-{idc_indexer.__version__}.tar.gz").touch()
+    script = script_of("toolkit", "package", "See that the tag is its version")
+    assert bash(script, tmp_path, TAG=f"v{idc_indexer.__version__}").returncode == 0
+    wrong = bash(script, tmp_path, TAG="v9.9.9")
+    assert wrong.returncode != 0
+    assert "idc_indexer-9.9.9.tar.gz" in wrong.stderr
+
+
+def test_a_toolkit_is_never_the_latest_release(tmp_path: Path) -> None:
+    """Readers look for prior_versions_index.parquet at releases/latest."""
+    program(tmp_path, "gh", 'echo "$@" >> told')
+    steps = yaml.safe_load((WORKFLOWS / "toolkit.yml").read_text(encoding="utf-8"))["jobs"]["attach"]["steps"]
+    for step in steps:
+        if "run" in step:
+            assert bash(step["run"], tmp_path, TAG="v0.1.0").returncode == 0
+    first, *others = (tmp_path / "told").read_text(encoding="utf-8").splitlines()
+    assert first == "release edit v0.1.0 --latest=false"
+    assert all(line.startswith("release upload v0.1.0 ") for line in others)
+
+
+def test_the_branch_of_a_proposal_holds_the_draft_and_can_be_pushed_again(tmp_path: Path) -> None:
+    """A job that lost its machine after the push starts with a new checkout of main."""
+    program(tmp_path, "gh", "test \"$*\" = 'auth setup-git'")
+    set_up = """
+    git init --quiet --bare --initial-branch=main origin.git && git clone --quiet origin.git first 2>&1
+    git -C first -c user.name=t -c user.email=t@t commit --quiet --allow-empty --message start
+    git -C first push --quiet origin HEAD:main && git clone --quiet origin.git second
+    """
+    assert bash(set_up, tmp_path).returncode == 0
+    script = script_of("new-idc-release", "propose", "Push a branch with the draft")
+    for checkout in ("first", "second"):
+        (tmp_path / checkout / "draft").mkdir()
+        for name in ("cost", "draft", "changes"):
+            (tmp_path / checkout / "draft" / f"{name}.md").write_text(f"{name} of the {checkout}\n")
+        done = bash(f"PATH={tmp_path}/bin:$PATH; cd {checkout}; {script}", tmp_path, NEWEST="26")
+        assert done.returncode == 0, done.stderr
+        shown = bash("git -C origin.git show idc-v26:releases/26.0.0.md", tmp_path).stdout
+        assert shown == "".join(f"{name} of the {checkout}\n" for name in ("cost", "draft", "changes"))
 
 
 # --- What linters say of them ---------------------------------------------------------------------------------

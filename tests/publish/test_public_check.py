@@ -53,7 +53,7 @@ def found(url: str, deep: bool = False) -> dict[str, str]:
 def test_what_is_published_well(run: Run, published: Published, folder: str, deep: tuple[str, ...]) -> None:
     _, url = published
     result = run("check", f"{url}/{folder}/", *deep)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{url}/{folder}/: well\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{url}/{folder}/: OK\n", "")
     assert json.loads(run("check", f"{url}/{folder}", *deep, "--json").stdout) == {"problems": []}
 
 
@@ -269,7 +269,7 @@ def test_what_cannot_be_asked(run: Run, published: Published) -> None:
         check("gs://bucket")
     refused(run("check", "folder"), 2, "not an address")
     gcs.answer = lambda *_: (503, {}, b"")
-    with pytest.raises(IndexerError, match="HTTP 503, 4 times"):
+    with pytest.raises(IndexerError, match="HTTP 503 Service Unavailable, 6 times"):
         check(f"{gcs.url}/{BUCKET}/{PREFIX}/{CURRENT}", sleep=lambda _: None)
     gcs.answer = lambda _, *rest: (rest[0], rest[1], b"{}")
     assert "is not a manifest" in found(f"{gcs.url}/{BUCKET}/{PREFIX}/{CURRENT}")["manifest.json"]

@@ -60,17 +60,17 @@ def test_a_release_is_published_and_promoted(run: Run, place: Place, small_relea
     assert not below(place.look(), "current/")
 
     waiting = run("status", "--to", place.uri)
-    assert (waiting.exit_code, waiting.stdout) == (3, "25.0.0: whole\ncurrent: no version was promoted\n")
+    assert (waiting.exit_code, waiting.stdout) == (3, "25.0.0: valid\ncurrent: no version was promoted\n")
 
     result = run("promote", "25.0.0", "--to", place.uri)
     assert (result.exit_code, result.stderr) == (0, "")
     assert below(place.look(), CURRENT) == contents(release)
     assert not below(place.look(), "current/staged/")
     found = run("status", "--to", place.uri)
-    assert (found.exit_code, found.stdout) == (0, "25.0.0: whole\ncurrent: 25.0.0, whole\n")
+    assert (found.exit_code, found.stdout) == (0, "25.0.0: valid\ncurrent: 25.0.0, OK\n")
     assert done(run("status", "--to", place.uri, "--json")) == {
-        "whole": True,
-        "versions": [{"version": "25.0.0", "state": "whole", "problems": {}}],
+        "ok": True,
+        "versions": [{"version": "25.0.0", "state": "valid", "problems": {}}],
         "current": "25.0.0",
         "promoting": False,
         "problems": {},
@@ -173,16 +173,14 @@ def test_an_object_of_other_content_stops_all(run: Run, place: Place, small_rele
     refused(run("publish", small_releases["25.0.0"], "--to", place.uri), 1, "more.txt", "not of 25.0.0")
 
 
-def test_a_release_that_is_not_whole_is_refused(
-    run: Run, place: Place, small_releases: Releases, tmp_path: Path
-) -> None:
+def test_an_invalid_release_is_refused(run: Run, place: Place, small_releases: Releases, tmp_path: Path) -> None:
     release = shutil.copytree(small_releases["25.0.0"], tmp_path / "release")
     change_byte("collections_index.parquet")(release)
     refused(run("publish", release, "--to", place.uri), 1, "collections_index.parquet", "verify")
     assert place.look() == {}
 
 
-def test_what_was_not_published_whole_is_not_promoted(run: Run, place: Place, small_releases: Releases) -> None:
+def test_an_incomplete_version_is_not_promoted(run: Run, place: Place, small_releases: Releases) -> None:
     refused(run("promote", "25.0.0", "--to", place.uri), 1, "25.0.0 was not published")
     run("publish", small_releases["25.0.0"], "--to", place.uri)
     place.remove("25.0.0/release_artifacts/manifest.json")
@@ -192,8 +190,8 @@ def test_what_was_not_published_whole_is_not_promoted(run: Run, place: Place, sm
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "gs://", "gs:///x", "gs://Bucket", "https://x/y"])
-def test_other_places_are_refused(run: Run, small_releases: Releases, uri: str) -> None:
-    refused(run("publish", small_releases["25.0.0"], "--to", uri), 2, "no place to publish to", "gs://bucket")
+def test_other_stores_are_refused(run: Run, small_releases: Releases, uri: str) -> None:
+    refused(run("publish", small_releases["25.0.0"], "--to", uri), 2, "not a store to publish to", "gs://bucket")
 
 
 # --- What others do -----------------------------------------------------------------------------------------
@@ -203,18 +201,18 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     run: Run, place: Place, small_releases: Releases
 ) -> None:
     run("publish", small_releases["25.0.0"], "--to", place.uri, "--promote")
-    whole = {name: seen.content for name, seen in place.look().items() if name != PROMOTION}
+    complete = {name: seen.content for name, seen in place.look().items() if name != PROMOTION}
 
     place.write(f"{CURRENT}collections_index.sql", b"SELECT 1")
     place.remove(f"{CURRENT}manifest.json")
     place.write(f"{CURRENT}more.txt", b"")
     found = run("status", "--to", place.uri)
     assert found.exit_code == 3
-    assert "current: 25.0.0, not whole" in found.stdout
+    assert "current: 25.0.0, damaged" in found.stdout
     for problem in ("collections_index.sql has other content", "manifest.json is missing", "more.txt is not of 25.0.0"):
         assert f"    {CURRENT}{problem}" in found.stdout
     assert run("promote", "25.0.0", "--to", place.uri).exit_code == 0
-    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == whole
+    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == complete
 
     place.write("25.0.0/release_artifacts/collections_index.sql", b"SELECT 1")
     found = run("status", "--to", place.uri)
@@ -224,7 +222,7 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     place.remove("25.0.0/release_artifacts/collections_index.sql")
     assert run("publish", small_releases["25.0.0"], "--to", place.uri).exit_code == 0
     assert run("status", "--to", place.uri).exit_code == 0
-    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == whole
+    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == complete
 
 
 @pytest.mark.parametrize("record", [b"{}", b"nonsense", b'{"format_version": 1, "id": 3}'])
@@ -252,7 +250,7 @@ def test_what_another_tool_published_is_told_apart(run: Run, place: Place, small
     found = run("status", "--to", place.uri)
     assert (found.exit_code, found.stdout) == (
         0,
-        "25.0.0: unrecorded\n25.0.1: whole\ncurrent: 25.0.1, whole\n",
+        "25.0.0: unrecorded\n25.0.1: valid\ncurrent: 25.0.1, OK\n",
     )
 
 
@@ -302,7 +300,8 @@ def test_other_headers_are_found_and_repaired(run: Run, bucket: BucketPlace, sma
     run("publish", small_releases["25.0.0"], "--to", bucket.uri, "--promote")
     name = f"{PREFIX}/{CURRENT}collections_index.parquet"
     bucket.gcs.objects()[name]["cacheControl"] = "public, max-age=3600"
-    assert "other headers" in run("status", "--to", bucket.uri).stdout
+    found = run("status", "--to", bucket.uri).stdout
+    assert "collections_index.parquet has Cache-Control 'public, max-age=3600', not 'no-cache'" in found
     assert run("promote", "25.0.0", "--to", bucket.uri).exit_code == 0
     assert run("status", "--to", bucket.uri).exit_code == 0
     bucket.gcs.objects()[name]["md5Hash"] = None
@@ -318,7 +317,7 @@ def test_what_fails_in_passing_is_overcome(bucket: BucketPlace, small_releases: 
     publish(bucket, small_releases["25.0.0"])
     promote(bucket, "25.0.0")
     bucket.without_faults()
-    assert status(bucket.store()).whole
+    assert status(bucket.store()).ok
 
 
 def test_a_large_file_goes_up_in_parts_and_survives_breaks(bucket: BucketPlace, tmp_path: Path) -> None:
@@ -437,7 +436,7 @@ def test_many_workers_do_the_same(place: Place, small_releases: Releases) -> Non
     for version in ("25.0.0", "25.1.0"):
         publish_room.publish(small_releases[version], place.store())
         promote_room.promote(version, place.store())
-        assert status(place.store()).whole
+        assert status(place.store()).ok
         assert below(place.look(), CURRENT) == contents(small_releases[version])
 
 

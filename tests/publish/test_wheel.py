@@ -94,7 +94,8 @@ def test_its_metadata_describe_the_release(wheel: Path, sample_release: Path) ->
     entries = json.loads((sample_release / "manifest.json").read_text())["indices"]
     assert table.keys() == {entry["name"] for entry in entries}
     for entry in entries:
-        assert f"| {entry['rows']:,} |" in table[entry["name"]]
+        noun = Catalog().indices[entry["name"]].schema.row
+        assert table[entry["name"]].startswith(f"| `{entry['name']}` | {noun} | {entry['rows']:,} |")
         assert ("| here |" in table[entry["name"]]) == (entry["name"] in CARRIED)
 
 

@@ -44,7 +44,7 @@ FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_han
 
 
 def reported(step: str, errors: str) -> list[str]:
-    """The indices that a build says it has done or kept."""
+    """The indices that a build says it has done or reused."""
     return [line.split()[1].rstrip(":") for line in errors.splitlines() if line.startswith(f"{step} ")]
 
 
@@ -119,7 +119,7 @@ def test_stopped_build_goes_on_where_it_was(
     again = build("sample")
     assert again.exit_code == 0, again.stderr
     place = INDICES.index("idc_index") + 1
-    assert reported("kept", again.stderr) == INDICES[:place]
+    assert reported("reused", again.stderr) == INDICES[:place]
     assert reported("done", again.stderr) == [*INDICES[place:], "tcia_idc_subset"]
     assert contents(out) == contents(sample_release)
     assert around(out) == ["release"]
@@ -160,14 +160,14 @@ def interrupted(tiny: TinyExport, build: Build, out: Path) -> TinyExport:
 
 
 def goes_on(result: Result, run: Run, out: Path, *, keeping: list[str]) -> None:
-    """The build was finished, and of what the first one had done it kept just that."""
+    """The build was finished, and of what the first one had done it reused just that."""
     assert result.exit_code == 0, result.stderr
-    assert reported("kept", result.stderr) == keeping
+    assert reported("reused", result.stderr) == keeping
     assert around(out) == ["release"]
     assert run("verify", out).exit_code == 0
 
 
-def test_unchanged_indices_are_kept(interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
+def test_unchanged_indices_are_reused(interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
     goes_on(build(interrupted, *OF_ONE_RELEASE), run, out, keeping=IN_WHEEL[:2])
 
 
@@ -387,7 +387,7 @@ def test_full_disk(start: Start, build: Build, out: Path, sample_release: Path) 
     assert "collections_index.parquet" not in unfinished
     again = build("sample")
     assert again.exit_code == 0, again.stderr
-    assert reported("kept", again.stderr) == INDICES[: INDICES.index("collections_index")]
+    assert reported("reused", again.stderr) == INDICES[: INDICES.index("collections_index")]
     assert contents(out) == contents(sample_release)
 
 

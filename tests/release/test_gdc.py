@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.release.gdc import ATTEMPTS, BATCH, Gdc
+from idc_indexer.http import ATTEMPTS
+from idc_indexer.release.gdc import BATCH, Gdc
 from tests.emulators.gdc import LASTING, PASSING, GdcServer, case_id
 
 pytestmark = pytest.mark.any_duckdb
@@ -153,7 +154,7 @@ def test_faults_that_do_not_pass(server: GdcServer, client: Client, fault: str) 
 
 MESSAGES = {
     "refused": "HTTP 400",
-    "moved": "HTTP 302 Found",
+    "moved": "HTTP 302",
     "limit, an hour": "HTTP 429 Too Many Requests, asks to wait 3600 s",
     "html": "is not JSON",
     "empty": "is not JSON",

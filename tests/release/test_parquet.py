@@ -40,7 +40,7 @@ COLUMNS = (
         ),
     ),
 )
-INDEX = Schema("One row for each it.", COLUMNS, ("id",), ("id",), (), False)
+INDEX = Schema("One row for each it.", "it", COLUMNS, ("id",), ("id",), (), False)
 GROUP = 7
 ROWS = st.lists(record(COLUMNS, {"id": st.integers(0, 9), "city": st.sampled_from(["a", "b"])}), max_size=30)
 
@@ -51,7 +51,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(path: Path, batches: Iterator[pa.RecordBatch] | list[pa.RecordBatch], version: str = "25.0.0") -> Written:
-    return write_parquet(batches, INDEX, path, version=version, where="it")
+    return write_parquet(batches, INDEX, path, version=version, context="it")
 
 
 def rows_from(first: int, number: int) -> pa.RecordBatch:
@@ -141,7 +141,7 @@ def test_every_index_can_be_laid_out(name: str, tmp_path: Path) -> None:
     """Names of leaves that no column has would be passed over without a word."""
     index = Catalog().indices[name].schema
     rows = table_of(index.columns, [{}, {}]).to_batches()
-    write_parquet(rows, index, tmp_path / "a.parquet", version="25.0.0", where=name)
+    write_parquet(rows, index, tmp_path / "a.parquet", version="25.0.0", context=name)
     schema = pq.read_metadata(tmp_path / "a.parquet").schema
     leaves = [schema.column(number).path for number in range(len(schema))]
     assert leaves == [path for column in index.columns for path in parquet.leaves(column)]

@@ -219,13 +219,13 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
 
 
 def test_release_of_everything_is_whole(sample_release: Path, run: Run) -> None:
-    assert run("verify", sample_release).stdout == f"{sample_release}: whole\n"
+    assert run("verify", sample_release).stdout == f"{sample_release}: OK\n"
 
 
 def test_good_release_is_whole(release: Path, run: Run) -> None:
     before = contents(release)
     result = run("verify", release)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{release}: whole\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{release}: OK\n", "")
     assert json.loads(run("verify", release, "--json").stdout) == {"problems": []}
     assert contents(release) == before
 
@@ -275,7 +275,7 @@ def test_rewriting_alone_is_no_damage(release: Path, run: Run) -> None:
     for path in sorted(release.glob("*.parquet")):
         rewrite(path.stem, lambda table: table)(release)
         redescribe(path.stem)(release)
-    assert run("verify", release).stdout == f"{release}: whole\n"
+    assert run("verify", release).stdout == f"{release}: OK\n"
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -311,7 +311,7 @@ def test_reference_to_an_index_that_is_not_in_the_release(release: Path, run: Ru
         if not path.name.startswith(("idc_index", "manifest")):
             path.unlink()
     manifest(release, indices=[entry for entry in manifest(release)["indices"] if entry["name"] == "idc_index"])
-    assert run("verify", release).stdout == f"{release}: whole\n"
+    assert run("verify", release).stdout == f"{release}: OK\n"
 
 
 def in_first_index(**changes: Any) -> Callable[[dict[str, Any]], Any]:

@@ -52,6 +52,7 @@ NAMED: dict[str, Values] = {
     "ROINumber": mostly(st.sampled_from(["1", "2", "3"]), NUMERIC | st.none()),
     "ReferencedROINumber": mostly(st.sampled_from(["1", "2", "3"]), NUMERIC | st.none()),
     "AnnotationGroupNumber": mostly(st.sampled_from([1, 2, 3])),
+    "AnnotationGroupUID": mostly(st.integers(0, 2**64).map("2.25.{}".format)),
     "table_name": mostly(st.sampled_from(["p.idc_v25_clinical.lungs", "p.idc_v25_clinical.livers", "p.d.t.x", "p.d"])),
 }
 NUMBERS_OR_NOT = st.none() | st.lists(NUMERIC, max_size=7)
@@ -128,9 +129,21 @@ def test_rows_are_the_same(name: str, release: int) -> None:
     @settings(max_examples=12, deadline=None)
     @given(source_tables(index.statement.leaves, named, KEYS))
     def check(tables: dict[SourceTable, Any]) -> None:
+        # The one key that no query makes unique: where it is not, the order of rows is open.
+        assume(name != "ann_group_index" or has_unique_groups(tables))
         assert_same(index.statement, tables, index.schema.columns)
 
     check()
+
+
+def has_unique_groups(tables: dict[SourceTable, Any]) -> bool:
+    groups = [
+        (row["SeriesInstanceUID"], group["AnnotationGroupUID"])
+        for table in tables.values()
+        for row in table.to_pylist()
+        for group in row["AnnotationGroupSequence"] or ()
+    ]
+    return len(set(groups)) == len(groups)
 
 
 MEANING = "s.SegmentedPropertyTypeCodeSequence[SAFE_OFFSET(0)].CodeMeaning"

@@ -349,14 +349,12 @@ def ann_index(instances: list[Instance]) -> Iterable[Row]:
 
 def ann_group_index(instances: list[Instance]) -> Iterable[Row]:
     for series in map(Series, of_class(instances, ANN)):
-        found: dict[int | None, list[Row]] = {}
         for group in (group for file in series.files for group in items(file, "AnnotationGroupSequence")):
             category = item(group, "AnnotationPropertyCategoryCodeSequence")
             kind = item(group, "AnnotationPropertyTypeCodeSequence")
             algorithm = item(group, "AnnotationGroupAlgorithmIdentificationSequence")
-            place = integer(group, "AnnotationGroupNumber")
-            row = {
-                "AnnotationGroupNumber": place,
+            yield series.key | {
+                "AnnotationGroupNumber": integer(group, "AnnotationGroupNumber"),
                 "AnnotationGroupUID": text(group, "AnnotationGroupUID"),
                 "AnnotationGroupLabel": text(group, "AnnotationGroupLabel"),
                 "AnnotationGroupGenerationType": text(group, "AnnotationGroupGenerationType"),
@@ -368,9 +366,6 @@ def ann_group_index(instances: list[Instance]) -> Iterable[Row]:
                 "AnnotationPropertyType_CodeMeaning": text(kind, "CodeMeaning"),
                 "AlgorithmName": text(algorithm, "AlgorithmName"),
             }
-            found.setdefault(place, []).append(series.key | row)
-        for same_number in found.values():
-            yield min(same_number, key=lambda row: row["AnnotationGroupUID"])
 
 
 def rtstruct_index(instances: list[Instance]) -> Iterable[Row]:
@@ -422,6 +417,12 @@ def one_value(values: list[Any]) -> bool:
     return None not in values and len(set(values)) == 1
 
 
+def all_of(flags: Iterable[bool | None]) -> bool | None:
+    """AND with three values: one FALSE decides; otherwise one NULL makes the result NULL."""
+    found = set(flags)
+    return False if False in found else None if None in found else True
+
+
 def volume_geometry_index(instances: list[Instance]) -> Iterable[Row]:
     for series in map(Series, of_class(instances, CT, MR, PT)):
         files = series.files
@@ -451,9 +452,9 @@ def volume_geometry_index(instances: list[Instance]) -> Iterable[Row]:
             and one_value([integer(file, "Columns") for file in files]),
             "uniform_slice_spacing": None
             if len(files) == 1
-            else spacing is not None and all(abs(gap - spacing) <= 0.01 * spacing for gap in gaps),
+            else spacing is not None and all(abs(gap - spacing) < 0.01 * spacing for gap in gaps),
         }
-        regular = all(flags.values())
+        regular = all_of(flags.values())
         lowest = placed[along.index(min(along))] if regular else ((), ())
         yield (
             series.key

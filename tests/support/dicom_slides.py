@@ -241,7 +241,7 @@ def bulk_annotations() -> Datasets:
             _annotation_group(1, "", "ELLIPSE", [], NumberOfAnnotations=0),
         ],
     )
-    # Another instance of that series, which uses a number again: of two groups, the one with the smaller UID stays.
+    # A second instance of that series. Its group 1 is another group than group 1 of the first instance.
     yield made_object(
         kind,
         "ANN",

@@ -39,7 +39,7 @@ def by_googlesql(statement: Statement, tables: Tables) -> pa.Table:
 def by_duckdb(statement: Statement, tables: Tables, columns: tuple[Column, ...]) -> pa.Table:
     """The rows that a build reads from an export and hands to the Parquet writer."""
     release = max((table.release for table in tables), default=0)
-    index = PinnedIndex("it", release, Schema("", columns, (), (), (), False), statement, "it.sql")
+    index = PinnedIndex("it", release, Schema("", "", columns, (), (), (), False), statement, "it.sql")
     with tempfile.TemporaryDirectory() as folder:
         for table, rows in tables.items():
             shard = Path(folder, table.dataset, table.name, "000000000000.parquet")
@@ -47,8 +47,7 @@ def by_duckdb(statement: Statement, tables: Tables, columns: tuple[Column, ...])
             pq.write_table(rows, shard, write_time_adjusted_to_utc=True)  # as BigQuery does
         export = open_export(folder, cache_dir=Path(folder, "cache"))
         engine = DuckDBEngine(export, Path(folder, "spill"), threads=2)
-        engine.prepare([index])
-        with engine.running([index]), engine.rows(index) as batches:
+        with engine.plan([index]).running([index]) as run, run.rows(index) as batches:
             return pa.Table.from_batches([conform(b, columns, "it") for b in batches], arrow_schema(columns))
 
 

@@ -1,32 +1,102 @@
-"""What is different, and what is in a release: diff, report."""
+"""Problems of a release, and its differences to another one: verify, diff, report."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from idc_indexer.cli.github import set_outputs, summarize
-from idc_indexer.cli.options import FOUND_PROBLEMS, json_option, main, published_option, show
-from idc_indexer.errors import UsageError
+from idc_indexer.cli.github import set_outputs
+from idc_indexer.cli.group import FOUND_PROBLEMS, main
+from idc_indexer.cli.options import (
+    Lines,
+    against_option,
+    manifest_option,
+    option,
+    output_options,
+    published_option,
+    release_argument,
+)
+from idc_indexer.cli.output import Output, note
+
+if TYPE_CHECKING:
+    from idc_indexer.api.compare import Verification
+
+
+def _accepted(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Reasons by name of finding."""
+    return dict(line.partition("=")[::2] for value in values for line in value.splitlines())
+
+
+@main.command()
+@release_argument
+@manifest_option
+@against_option
+@option("--limits", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your own limits for changes.")
+@option(
+    "--accept",
+    type=Lines(),
+    multiple=True,
+    metavar="FINDING=REASON",
+    callback=_accepted,
+    help="Accept a finding of --against, such as rows:ct_index; the manifest records the reason. May be repeated, or "
+    "have a line for each.",
+)
+@published_option
+@output_options()
+def verify(
+    release: Path,
+    against: str | None,
+    limits: Path | None,
+    accept: dict[str, str],
+    published_at: str | None,
+    output: Output,
+) -> None:
+    """Check a release against its manifest and schemas.
+
+    With --against, also check what changed since the prior release: removed indices, columns or collections, changed
+    types or keys, and fewer rows or more NULLs than the limits allow. Each finding has a name, by which you can accept
+    it with a reason.
+
+    Prints one line for each problem or finding, and exits with 3 if there are any that you did not accept.
+
+    \b
+    Example:
+      idc-indexer verify release --against 25.0.5
+    """
+    from idc_indexer.api.compare import verify_release
+
+    found = verify_release(release, against=against, limits=limits, accept=accept, published_at=published_at)
+    if against and found.findings is None:
+        note("changes not checked: the release has problems")
+    if found.not_compared:
+        note(f"not compared: row data unavailable: {', '.join(found.not_compared)}")
+    output.show("Verification", [*_found(found)] + [f"{release}: OK"] * found.ok, found.to_document())
+    set_outputs(manifest_sha256=found.manifest_sha256)  # accepted findings change the manifest
+    raise SystemExit(0 if found.ok else FOUND_PROBLEMS)
+
+
+def _found(verification: Verification) -> Iterator[str]:
+    yield from map(str, verification.problems)
+    for finding in verification.findings or ():
+        yield f"{finding.name}: {finding.message}" + (f" (accepted: {finding.reason})" if finding.reason else "")
 
 
 @main.command()
 @click.argument("old")
 @click.argument("new")
-@click.option("--index", "indices", multiple=True, metavar="INDEX", help="Compare this one; may be repeated.")
-@click.option(
+@option("--index", "indices", multiple=True, metavar="INDEX", help="Compare only this index; may be repeated.")
+@option(
     "--key",
     multiple=True,
     metavar="COLUMN",
     help="Column by which rows are matched, for files without a schema; may be repeated.",
 )
 @published_option
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page to FILE too."
-)
-@click.option("--markdown", is_flag=True, help="Print Markdown for a GitHub release or a step summary.")
-@json_option
+@option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page to FILE too.")
+@output_options(markdown="Print Markdown for a GitHub release or a step summary.")
 def diff(
     old: str,
     new: str,
@@ -34,77 +104,48 @@ def diff(
     key: tuple[str, ...],
     published_at: str | None,
     html: Path | None,
-    markdown: bool,
-    as_json: bool,
+    output: Output,
 ) -> None:
-    """Print what is different in NEW, next to OLD.
+    """Compare the contents of two releases, wheels or files.
 
-    Each is a release folder, a data wheel, a Parquet file, an address of published files, or a published version,
-    such as 25.0.5. The first line says whether the contents are equal. Rows are matched by the key of their schema;
-    their order, the layout of files and descriptions are reported, and do not count.
-    Exits with 3 when the contents are not equal.
+    OLD and NEW are each a release folder, a data wheel, a Parquet file, an address of published files, or a published
+    version, such as 25.0.5. The first line says whether the contents are equal. Rows are matched by the key of their
+    schema. Changes of row order, file layout and descriptions are printed, but count as equal.
+
+    Exits with 3 if the contents are not equal.
 
     \b
     Example:
       idc-indexer diff 25.0.5 release
     """
-    from idc_indexer.diff import diff as run
-    from idc_indexer.diff import open_inputs
-    from idc_indexer.diff.render import lines
-    from idc_indexer.diff.render import markdown as as_markdown
-    from idc_indexer.publish.records import PUBLISHED
+    from idc_indexer.api.compare import diff_releases
+    from idc_indexer.diff.render import lines, markdown
 
-    if markdown and as_json:
-        raise UsageError("--json and --markdown exclude each other", "Give one of them.")
-    with open_inputs(old, new, published_at or PUBLISHED) as sides:
-        found = run(*sides, indices, key)
-    summarize(as_markdown(found))
-    if html:
-        from idc_indexer import files
-        from idc_indexer.report import difference_page
-
-        files.write_atomic(html, difference_page(found).encode())
-    if as_json:
-        click.echo(found.dump(), nl=False)
-    elif markdown:
-        click.echo(as_markdown(found), nl=False)
-    else:
-        for line in lines(found):
-            click.echo(line)
-    if not found.equal:
-        raise SystemExit(FOUND_PROBLEMS)
+    found = diff_releases(old, new, indices=indices, key=key, published_at=published_at, html=html)
+    output.show("Differences", [*lines(found)], found.to_document(), markdown=markdown(found))
+    raise SystemExit(0 if found.equal else FOUND_PROBLEMS)
 
 
 @main.command()
-@click.argument("release", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
-@click.option("--against", metavar="OLD", help="The release before, as `diff` takes it: say what changed.")
+@release_argument
+@against_option
 @published_option
-@json_option
-def report(release: Path, against: str | None, published_at: str | None, as_json: bool) -> None:
-    """Write report.html into the release in DIR: what is in it, for people.
+@output_options()
+def report(release: Path, against: str | None, published_at: str | None, output: Output) -> None:
+    """Write report.html, for people, into a release.
 
-    It is one file that needs no network, becomes part of the release and of its manifest, and is published with it.
-    The release is verified first. What was accepted with `verify --accept` is in it, so make it afterwards.
+    The report is one file that needs no network. It becomes part of the release and of its manifest, and is published
+    with it. The release is verified first. The report shows the findings accepted with `verify --accept`: run `report`
+    afterwards.
 
     \b
     Example:
       idc-indexer report release --against 25.0.5
     """
-    from idc_indexer.diff import diff as compare
-    from idc_indexer.diff import open_inputs
-    from idc_indexer.files import sha256
-    from idc_indexer.publish.records import PUBLISHED
-    from idc_indexer.release.manifest import MANIFEST
-    from idc_indexer.report import write_report
+    from idc_indexer.api.compare import write_report
 
-    where = published_at or PUBLISHED
-    found = None
-    if against:
-        with open_inputs(against, str(release), where) as sides:
-            found = compare(*sides)
-    made = write_report(release, found, where).report
-    if made:
-        lines = [f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"]
-        show("Report", lines, made.to_document(), as_json)
-    # the report is in it
-    set_outputs(manifest_sha256=sha256(release / MANIFEST))
+    written = write_report(release, against=against, published_at=published_at)
+    if made := written.report:
+        line = f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"
+        output.show("Report", [line], made.to_document())
+    set_outputs(manifest_sha256=written.manifest_sha256)  # the manifest lists the report

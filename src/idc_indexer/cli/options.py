@@ -1,239 +1,219 @@
-"""What the commands share: the group they are in, how errors are shown, options, output."""
+"""Options, each defined once. A decorator of several options hands the command one frozen dataclass.
+
+Every option has a variable in the environment, `IDC_INDEXER_` and its name, which serves all commands.
+"""
 
 from __future__ import annotations
 
-import io
-import json
+import functools
 import math
-import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import platformdirs
 
-import idc_indexer
-from idc_indexer.cli.github import as_markdown, summarize
-from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.api.options import BigQuery, DuckDB, EngineOptions, OwnIndices
+from idc_indexer.cli.output import Output
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-PUBLIC_EXPORT = "s3://idc-open-metadata/bigquery_export"
-FOUND_PROBLEMS = 3
+Decorator = Callable[[Command], Command]
 
 
-class _Failure(click.ClickException):
-    """A library error as click shows it."""
+class Option(click.Option):
+    """An option whose variable in the environment is named after it."""
 
-    def __init__(self, error: IndexerError) -> None:
-        super().__init__(str(error))
-        self.exit_code = 2 if isinstance(error, UsageError) else 1  # type: ignore[misc]  # click means it to be set
-
-
-class _Commands(click.Group):
-    """The one place where the library's errors become messages and exit codes."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            # On Windows, what is not a terminal gets a code page that lacks most letters.
-            if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
-                stream.reconfigure(encoding="utf-8")
-        return super().main(*args, **kwargs)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except IndexerError as error:
-            if ctx.params.get("verbose"):
-                traceback.print_exc()
-            raise _Failure(error) from error
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.envvar = f"IDC_INDEXER_{max(self.opts, key=len).lstrip('-').replace('-', '_').upper()}"
+        self.show_envvar = True
 
 
-@click.group(
-    cls=_Commands,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "IDC_INDEXER",
-        "max_content_width": 100,
-    },
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show a traceback when something goes wrong.")
-@click.version_option(idc_indexer.__version__)
-def main(verbose: bool) -> None:
-    """Build and check the indices of NCI Imaging Data Commons."""
+option = functools.partial(click.option, cls=Option)
 
 
-class Hours(click.FloatRange):
-    """A range that NaN is not in, which compares with nothing."""
+class _Hours(click.FloatRange):
+    """A range without NaN, which compares with nothing."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         hours = super().convert(value, param, ctx)
         return self.fail(f"{value} is no number of hours.", param, ctx) if math.isnan(hours) else hours
 
 
-def catalog_options(command: Command) -> Command:
-    for name in ("schemas", "queries"):
-        command = click.option(
+class Lines(click.ParamType[str]):
+    """Text; a variable in the environment may have several lines, a value in each."""
+
+    name = "text"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return rv.splitlines()
+
+
+def gather(name: str, make: Callable[..., Any], *options: Callable[[Any], Any]) -> Decorator[Any]:
+    """A decorator that adds options, and passes what `make` makes of their values to the command as `name`."""
+
+    def decorate(command: Any) -> Any:
+        @functools.wraps(command)
+        def gathered(**values: Any) -> Any:
+            made = make(**{key: values.pop(key) for key in keys})
+            return command(**values, **{name: made})
+
+        before = len(getattr(gathered, "__click_params__", ()))
+        for one in reversed(options):
+            one(gathered)
+        added: list[click.Parameter] = gathered.__click_params__[before:]  # type: ignore[attr-defined]  # click sets it
+        keys = [parameter.name for parameter in added]
+        return gathered
+
+    return decorate
+
+
+cache_option = option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    show_default="the user's cache folder",
+    help="Folder for staged shards, extracts of prior releases and results of BigQuery, which later builds reuse.",
+)
+
+_ENGINE = {
+    "engine": option(
+        "--engine",
+        type=click.Choice(["duckdb", "bigquery"]),
+        default="duckdb",
+        show_default=True,
+        help="Where the queries run.",
+    ),
+    "source": option(
+        "--source",
+        default=DuckDB.source,
+        show_default=True,
+        help="Export to read: s3:// or gs:// or a folder that holds idc_vNN/<table>/*.parquet, or `sample`.",
+    ),
+    "cache_dir": cache_option,
+    "memory_limit": option(
+        "--memory-limit", default=DuckDB.memory_limit, show_default=True, help="Memory that queries may take."
+    ),
+    "threads": option(
+        "--threads", type=click.IntRange(1, 1024), help="Threads that queries use; one per processor when not given."
+    ),
+    "exclude_shard": option(
+        "--exclude-shard",
+        multiple=True,
+        metavar="PATH",
+        help="Shard not to read, such as idc_v25/dicom_all/000000005000.parquet; may be repeated.",
+    ),
+    "max_shard_age_gap": option(
+        "--max-shard-age-gap",
+        type=_Hours(0, 100_000),
+        default=DuckDB.max_shard_age_gap,
+        show_default=True,
+        metavar="HOURS",
+        help="How far apart in time the shards of one table may be.",
+    ),
+    "offline": option("--offline", is_flag=True, help="Send no requests: build from what was staged before."),
+    "project": option("--project", metavar="PROJECT", help="Google Cloud project that pays for BigQuery."),
+    "location": option(
+        "--location", default=BigQuery.location, show_default=True, help="Where BigQuery has the tables."
+    ),
+    "price_per_tib": option(
+        "--price-per-tib",
+        type=click.FloatRange(0),
+        default=BigQuery.price_per_tib,
+        show_default=True,
+        help="Price of 2^40 bytes billed, in dollars, for estimates: BigQuery's on-demand rate.",
+    ),
+    "max_bytes_billed": option(
+        "--max-bytes-billed",
+        type=click.IntRange(0),
+        help="Bytes that BigQuery may bill for the whole build; a build that would bill more does not start.",
+    ),
+}
+
+
+def engine_options(*names: str) -> Decorator[Any]:
+    """--engine and those of its options that have these names, or all: the command gets one `engine`."""
+    chosen = {"engine": _ENGINE["engine"]} | {name: _ENGINE[name] for name in names or _ENGINE}
+    return gather("engine", _engine, *chosen.values())
+
+
+def _engine(engine: str, **values: Any) -> EngineOptions:
+    kind: type[EngineOptions] = DuckDB if engine == "duckdb" else BigQuery
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in known})
+
+
+export_options = gather(
+    "export",
+    DuckDB,
+    *(
+        _ENGINE[name]
+        for name in ("source", "cache_dir", "memory_limit", "threads", "exclude_shard", "max_shard_age_gap")
+    ),
+)
+
+own_options = gather(
+    "own",
+    OwnIndices,
+    *(
+        option(
             f"--{name}",
             multiple=True,
             type=click.Path(path_type=Path),
-            show_envvar=True,
             help=f"Folder with {name} of indices of your own; may be repeated.",
-        )(command)
-    return command
+        )
+        for name in ("queries", "schemas")
+    ),
+)
 
 
-def json_option(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+def output_options(json: str = "Print the result as JSON.", markdown: str = "") -> Decorator[Any]:
+    """--json, and --markdown where it has help: the command gets one `output`."""
+    forms = {"json": json} | ({"markdown": markdown} if markdown else {})
+    return gather("output", Output, *(option(f"--{name}", is_flag=True, help=text) for name, text in forms.items()))
 
 
-def cache_option(command: Command) -> Command:
-    return click.option(
-        "--cache-dir",
-        type=click.Path(path_type=Path),
-        default=lambda: platformdirs.user_cache_path("idc-indexer"),
-        show_default="the user's cache folder",
-        envvar="IDC_INDEXER_CACHE_DIR",
-        show_envvar=True,
-        help="Folder for what later builds use again: staged shards, extracts of prior releases, results of BigQuery.",
-    )(command)
+MARKDOWN = "Print the result as Markdown."
+
+indices_argument = click.argument("indices", nargs=-1, metavar="[INDEX]...", envvar="IDC_INDEXER_INDICES")
 
 
-def export_options(command: Command) -> Command:
-    """Options of whatever reads an export."""
-    for option in (
-        click.option(
-            "--max-shard-age-gap",
-            type=Hours(0, 100_000),
-            default=6.0,
-            show_default=True,
-            help="How far apart in time the shards of one table may be.",
-        ),
-        click.option(
-            "--exclude-shard",
-            multiple=True,
-            metavar="PATH",
-            help="Shard not to read, such as idc_v25/dicom_all/000000005000.parquet; may be repeated.",
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(1, 1024),
-            help="Threads that queries use; one per processor when not given.",
-        ),
-        click.option("--memory-limit", default="6GB", show_default=True, help="Memory that queries may take."),
-        cache_option,
-        click.option(
-            "--source",
-            default=PUBLIC_EXPORT,
-            show_default=True,
-            show_envvar=True,
-            help="Export to read: s3:// or gs:// or a folder that holds idc_vNN/<table>/*.parquet, or «sample».",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def markdown_option(command: Command) -> Command:
-    return click.option("--markdown", "in_markdown", is_flag=True, help="Print the result as Markdown.")(command)
+def idc_version_option(**attributes: Any) -> Decorator[Any]:
+    """--idc-version."""
+    return option("--idc-version", **attributes)
 
 
 def release_argument(command: Command) -> Command:
-    """DIR, a release, and the digest by which one is handed from one machine to the next."""
-    command = click.option(
-        "--manifest-sha256",
-        metavar="SHA256",
-        expose_value=False,
-        callback=_expected,
-        help="SHA-256 that manifest.json must have, which has those of all other files: it is this very release.",
-    )(command)
+    """DIR, a release, and the digest by which one machine hands it to the next."""
     folder = click.Path(path_type=Path, exists=True, file_okay=False)
     return click.argument("release", type=folder, metavar="DIR", is_eager=True)(command)
 
 
-def _expected(ctx: click.Context, _: click.Parameter, manifest_sha256: str | None) -> None:
+def _check_manifest(ctx: click.Context, _: click.Parameter, manifest_sha256: str | None) -> None:
     if manifest_sha256:
         from idc_indexer.release.manifest import check_manifest
 
         check_manifest(ctx.params["release"], manifest_sha256)
 
 
-def published_option(command: Command) -> Command:
-    return click.option(
-        "--published-at",
-        envvar="IDC_INDEXER_PUBLISHED_AT",
-        show_envvar=True,
-        metavar="URI",
-        help="Where releases are published, if not by IDC itself.",
-    )(command)
+manifest_option = option(
+    "--manifest-sha256",
+    metavar="SHA256",
+    expose_value=False,
+    callback=_check_manifest,
+    help="Fail unless manifest.json has this SHA-256; it covers every other file.",
+)
 
+against_option = option("--against", metavar="OLD", help="Prior release, in any form that `diff` takes.")
 
-def engine_option(command: Command) -> Command:
-    return click.option(
-        "--engine",
-        type=click.Choice(["duckdb", "bigquery"]),
-        default="duckdb",
-        show_default=True,
-        show_envvar=True,
-        help="Where the queries run.",
-    )(command)
+published_option = option(
+    "--published-at", metavar="URI", help="Where releases are published; by default, IDC's public address."
+)
 
+store_option = option(
+    "--to", required=True, metavar="URI", help="Where releases are published: gs://bucket[/prefix], or a folder."
+)
 
-def bigquery_options(command: Command) -> Command:
-    """Options that only --engine bigquery heeds."""
-    price = click.option(
-        "--price-per-tib",
-        type=click.FloatRange(0),
-        default=6.25,  # https://cloud.google.com/bigquery/pricing#on_demand_pricing, location US
-        show_default=True,
-        show_envvar=True,
-        help="Price of 2^40 bytes billed, in dollars, for estimates: BigQuery's on-demand rate.",
-    )
-    return connection_options(price(command))
+dry_run_option = option("--dry-run", is_flag=True, help="Check everything, print what would be done, and stop.")
 
-
-def connection_options(command: Command) -> Command:
-    """Options of whatever asks BigQuery."""
-    command = click.option(
-        "--location", default="US", show_default=True, show_envvar=True, help="Where BigQuery has the tables."
-    )(command)
-    return click.option(
-        "--project", show_envvar=True, metavar="PROJECT", help="Google Cloud project that pays for BigQuery."
-    )(command)
-
-
-def paying(project: str | None) -> str:
-    if not project:
-        raise UsageError(
-            "BigQuery bills a Google Cloud project, and none is named", "Give yours with --project PROJECT."
-        )
-    return project
-
-
-def show(
-    title: str, lines: Sequence[str], document: Any = None, as_json: bool = False, in_markdown: bool = False
-) -> None:
-    """Print a result: its lines, or the document, or the lines as Markdown; and sum it up for GitHub.
-
-    Args:
-        title: what the lines are about, where they stand beside others.
-    """
-    markdown = as_markdown(title, lines)
-    summarize(markdown)
-    if as_json:
-        print_json(document)
-    elif in_markdown:
-        click.echo(markdown, nl=False)
-    else:
-        for line in lines:
-            click.echo(line)
-
-
-def cost_line(cost: dict[str, float]) -> str:
-    return f"{cost['bytes_billed']:,} bytes billed, ${cost['price_usd']:.4f}"
-
-
-def print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+rollback_option = option("--rollback", is_flag=True, help="Allow `current` to move back to an older version.")

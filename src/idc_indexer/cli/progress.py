@@ -1,35 +1,38 @@
-"""StagingProgress on stderr: live on a terminal, plain lines elsewhere."""
+"""Progress on stderr: live on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import click
-from rich.filesize import decimal
+from idc_indexer.cli.output import note
 
 if TYPE_CHECKING:
     from idc_indexer.progress import BuildStep, StagingProgress
 
 STEP, SECONDS = 0.05, 5.0
-"""The part of what is staged, and the time, after which there is another plain line."""
+"""After this share of the shards and this many seconds, another plain line is printed."""
 
 
-def progress() -> Plain:
-    """What shows how a build, or staging, goes. Use it in a `with` block."""
+def show_progress() -> PlainProgress:
+    """A listener that shows the progress of a build or of staging. Use it in a `with` block."""
+    from importlib.util import find_spec
+
     from rich.console import Console
 
     console = Console(stderr=True)
-    return Live(console) if console.is_terminal else Plain()
+    # In a notebook, rich moves its bars with widgets.
+    live = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    return LiveProgress(console) if live else PlainProgress()
 
 
-class Plain:
+class PlainProgress:
     """One line a step."""
 
     def __init__(self) -> None:
         self._shown = (0.0, 0.0)
 
-    def __enter__(self) -> Plain:
+    def __enter__(self) -> PlainProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -42,7 +45,7 @@ class Plain:
 
     def message(self, line: str) -> None:
         """Called by a build and by staging."""
-        click.echo(line, err=True)
+        note(line)
 
     def staging(self, progress: StagingProgress) -> None:
         """Called by staging, after each shard."""
@@ -53,8 +56,8 @@ class Plain:
             self.message(f"staging {progress.what}: {staged(progress)}")
 
 
-class Live(Plain):
-    """A spinner with what is going on, a bar while something is staged; what is finished stays above."""
+class LiveProgress(PlainProgress):
+    """A spinner that names the current step, and a bar while shards are staged; finished steps stay above."""
 
     def __init__(self, console: Any) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class Live(Plain):
         self._status = console.status("starting")
         self._bar: Any = None
 
-    def __enter__(self) -> Plain:
+    def __enter__(self) -> PlainProgress:
         self._status.start()
         return self
 
@@ -101,7 +104,9 @@ class Live(Plain):
 
 
 def staged(progress: StagingProgress) -> str:
-    """How far it is, how quick, and how long it will take."""
+    """How far staging is, how fast, and how long it will take."""
+    from rich.filesize import decimal
+
     seconds = max(progress.seconds, 1e-3)
     left = seconds * (progress.all_shards - progress.shards) / progress.shards
     return (

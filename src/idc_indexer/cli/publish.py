@@ -1,169 +1,193 @@
-"""From a release to its readers: publish, promote, status, check, bucket setup."""
+"""From a release to its readers: wheel, publish, promote, status, check, bucket setup."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
-    FOUND_PROBLEMS,
-    Command,
-    json_option,
-    main,
-    markdown_option,
+    MARKDOWN,
+    dry_run_option,
+    manifest_option,
+    option,
+    output_options,
+    published_option,
     release_argument,
-    show,
+    rollback_option,
+    store_option,
 )
-from idc_indexer.errors import UsageError
+from idc_indexer.cli.output import Output, note
 
-
-def _store_option(command: Command) -> Command:
-    return click.option(
-        "--to", required=True, metavar="URI", help="Where releases are published: gs://bucket[/prefix], or a folder."
-    )(command)
-
-
-def _dry_run_option(command: Command) -> Command:
-    return click.option("--dry-run", is_flag=True, help="Print what would be done; write nothing.")(command)
-
-
-def _rollback_option(command: Command) -> Command:
-    return click.option("--rollback", is_flag=True, help="Let current become older than it is.")(command)
+if TYPE_CHECKING:
+    from idc_indexer.api.publish import Published
+    from idc_indexer.publish.status import Status
 
 
 @main.command()
 @release_argument
-@_store_option
-@click.option("--promote", "also_promote", is_flag=True, help="Make it current too.")
-@_rollback_option
-@_dry_run_option
-@json_option
-def publish(release: Path, to: str, also_promote: bool, rollback: bool, dry_run: bool, as_json: bool) -> None:
-    """Publish the release in DIR as <version>/release_artifacts/, after verifying it.
+@manifest_option
+@option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
+@option("--exclude", multiple=True, metavar="INDEX", help="Index whose Parquet the wheel leaves out; may be repeated.")
+@published_option
+def wheel(release: Path, out: Path, exclude: tuple[str, ...], published_at: str | None) -> None:
+    """Build the Python package idc-index-data from a release.
 
-    A published version never changes: what is there already with the same bytes is kept, with other bytes it is an
-    error. What was interrupted is completed by the same command.
+    The release is verified first. The wheel has the Parquet of the indices whose schema says so, and the schemas and
+    queries of all. PyPI takes no file over 100 MB: a larger wheel is an error, and near that size there is a warning.
+
+    \b
+    Example:
+      idc-indexer wheel release --out dist
+    """
+    from idc_indexer.api.publish import build_wheel
+    from idc_indexer.publish.wheel import LIMIT, NEARLY
+
+    made = build_wheel(release, out=out, exclude=exclude, published_at=published_at)
+    if (size := made.stat().st_size) > NEARLY:
+        note(f"{made.name} has {size / 1e6:.1f} MB; PyPI takes {LIMIT / 1e6:.0f} MB")
+    Output().show("Data wheel", [str(made)])
+
+
+@main.command()
+@release_argument
+@manifest_option
+@store_option
+@option("--promote", is_flag=True, help="Make the version `current` too.")
+@rollback_option
+@dry_run_option
+@output_options()
+def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool, output: Output) -> None:
+    """Upload a release as a new version.
+
+    Verifies the release, and writes it to <version>/release_artifacts/. A published version never changes: files that
+    are there already with the same bytes are kept, other bytes are an error. To continue an interrupted upload, run the
+    same command again.
 
     \b
     Example:
       idc-indexer publish release --to published
     """
-    from idc_indexer.publish.publish import publish as run
-    from idc_indexer.publish.stores import open_store
-    from idc_indexer.release.manifest import Release
+    from idc_indexer.api.publish import publish_release
 
-    if rollback and not also_promote:
-        raise UsageError("--rollback is for what becomes current", "Give --promote too.")
-    store = open_store(to)
-    steps = {"publish": run(release, store, dry_run=dry_run)}
-    version = Release.open(release).release_version
-    if also_promote and not dry_run:
-        from idc_indexer.publish.promote import promote
-
-        steps["promote"] = promote(version, store, rollback=rollback)
-    _print_steps(steps, version, dry_run, as_json)
-    if also_promote and dry_run:
-        click.echo("what --promote would do is known when the version is published", err=True)
+    done = publish_release(release, to=to, promote=promote, rollback=rollback, dry_run=dry_run)
+    output.show(" and ".join(done.steps).capitalize(), [*_steps(done)], done.to_document())
+    if promote and dry_run:
+        note("what --promote would do is known when the version is published")
 
 
 @main.command()
 @click.argument("version")
-@_store_option
-@_rollback_option
-@_dry_run_option
-@json_option
-def promote(version: str, to: str, rollback: bool, dry_run: bool, as_json: bool) -> None:
-    """Make current/release_artifacts/ equal to the published VERSION.
+@store_option
+@rollback_option
+@dry_run_option
+@output_options()
+def promote(version: str, to: str, rollback: bool, dry_run: bool, output: Output) -> None:
+    """Make a published version `current`.
 
-    Readers find every file whole at every moment. What was interrupted is completed by the same command. An older
-    version is the way back, with --rollback.
+    Makes current/release_artifacts/ equal to VERSION. Every file is complete for readers at every moment. To continue
+    an interrupted promotion, run the same command again. To go back to an older version, give --rollback.
 
     \b
     Example:
       idc-indexer promote 25.0.0 --to published
     """
-    from idc_indexer.publish.promote import promote as run
-    from idc_indexer.publish.stores import open_store
+    from idc_indexer.api.publish import promote_release
 
-    steps = {"promote": run(version, open_store(to), rollback=rollback, dry_run=dry_run)}
-    _print_steps(steps, version, dry_run, as_json)
+    done = promote_release(version, to=to, rollback=rollback, dry_run=dry_run)
+    output.show("Promote", [*_steps(done)], done.to_document())
+
+
+def _steps(published: Published) -> Iterator[str]:
+    """A line for each object that changes, and one for each command."""
+    for command, steps in published.steps.items():
+        changed = [step for step in steps if step.action != "keep"]
+        yield from (f"{step.action} {step.name}: {step.bytes:,} bytes" for step in changed)
+        written = sum(step.bytes for step in changed if step.action != "remove")
+        counts = Counter(step.action for step in steps)
+        form = "{1} to {0}" if published.dry_run else "{0} {1}"
+        summary = ", ".join(form.format(name, counts[name]) for name in ("create", "replace", "remove", "keep"))
+        run = " (dry run)" if published.dry_run else ""
+        yield f"{command} {published.version}{run}: {summary}; {written:,} bytes"
 
 
 @main.command()
-@_store_option
-@json_option
-def status(to: str, as_json: bool) -> None:
-    """Print the versions that are published, which of them is current, and whether all is whole.
+@store_option
+@output_options()
+def status(to: str, output: Output) -> None:
+    """List the published versions and the state of `current`.
 
-    Exits with 3 when current is not equal to a published version, or a published version is damaged.
+    Exits with 3 if `current` is not equal to a published version, or if a published version is damaged.
 
     \b
     Example:
       idc-indexer status --to published
     """
-    from idc_indexer.publish.status import status as run
-    from idc_indexer.publish.stores import open_store
+    from idc_indexer.api.publish import published_status
 
-    found = run(open_store(to))
-    lines = []
-    for version in found.versions:
-        lines.append(f"{version.version}: {version.state}")
-        lines += [f"    {name} {problem}" for name, problem in version.problems.items()]
-    how = "unfinished: promote it again" if found.promoting else "not whole" if found.problems else "whole"
-    lines.append(f"current: {found.current}, {how}" if found.current else "current: no version was promoted")
-    lines += [f"    {name} {problem}" for name, problem in found.problems.items()]
-    show(f"Versions at {to}", lines, found.to_document(), as_json)
-    if not found.whole:
-        raise SystemExit(FOUND_PROBLEMS)
+    found = published_status(to=to)
+    output.show(f"Versions at {to}", [*_versions(found)], found.to_document())
+    raise SystemExit(0 if found.ok else FOUND_PROBLEMS)
+
+
+def _versions(status: Status) -> Iterator[str]:
+    for version in status.versions:
+        yield f"{version.version}: {version.state}"
+        yield from (f"    {name} {problem}" for name, problem in version.problems.items())
+    state = "unfinished: promote it again" if status.promoting else "damaged" if status.problems else "OK"
+    yield f"current: {status.current}, {state}" if status.current else "current: no version was promoted"
+    yield from (f"    {name} {problem}" for name, problem in status.problems.items())
 
 
 @main.command()
 @click.argument("url")
-@click.option("--deep", is_flag=True, help="Download every file whole, and compare its SHA-256.")
-@click.option(
-    "--against",
+@option("--deep", is_flag=True, help="Download every file, and compare its SHA-256.")
+@option(
+    "--rebuilt",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="A release, such as one of a few indices: what is in it must be what is published, by SHA-256.",
+    help="A release folder, perhaps of a few indices: its files must be the published ones, by SHA-256.",
 )
-@json_option
-@markdown_option
-def check(url: str, deep: bool, against: Path | None, as_json: bool, in_markdown: bool) -> None:
-    """Check what is published at URL as its readers see it: over HTTP, without credentials.
+@output_options(markdown=MARKDOWN)
+def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
+    """Test published files over HTTP, as readers use them.
 
-    URL is the folder of the files, such as .../current/release_artifacts/. Every file of its manifest is asked
-    for: public read, size, content type, cache headers, range requests, cross-origin requests; and what is small,
-    or with --deep everything, is compared with its SHA-256.
-    Prints one line for each problem and exits with 3 when there are any.
+    URL is the folder of the files, such as .../current/release_artifacts/. The command sends no credentials. It tests
+    every file of the manifest: public read, size, content type, cache headers, range requests and cross-origin
+    requests. It compares the SHA-256 of small files, or with --deep of all.
+
+    Prints one line for each problem, and exits with 3 if there are any.
 
     \b
     Example:
       idc-indexer check https://storage.googleapis.com/idc-index-data-artifacts/current/release_artifacts/
     """
-    from idc_indexer.publish.public_check import check as run
+    from idc_indexer.api.publish import check_published
 
-    problems = run(url, deep, against)
-    lines = [str(problem) for problem in problems] or [f"{url}: well"]
-    show(f"Check of {url}", lines, {"problems": [vars(problem) for problem in problems]}, as_json, in_markdown)
-    if problems:
-        raise SystemExit(FOUND_PROBLEMS)
+    problems = check_published(url, deep=deep, rebuilt=rebuilt)
+    lines = [str(problem) for problem in problems] or [f"{url}: OK"]
+    output.show(f"Check of {url}", lines, {"problems": [vars(problem) for problem in problems]})
+    raise SystemExit(FOUND_PROBLEMS if problems else 0)
 
 
 @main.group()
 def bucket() -> None:
-    """Set up a bucket for publishing."""
+    """Show or set what a bucket needs for publishing."""
 
 
 @bucket.command("setup")
-@click.option("--to", required=True, metavar="URI", help="The bucket: gs://bucket.")
-@click.option("--apply", "apply_it", is_flag=True, help="Set what is missing; without it, it is only shown.")
-@json_option
-def bucket_setup(to: str, apply_it: bool, as_json: bool) -> None:
-    """Show, and with --apply set, what readers need: public read, cross-origin requests, uniform access.
+@option("--to", required=True, metavar="URI", help="The bucket: gs://bucket.")
+@option("--apply", is_flag=True, help="Change the settings that are wrong; without it, they are only shown.")
+@output_options()
+def bucket_setup(to: str, apply: bool, output: Output) -> None:
+    """Show or set public read, cross-origin requests, uniform access.
 
-    Nothing else is changed. Exits with 3 when something is missing and was not set.
+    With --apply, changes only the settings that readers need and the bucket lacks. Exits with 3 if one is missing and
+    was not set.
 
     \b
     Example:
@@ -171,27 +195,8 @@ def bucket_setup(to: str, apply_it: bool, as_json: bool) -> None:
     """
     from idc_indexer.publish.bucket import setup
 
-    settings = setup(to, apply_it)
-    changed = "set now" if apply_it else "missing: {}"
-    lines = [f"{s.name}: {'set' if s.good else changed.format(s.change)}" for s in settings]
-    show(f"Settings of {to}", lines, [vars(setting) for setting in settings], as_json)
-    if not apply_it and not all(setting.good for setting in settings):
-        raise SystemExit(FOUND_PROBLEMS)
-
-
-def _print_steps(steps: dict[str, Any], version: str, dry_run: bool, as_json: bool) -> None:
-    """What was done with each object, and in all."""
-    lines = []
-    for command, of in steps.items():
-        changed = [step for step in of if step.action != "keep"]
-        lines += [f"{step.action} {step.name}: {step.bytes:,} bytes" for step in changed]
-        written = sum(step.bytes for step in changed if step.action != "remove")
-        counts = {
-            action: [step.action for step in of].count(action) for action in ("create", "replace", "remove", "keep")
-        }
-        summary = ", ".join(
-            f"{count} to {action}" if dry_run else f"{action} {count}" for action, count in counts.items()
-        )
-        lines.append(f"{command} {version}{' (dry run)' if dry_run else ''}: {summary}; {written:,} bytes")
-    done = {command: [vars(step) for step in of] for command, of in steps.items()}
-    show(" and ".join(steps).capitalize(), lines, {"version": version, "dry_run": dry_run, **done}, as_json)
+    settings = setup(to, apply)
+    changed = "set now" if apply else "missing: {}"
+    lines = [f"{setting.name}: {'set' if setting.good else changed.format(setting.change)}" for setting in settings]
+    output.show(f"Settings of {to}", lines, [vars(setting) for setting in settings])
+    raise SystemExit(0 if apply or all(setting.good for setting in settings) else FOUND_PROBLEMS)

@@ -1,116 +1,108 @@
-"""What is kept of exports on this machine: stage, cache."""
+"""What later builds reuse on this machine: stage, cache."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.filesize import decimal
 
-from idc_indexer.cli.options import cache_option, catalog_options, export_options, json_option, main, print_json
-from idc_indexer.cli.progress import progress
+from idc_indexer.cli.group import main
+from idc_indexer.cli.options import (
+    cache_option,
+    dry_run_option,
+    export_options,
+    idc_version_option,
+    indices_argument,
+    option,
+    output_options,
+    own_options,
+)
+from idc_indexer.cli.output import Output, echo, note
+from idc_indexer.cli.progress import show_progress
 from idc_indexer.errors import UsageError
+
+if TYPE_CHECKING:
+    from idc_indexer.api.options import DuckDB, OwnIndices
+    from idc_indexer.cache import CacheEntry
 
 
 @main.command()
-@click.argument("indices", nargs=-1, metavar="[INDEX]...")
-@click.option(
-    "--idc-version", type=click.IntRange(1), required=True, help="IDC release to stage the tables of, such as 25."
-)
+@indices_argument
+@idc_version_option(type=click.IntRange(1), required=True, help="IDC release whose tables are staged, such as 25.")
 @export_options
-@click.option("--dry-run", is_flag=True, help="Check everything, show what would be fetched, and stop.")
-@catalog_options
-def stage(
-    indices: tuple[str, ...],
-    idc_version: int,
-    source: str,
-    cache_dir: Path,
-    memory_limit: str,
-    threads: int | None,
-    exclude_shard: tuple[str, ...],
-    max_shard_age_gap: float,
-    dry_run: bool,
-    queries: tuple[Path, ...],
-    schemas: tuple[Path, ...],
-) -> None:
-    """Fetch what the named indices, or all of them, read of an export, so that `build --offline` can follow.
+@own_options
+@dry_run_option
+def stage(indices: tuple[str, ...], idc_version: int, export: DuckDB, own: OwnIndices, dry_run: bool) -> None:
+    """Download what a build reads, for `build --offline`.
 
-    Of each shard only the needed columns are fetched, once. What was interrupted goes on where it was when the same
-    command is run again. `build` does the same by itself.
+    Of each shard, only the columns that the named indices need are downloaded, or those that all indices need; each
+    only once. `build` does the same when it has to. To continue an interrupted download, run the same command again.
 
     \b
     Example:
       idc-indexer stage collections_index --idc-version 25
     """
-    import tempfile
+    from idc_indexer.api.build import stage_export
 
-    from idc_indexer.catalog import Catalog
-    from idc_indexer.engines.duckdb import DuckDBEngine
-    from idc_indexer.exports import open_export
-
-    catalog = Catalog(queries, schemas)
-    chosen = catalog.select(set(indices))
-    export = open_export(source, exclude_shard, timedelta(hours=max_shard_age_gap), cache_dir)
-    with tempfile.TemporaryDirectory() as temporary, progress() as shown:
-        engine = DuckDBEngine(export, Path(temporary), threads, memory_limit, shown)
-        export.require(idc_version)
-        pinned = [index.for_release(idc_version) for index in chosen]
-        engine.prepare(pinned)
-        if dry_run:
-            return
-        with engine.running(pinned):
-            shown.message("all is staged")
+    with show_progress() as listener:
+        stage_export(*indices, idc_version=idc_version, engine=export, own=own, dry_run=dry_run, listener=listener)
 
 
 @main.group(invoke_without_command=True)
 @cache_option
-@json_option
+@output_options()
 @click.pass_context
-def cache(context: click.Context, cache_dir: Path, as_json: bool) -> None:
-    """Show what is kept for later builds, and remove it.
+def cache(context: click.Context, cache_dir: Path | None, output: Output) -> None:
+    """Show the cache of this machine, or clear it.
 
-    Without a further command: a line for each table of each release, with shards, leaf columns and bytes, one for
-    the prior_extracts of past releases, and one for results of BigQuery.
+    Prints a line for each table of each release with its shards, leaf columns and bytes; one for the extracts of prior
+    releases; and one for the results of BigQuery.
 
     \b
     Example:
       idc-indexer cache
     """
-    if context.invoked_subcommand:
-        context.obj = cache_dir
-        return
-    from idc_indexer.cache import Cache
+    context.obj = cache_dir
+    if context.invoked_subcommand is None:
+        from idc_indexer.cache import Cache
 
-    kept = [one for one in Cache(cache_dir).entries() if one.shards]  # of past releases, only the listing is
-    if as_json:
-        print_json({"folder": str(cache_dir), "kept": [one.to_document() for one in kept]})
-        return
-    for one in kept:
-        of = f" of {one.source}" if one.source else ""
-        leaves = f", {one.leaves} leaf columns" if one.leaves else ""
-        click.echo(
-            f"{one.name}{of}: {one.shards:,} {'shards' if one.source else 'files'}{leaves}, {decimal(one.bytes)}"
-        )
-    click.echo(f"{cache_dir}: {decimal(sum(one.bytes for one in kept))}", err=True)
+        found = Cache.at(cache_dir)
+        entries = [entry for entry in found.entries() if entry.shards]  # of prior releases, only the listing remains
+        document = {"folder": str(found.root), "kept": [entry.to_document() for entry in entries]}
+        output.show(f"Cache at {found.root}", [_entry_line(entry) for entry in entries], document)
+        note(f"{found.root}: {_size(sum(entry.bytes for entry in entries))}")
 
 
 @cache.command()
 @click.argument("names", nargs=-1, metavar="[RELEASE|TABLE]...")
-@click.option("--all", "everything", is_flag=True, help="Remove all that is kept.")
+@option("--all", "everything", is_flag=True, help="Remove everything.")
 @click.pass_obj
-def remove(cache_dir: Path, names: tuple[str, ...], everything: bool) -> None:
-    """Remove a RELEASE (idc_v25), a TABLE (idc_v25.dicom_all), `prior_extracts`, or `bigquery` results from the cache.
+def remove(cache_dir: Path | None, names: tuple[str, ...], everything: bool) -> None:
+    """Remove a release, a table or results from the cache.
 
-    What another process uses is not removed; that is an error.
+    Give a release (idc_v25), a table (idc_v25.dicom_all), `prior_extracts`, or `bigquery`. It is an error if another
+    process uses them.
 
     \b
     Example:
       idc-indexer cache remove idc_v24 prior_extracts
     """
+    if bool(names) == everything:
+        raise UsageError("cache remove: nothing to remove is named", "Name releases or tables, or give --all.")
     from idc_indexer.cache import Cache
 
-    if bool(names) == everything:
-        raise UsageError("what is to be removed?", "Name releases or tables, or give --all.")
-    for one in Cache(cache_dir).remove(list(names)):
-        click.echo(f"removed {one.name}: {decimal(one.bytes)}")
+    for entry in Cache.at(cache_dir).remove(list(names)):
+        echo(f"removed {entry.name}: {_size(entry.bytes)}")
+
+
+def _entry_line(entry: CacheEntry) -> str:
+    of = f" of {entry.source}" if entry.source else ""
+    leaves = f", {entry.leaves} leaf columns" if entry.leaves else ""
+    return f"{entry.name}{of}: {entry.shards:,} {'shards' if entry.source else 'files'}{leaves}, {_size(entry.bytes)}"
+
+
+def _size(size: int) -> str:
+    from rich.filesize import decimal
+
+    return decimal(size)

@@ -23,7 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 from idc_indexer import documents, files
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.http import ask, folder_url, is_address
+from idc_indexer.http import folder_url, is_address, request
 from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder
 from idc_indexer.publish.stores import open_store
 from idc_indexer.release.manifest import MANIFEST, Release, parquet_name, schema_name, sidecar_name
@@ -99,7 +99,7 @@ def open_inputs(old: str, new: str, published: str = PUBLISHED) -> Iterator[tupl
         for number, given in enumerate((old, new)):
             room = Path(scratch, str(number))
             room.mkdir()
-            sides.append(_open(given, published, room))
+            sides.append(open_input(given, published, room))
         yield _paired(sides[0], sides[1])
 
 
@@ -120,7 +120,8 @@ def _paired(old: DiffInput, new: DiffInput) -> tuple[DiffInput, DiffInput]:
     return old, new
 
 
-def _open(given: str, published: str, scratch: Path) -> DiffInput:
+def open_input(given: str, published: str, scratch: Path) -> DiffInput:
+    """One side, as `open_inputs` takes it; what is unpacked or downloaded goes to `scratch`."""
     path = Path(given)
     if given.endswith(".parquet"):
         return _single(given, scratch)
@@ -308,15 +309,15 @@ class _Web:
     def names(self) -> Iterable[str]:
         """Those files of the toolkit's own tables that are there."""
         wanted = [file(name) for name in _bundled_schemas() for file in (parquet_name, schema_name)]
-        return [file for file in wanted if not ask(self._url + quote(file), "HEAD").refused]
+        return [file for file in wanted if not request(self._url + quote(file), "HEAD").problem]
 
     def read(self, name: str) -> bytes | None:
-        answer = ask(self._url + quote(name))
+        answer = request(self._url + quote(name))
         # A bucket whose objects may not be listed says 403 of those that are not there.
         if answer.status in (401, 403, 404, 410):
             return None
-        if answer.refused:
-            raise IndexerError(f"{self._url}{name} {answer.refused}", "Check the address.")
+        if answer.problem:
+            raise IndexerError(f"{self._url}{name} {answer.problem}", "Check the address.")
         return answer.body
 
     def path(self, name: str) -> Path:

@@ -114,8 +114,8 @@ class Retrier:
                 if attempt >= (self._attempts if self._reached else FIRST_ATTEMPTS):
                     raise IndexerError(
                         f"{name}: {reason}, {attempt} times in a row",
-                        "What is staged already is kept: run the same command again to go on from there. "
-                        "Without a network, --offline builds from what is kept, and --source from a copy.",
+                        "The shards that are staged already stay in the cache: run the same command again to continue. "
+                        "Without a network, --offline builds from the cache, and --source from a copy.",
                     ) from error
                 self.count_retry(reason)
                 self._stop.wait(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))  # noqa: S311

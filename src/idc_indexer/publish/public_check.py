@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError
-from idc_indexer.http import Answer, ask, folder_url
+from idc_indexer.http import Response, folder_url, request
 from idc_indexer.publish.records import CURRENT, EXPOSED, WORKERS, media_type
 from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, sidecar, sidecar_name
 from idc_indexer.release.verify import Problem
@@ -78,16 +78,16 @@ def published(url: str) -> Release:
         UsageError: not an address of HTTP.
         IndexerError: the server cannot be reached, or has no manifest there.
     """
-    release = _parse(ask(folder_url(url) + MANIFEST))
+    release = _parse(request(folder_url(url) + MANIFEST))
     if isinstance(release, str):
         raise IndexerError(f"{url}: {MANIFEST} {release}")
     return release
 
 
-def _parse(manifest: Answer) -> Release | str:
+def _parse(manifest: Response) -> Release | str:
     """The release of a manifest, or what is wrong with the answer."""
-    if manifest.refused:
-        return manifest.refused
+    if manifest.problem:
+        return manifest.problem
     try:
         return Release.parse(documents.parse(manifest.body, "manifest", MANIFEST))
     except IndexerError as error:
@@ -115,15 +115,15 @@ class _PublicFolder:
         self._sleep = sleep
         self._current = CURRENT in urlsplit(url).path.split("/")
 
-    def ask(self, name: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+    def ask(self, name: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Response:
         """What the server answers to a page of another site."""
-        return ask(self._url + quote(name), method, {"Origin": ORIGIN, **(headers or {})}, self._sleep)
+        return request(self._url + quote(name), method, {"Origin": ORIGIN, **(headers or {})}, sleep=self._sleep)
 
     def problems(self, file: FileEntry, expected: bytes | None) -> Iterator[Problem]:
         """What is wrong with a file; `expected` is the content of a sidecar."""
         head = self.ask(file.name, "HEAD")
-        if head.refused:
-            yield Problem(file.name, head.refused)
+        if head.problem:
+            yield Problem(file.name, head.problem)
             return
         for message in [*self._headers(file, head), *self._bytes(file, expected)]:
             yield Problem(file.name, message)
@@ -137,13 +137,12 @@ class _PublicFolder:
         if answer.status not in (200, 204) or not _allows(answer) or "get" not in methods or "range" not in headers:
             yield Problem(name, "may not be read in parts by pages of other sites: the preflight (OPTIONS) is refused")
 
-    def _headers(self, file: FileEntry, head: Answer) -> Iterator[str]:
+    def _headers(self, file: FileEntry, head: Response) -> Iterator[str]:
         size = head.headers.get("Content-Length")
         if size != str(file.bytes):
             yield f"has {size} bytes, in the manifest {file.bytes}"
-        kind = head.headers.get_content_type() if "Content-Type" in head.headers else None
-        if kind != media_type(file.name):
-            yield f"has content type {kind}, not {media_type(file.name)}"
+        if head.media_type != media_type(file.name):
+            yield f"has content type {head.media_type or None}, not {media_type(file.name)}"
         cached = head.headers.get("Cache-Control", "")
         directives = {part.strip().lower() for part in cached.split(",")}
         age = re.search(r"max-age=(\d+)", cached.lower())
@@ -192,7 +191,7 @@ class _PublicFolder:
         if wrong or rows != file.rows:
             yield wrong or f"has {rows} rows, in the manifest {file.rows}"
 
-    def _part(self, file: FileEntry, asked: str, first: int, last: int) -> tuple[Answer, str]:
+    def _part(self, file: FileEntry, asked: str, first: int, last: int) -> tuple[Response, str]:
         """The answer to a range request, and what is wrong with it."""
         answer = self.ask(file.name, headers={"Range": f"bytes={asked}"})
         if answer.status != HTTPStatus.PARTIAL_CONTENT:
@@ -203,7 +202,7 @@ class _PublicFolder:
         return answer, ""
 
 
-def _cross_origin(answer: Answer, method: str) -> Iterator[str]:
+def _cross_origin(answer: Response, method: str) -> Iterator[str]:
     """What a page of another site may not do or see."""
     if not _allows(answer):
         yield f"may not be read by pages of other sites (CORS): {method} has no Access-Control-Allow-Origin for them"
@@ -214,9 +213,9 @@ def _cross_origin(answer: Answer, method: str) -> Iterator[str]:
         yield f"hides headers from pages of other sites (CORS): {method} does not expose {', '.join(hidden)}"
 
 
-def _allows(answer: Answer) -> bool:
+def _allows(answer: Response) -> bool:
     return answer.headers.get("Access-Control-Allow-Origin") in ("*", ORIGIN)
 
 
-def _listed(answer: Answer, header: str) -> set[str]:
+def _listed(answer: Response, header: str) -> set[str]:
     return {value.strip().lower() for value in answer.headers.get(header, "").split(",")}

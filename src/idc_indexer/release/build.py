@@ -1,7 +1,7 @@
 """Build: from a catalog and an engine to a release folder.
 
-The release is made under `<dir>.incomplete` and renamed at the end. A build that was interrupted
-keeps what it had done there; the next one takes it over if nothing it came from has changed.
+The release is built under `<dir>.incomplete` and renamed at the end. An interrupted build leaves its finished indices
+there; the next build reuses them if their inputs have not changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow as pa
 import idc_indexer
 from idc_indexer import documents, files
 from idc_indexer.catalog import Catalog, DerivedTable, PinnedIndex
-from idc_indexer.engines import Engine
+from idc_indexer.engines import Engine, EnginePlan, EngineRun, QueryEstimate
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release import derived
@@ -49,13 +49,13 @@ _STATE = "build_state.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be built, decided before anything is read.
+    """What a build will do, decided before it reads anything.
 
     Attributes:
         out: the release folder, as an absolute path.
-        derived: tables to be made from idc_index, which is among the indices when there are any.
-        csv: whether idc_index is to be written as a zipped CSV too.
-        force: whether a release that is there may be replaced.
+        derived: the derived tables to make; idc_index is among the indices when there are any.
+        csv: whether to write idc_index as a zipped CSV too.
+        force: whether to replace a release that lies at `out`.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -68,24 +68,24 @@ class Plan:
 
     @property
     def incomplete(self) -> Path:
-        """Where the release is made, until it is whole."""
+        """The folder in which the release is built."""
         return incomplete(self.out)
 
     @property
     def replaced(self) -> Path:
-        """Where a release that is replaced waits, while the new one is moved into place."""
+        """The folder to which an old release moves while the new one takes its place."""
         return _replaced(self.out)
 
 
 def incomplete(out: Path) -> Path:
-    """Where a release is made that is to lie at `out`."""
+    """The folder in which a release for `out` is built."""
     return out.absolute().with_name(f"{out.name}.incomplete")
 
 
 def check_request(
     catalog: Catalog, names: Iterable[str], idc_version: int, release_version: str, out: Path, force: bool = False
 ) -> None:
-    """Refuse what makes no sense whatever the source holds. It takes no time, and asks nobody.
+    """Refuse a request that no source could satisfy, before any source is opened.
 
     Raises:
         UsageError: an unknown index, a malformed version, a target that may not be replaced.
@@ -111,10 +111,10 @@ def plan_build(
     """Decide what to build.
 
     Args:
-        names: of indices and of tables made from idc_index, which bring it along; all of the catalog when there
-            are none, but for gdc_idc_mapping.
-        force: whether a release that is at `out` may be replaced.
-        gdc: whether «all» includes gdc_idc_mapping, which needs the network.
+        names: of indices and derived tables; a derived table adds idc_index. Without names, all of the catalog
+            except gdc_idc_mapping.
+        force: whether to replace a release that lies at `out`.
+        gdc: whether "all" includes gdc_idc_mapping, which needs the network.
         csv: whether to write idc_index as a zipped CSV too.
 
     Raises:
@@ -134,26 +134,26 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
     """Build a release.
 
     Args:
-        gdc: where gdc_idc_mapping gets its cases; the public one when not given.
+        gdc: the API from which gdc_idc_mapping gets its cases; the public one when not given.
 
     Returns:
-        The release, in its place.
+        The release at `plan.out`.
 
     Raises:
         UsageError: the target may not be replaced.
-        IndexerError: whatever else stands in the way; the target is as it was before.
+        IndexerError: any other reason; the target is as it was before.
     """
     gdc, listener = gdc or Gdc(), listener or NullListener()
     with files.os_errors_for(plan.out), release_lock(plan.out):
         _check_target(plan.out, plan.force)
         listener.building("", "checking", 0)
-        engine.prepare(plan.indices)
-        if GDC in {supplement.name for supplement in plan.derived}:
-            _ = gdc.projects  # an address that does not answer is found now, not after hours
+        queries = engine.plan(plan.indices)
+        if GDC in {table.name for table in plan.derived}:
+            _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = _State(plan.incomplete)
         try:
-            entries = tuple(_build_indices(plan, engine, state, listener))
+            entries, source = _build_indices(plan, queries, state, listener)
             made = tuple(_make_derived(plan, gdc, state, entries, listener))
         except IndexerError:
             state.remove_unless_worth_resuming()
@@ -161,7 +161,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         about = {
             "toolkit": {"name": "idc-indexer", "version": idc_indexer.__version__},
             "writer": {"name": "pyarrow", "version": pa.__version__},
-            **engine.describe(),
+            **source,
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
@@ -170,15 +170,18 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
     return Release.open(plan.out)
 
 
-def dry_run(plan: Plan, engine: Engine) -> None:
-    """Check all that a build would check before it starts; nothing is written.
+def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
+    """Make all the checks that a build makes before it starts, and write nothing.
+
+    Returns:
+        What BigQuery would bill, by index.
 
     Raises:
         UsageError, IndexerError: as `build` does.
     """
     with files.os_errors_for(plan.out):
         _check_target(plan.out, plan.force)
-        engine.prepare(plan.indices)
+        return engine.plan(plan.indices).estimates
 
 
 def _replaced(out: Path) -> Path:
@@ -186,7 +189,7 @@ def _replaced(out: Path) -> Path:
 
 
 def _check_target(out: Path, force: bool) -> None:
-    """Refuse to write where a release, or anything else, would be lost."""
+    """Refuse to write where a release, or other files, would be lost."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UsageError(f"{out}: exists and is not a folder")
     if (replaced := _replaced(out)).exists() and not force:
@@ -198,36 +201,41 @@ def _check_target(out: Path, force: bool) -> None:
             raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
 
 
-def _build_indices(plan: Plan, engine: Engine, state: _State, listener: ProgressListener) -> Iterator[IndexEntry]:
-    keys = {index.name: _key(plan, engine, index) for index in plan.indices}
-    with engine.running([index for index in plan.indices if state.kept(index.name, keys[index.name]) is None]):
+def _build_indices(
+    plan: Plan, queries: EnginePlan, state: _State, listener: ProgressListener
+) -> tuple[tuple[IndexEntry, ...], dict[str, Any]]:
+    """The entries of the indices, and what the manifest says of engine and source."""
+    keys = {index.name: _key(plan, queries, index) for index in plan.indices}
+    entries = []
+    with queries.running([one for one in plan.indices if state.reusable(one.name, keys[one.name]) is None]) as run:
         for index in plan.indices:
-            make = partial(_build_index, plan, engine, index, listener)
-            yield _once(state, index.name, keys[index.name], make, listener)
+            make = partial(_build_index, plan, run, index, listener)
+            entries.append(_once(state, index.name, keys[index.name], make, listener))
+        return tuple(entries), run.describe()
 
 
-def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:
-    with engine.rows(index) as batches:
+def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:
+    with run.rows(index) as batches:
         return _write_table(plan, index.name, index.schema, batches, listener, index.statement.text)
 
 
 def _make_derived(
     plan: Plan, gdc: Gdc, state: _State, entries: Iterable[IndexEntry], listener: ProgressListener
 ) -> Iterator[IndexEntry]:
-    """Write what is made from idc_index.
+    """Write the derived tables and the CSV.
 
-    gdc_idc_mapping is never kept from an interrupted build: to know whether the GDC still says the same, it has to
-    be asked everything again, and writing down the answer is the least of it.
+    gdc_idc_mapping is never reused from an interrupted build. Only the full set of requests can tell whether the GDC
+    still gives the same answers, and next to them writing the table costs nothing.
     """
     index = plan.incomplete / parquet_name(IDC_INDEX)
     digests = [entry.files[0].sha256 for entry in entries if entry.name == IDC_INDEX]
-    for supplement in plan.derived:
-        batches = derived.rows(supplement, index, gdc)
-        make = partial(_write_table, plan, supplement.name, supplement.schema, batches, listener)
-        if supplement.name == GDC:
+    for table in plan.derived:
+        batches = derived.rows(table.name, table.schema, index, gdc)
+        make = partial(_write_table, plan, table.name, table.schema, batches, listener)
+        if table.name == GDC:
             state.forget(GDC)
-        key = _digest(plan.release_version, digests, *_promised(supplement.schema))
-        yield _once(state, supplement.name, key, make, listener)
+        key = _digest(plan.release_version, digests, *_published(table.schema))
+        yield _once(state, table.name, key, make, listener)
     if plan.csv:
         yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), listener)
 
@@ -257,7 +265,7 @@ def _write_table(
 
     parquet = parquet_name(name)
     written = write_parquet(
-        counted(batches), schema, plan.incomplete / parquet, version=plan.release_version, where=name
+        counted(batches), schema, plan.incomplete / parquet, version=plan.release_version, context=name
     )
     if not written.rows:
         raise IndexerError(f"{name}: there are no rows", "An empty index is never published.")
@@ -277,8 +285,8 @@ def _write_table(
 
 
 def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], listener: ProgressListener) -> IndexEntry:
-    """What an interrupted build left, or else what `make` makes."""
-    entry = state.kept(name, key)
+    """The entry that an interrupted build finished, or a new one from `make`."""
+    entry = state.reusable(name, key)
     if entry is not None:
         listener.building(name, "reused", entry.rows)
         return entry
@@ -289,23 +297,23 @@ def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], li
     return entry
 
 
-def _key(plan: Plan, engine: Engine, index: PinnedIndex) -> str:
-    """A digest of everything that the files of an index come from."""
-    return _digest(plan.release_version, index.statement.text, *_promised(index.schema), engine.fingerprint(index))
+def _key(plan: Plan, queries: EnginePlan, index: PinnedIndex) -> str:
+    """A digest of all inputs of an index."""
+    return _digest(plan.release_version, index.statement.text, *_published(index.schema), queries.fingerprint(index))
 
 
-def _promised(schema: Schema) -> tuple[Any, Any]:
-    """All of a schema that the files of a table depend on: what is published of it, and how the Parquet is laid out."""
+def _published(schema: Schema) -> tuple[Any, Any]:
+    """All of a schema that the files of a table depend on: its published document, and the layout of the Parquet."""
     return schema.to_document(), layout(schema.columns)
 
 
 def _digest(*inputs: Any) -> str:
-    """A digest of inputs, and of the programs that turn them into files."""
+    """A digest of inputs, and of the versions of the programs that turn them into files."""
     return hashlib.sha256(json.dumps([*inputs, idc_indexer.__version__, pa.__version__]).encode()).hexdigest()
 
 
 class _State:
-    """What an unfinished build has done and is whole on disk, kept in its folder."""
+    """The indices that an unfinished build has written and that are intact, as recorded in its folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -313,42 +321,44 @@ class _State:
         try:
             done: dict[str, Any] = documents.load(self._path, "build_state")
         except IndexerError:
-            # None yet, or of another version of the toolkit: start clean.
+            # There is none, or another version of the toolkit wrote it: start from nothing.
             done = {}
-        self._done = {name: one for name, one in done.items() if self._is_whole(IndexEntry.from_document(one["entry"]))}
+        self._done = {
+            name: one for name, one in done.items() if self._is_intact(IndexEntry.from_document(one["entry"]))
+        }
 
-    def _is_whole(self, entry: IndexEntry) -> bool:
+    def _is_intact(self, entry: IndexEntry) -> bool:
         paths = {self._folder / file.name: file.sha256 for file in entry.files}
         return all(path.is_file() and files.sha256(path) == sha256 for path, sha256 in paths.items())
 
-    def kept(self, name: str, key: str) -> IndexEntry | None:
-        """The entry of an index that is done and unchanged."""
+    def reusable(self, name: str, key: str) -> IndexEntry | None:
+        """The entry of an index that is written and whose inputs have not changed."""
         done = self._done.get(name)
         return IndexEntry.from_document(done["entry"]) if done and done["key"] == key else None
 
     def forget(self, name: str) -> None:
-        """Have it made again."""
+        """Have it built again."""
         self._done.pop(name, None)
 
     def add(self, key: str, entry: IndexEntry) -> None:
-        """Remember an index as done."""
+        """Record an index as written."""
         self._done[entry.name] = {"key": key, "entry": entry.to_document()}
         files.write_atomic(self._path, documents.dump(self._done, "build_state"))
 
     def remove_unless_worth_resuming(self) -> None:
-        """Leave no folder behind when nothing in it is done."""
+        """Remove the folder when no index in it is finished."""
         if not self._done:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def remove_all_but(self, names: set[str]) -> None:
-        """Leave in the folder only what belongs to the release."""
+        """Remove everything that does not belong to the release."""
         for path in self._folder.iterdir():
             if path.name not in names:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _move_into_place(plan: Plan) -> None:
-    """Put the finished release where it belongs; an older one stays whole until it is replaced."""
+    """Move the finished release to its place. An old one stays complete until the moment it is replaced."""
     if plan.out.exists():
         shutil.rmtree(plan.replaced, ignore_errors=True)
         plan.out.rename(plan.replaced)

@@ -1,35 +1,25 @@
 """The API of the NCI Genomic Data Commons: which projects it has, and which cases are in them.
 
-An answer is complete, or there is an error that says what was asked: every page is there, every page belongs to
-the same answer, and no patient has two cases. Requests that fail in passing are repeated, a bounded number of
-times. https://docs.gdc.cancer.gov/API/Users_Guide/Search_and_Retrieval/
+An answer is complete, or there is an error that names the request: every page is there, every page belongs to
+the same answer, and no patient has two cases.
+https://docs.gdc.cancer.gov/API/Users_Guide/Search_and_Retrieval/
 """
 
 from __future__ import annotations
 
 import json
-import random
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
-from email.message import Message
-from email.utils import parsedate_to_datetime
 from functools import cached_property
-from http.client import HTTPException
+from http import HTTPStatus
 from typing import Any
-from urllib.error import HTTPError
 
-from idc_indexer import documents
+from idc_indexer import documents, http
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.http import OPENER, PASSING, USER_AGENT, is_address
 
 GDC_URL = "https://api.gdc.cancer.gov"
 BATCH = 500
 """Patients in one question, and hits in one page of an answer."""
-ATTEMPTS = 6
-LONGEST_WAIT = 120.0
-"""Seconds; with six attempts that double their wait from 1 s, only the server itself can ask for as much."""
 
 _CPTAC = ("CPTAC-2", "CPTAC-3")
 
@@ -46,7 +36,7 @@ class Gdc:
         Raises:
             UsageError: the address is not one of HTTP.
         """
-        if not is_address(url):
+        if not http.is_address(url):
             raise UsageError(f"{url!r} is not an address of the GDC API", f"Give --gdc-url {GDC_URL}.")
         self.url = url.rstrip("/")
         self._timeout = timeout
@@ -97,7 +87,7 @@ class Gdc:
         cases: dict[str, str] = {}
         for start in range(0, len(patients), BATCH):
             batch = patients[start : start + BATCH]
-            where = f"GDC cases of {collection}, patients {start + 1} to {start + len(batch)} of {len(patients)}"
+            context = f"GDC cases of {collection}, patients {start + 1} to {start + len(batch)} of {len(patients)}"
             filters = (("project.project_id", self.projects_of(collection)), ("submitter_id", batch))
             query = {
                 "fields": "submitter_id,case_id",
@@ -107,84 +97,61 @@ class Gdc:
                 },
             }
             asked = set(batch)
-            for case, hit in self._hits("cases", query, "case_id", where).items():
+            for case, hit in self._hits("cases", query, "case_id", context).items():
                 patient = hit["submitter_id"]
                 if patient not in asked:
-                    raise IndexerError(f"{where}: the answer has {patient}, who was not asked for")
+                    raise IndexerError(f"{context}: the answer has {patient}, who was not asked for")
                 if patient in cases:
-                    raise IndexerError(f"{where}: patient {patient} has two cases, {cases[patient]} and {case}")
+                    raise IndexerError(f"{context}: patient {patient} has two cases, {cases[patient]} and {case}")
                 cases[patient] = case
         return cases
 
-    def _hits(self, endpoint: str, query: Mapping[str, Any], key: str, where: str) -> dict[str, dict[str, Any]]:
+    def _hits(self, endpoint: str, query: Mapping[str, Any], key: str, context: str) -> dict[str, dict[str, Any]]:
         """All hits of a query, by their identifier, from as many pages as it takes."""
         hits: dict[str, dict[str, Any]] = {}
         total = None
         while total is None or len(hits) < total:
             # Pages of hits in no order may overlap.
             page = {"from": len(hits), "size": BATCH, "sort": f"{key}:asc", "format": "json"}
-            answer = self._post(endpoint, {**query, **page}, where)
-            documents.validate(answer, f"gdc_{endpoint}", where)
+            answer = self._post(endpoint, {**query, **page}, context)
+            documents.validate(answer, f"gdc_{endpoint}", context)
             found, pagination = answer["data"]["hits"], answer["data"]["pagination"]
             if pagination["from"] != len(hits):
-                raise IndexerError(f"{where}: asked for hits from {len(hits)} on, given from {pagination['from']} on")
+                raise IndexerError(f"{context}: asked for hits from {len(hits)} on, given from {pagination['from']} on")
             if total not in (None, pagination["total"]):
-                raise IndexerError(f"{where}: there were {total} hits, then {pagination['total']}", "Build again.")
+                raise IndexerError(f"{context}: there were {total} hits, then {pagination['total']}", "Build again.")
             total = pagination["total"]
             before = len(hits)
             hits |= {hit[key]: hit for hit in found}
             if len(hits) != before + len(found):
-                raise IndexerError(f"{where}: a {key} came twice, so another is missing", "Build again.")
+                raise IndexerError(f"{context}: a {key} came twice, so another is missing", "Build again.")
             if len(hits) > total or (len(hits) < total and not found):
-                raise IndexerError(f"{where}: {len(hits)} hits came, of {total} announced")
+                raise IndexerError(f"{context}: {len(hits)} hits came, of {total} announced")
         return hits
 
-    def _post(self, endpoint: str, query: Mapping[str, Any], where: str) -> Any:
-        """Ask, and ask again while it may help."""
-        request = urllib.request.Request(  # noqa: S310 -- the scheme is checked above
-            f"{self.url}/{endpoint}",
-            json.dumps(query).encode(),
-            {"Content-Type": "application/json", "User-Agent": USER_AGENT},
-        )
-        for attempt in range(ATTEMPTS):
-            # Half of the wait is random, so that clients that failed together do not come back together.
-            wait = 2**attempt * (1 + random.random()) / 2  # noqa: S311 -- nothing secret
-            try:
-                with OPENER.open(request, timeout=self._timeout) as response:
-                    return json.loads(response.read())
-            except HTTPError as error:
-                with error:
-                    problem, asked = f"HTTP {error.code} {error.reason}", _retry_after(error.headers)
-                if error.code not in PASSING:
-                    raise IndexerError(f"{where}: {self.url}/{endpoint}: {problem}") from error
-                if asked > LONGEST_WAIT:
-                    raise IndexerError(
-                        f"{where}: {self.url}/{endpoint}: {problem}, asks to wait {asked:.0f} s", "Build again later."
-                    ) from error
-                wait = max(wait, asked)
-            except ValueError as error:
-                raise IndexerError(f"{where}: the answer of {self.url}/{endpoint} is not JSON: {error}") from error
-            except (OSError, HTTPException) as error:
-                # No connection, one that broke or fell silent, a body that ends too early.
-                problem = str(error) or type(error).__name__
-            if attempt + 1 < ATTEMPTS:
-                self._sleep(wait)
-        raise IndexerError(
-            f"{where}: {self.url}/{endpoint}: {problem}, {ATTEMPTS} times", "Build again later; what is done is kept."
-        )
+    def _post(self, endpoint: str, query: Mapping[str, Any], context: str) -> Any:
+        """The JSON that the API answers."""
+        url = f"{self.url}/{endpoint}"
+        try:
+            response = http.request(
+                url,
+                "POST",
+                {"Content-Type": "application/json"},
+                body=json.dumps(query).encode(),
+                timeout=self._timeout,
+                sleep=self._sleep,
+            )
+        except IndexerError as error:
+            raise IndexerError(
+                f"{context}: {error.message}", "Build again later; the indices that are done are reused."
+            ) from error
+        if response.status != HTTPStatus.OK:
+            raise IndexerError(f"{context}: {url}: HTTP {response.status}")
+        try:
+            return json.loads(response.body)
+        except ValueError as error:
+            raise IndexerError(f"{context}: the answer of {url} is not JSON: {error}") from error
 
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
-
-
-def _retry_after(headers: Message) -> float:
-    """The seconds that an answer asks to wait, 0 when it does not: RFC 9110, section 10.2.3."""
-    value = headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    return max(0.0, (moment.astimezone(timezone.utc) - datetime.now(timezone.utc)).total_seconds())

@@ -1,4 +1,7 @@
-"""A release: a flat folder of Parquet, schemas, SQL and sidecars, and the manifest that lists them."""
+"""A release: a flat folder of Parquet, schemas, SQL and sidecars, and the manifest that lists them.
+
+Its file names, its version grammar, its lock.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ from idc_indexer.errors import IndexerError, UsageError
 MANIFEST = "manifest.json"
 REPORT = "report.html"
 FORMAT_VERSION = 1
-# PEP 440 without epochs and local versions: what PyPI takes, and what is safe in paths and URLs.
+# PEP 440 without epochs and local versions: PyPI accepts it, and it is safe in paths and URLs.
 _VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
 
 
 def idc_version_of(release_version: str) -> int:
-    """The IDC release that is in a data release: the first number of its version, as readers take it.
+    """The IDC release in a data release: the first number of its version.
 
     Raises:
         UsageError: not X.Y.Z (with a PEP 440 suffix).
@@ -79,13 +82,13 @@ def sidecar(sha256: str, file: str) -> bytes:
 
 
 def check_manifest(path: Path, manifest_sha256: str) -> None:
-    """Check that the release at a path is the one that is meant.
+    """Check that the manifest of the release at a path has this SHA-256; it covers every other file.
 
     Raises:
-        IndexerError: no release is there, or another one.
+        IndexerError: there is no release, or another one.
     """
     release = Release.open(path)
-    if (found := files.sha256(path / MANIFEST)) != manifest_sha256.lower():
+    if (found := release.manifest_sha256) != manifest_sha256.lower():
         raise IndexerError(
             f"{path}: the SHA-256 of its {MANIFEST} is {found}, not {manifest_sha256}",
             f"This is another release, {release.release_version}, or another build of it.",
@@ -94,12 +97,19 @@ def check_manifest(path: Path, manifest_sha256: str) -> None:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file as the manifest lists it. `rows` only of Parquet."""
+    """A file as the manifest lists it; `rows` for Parquet only.
+
+    Raises:
+        IndexerError: a name that `files.local_file` refuses, so that no command opens a file outside of a release.
+    """
 
     name: str
     bytes: int
     sha256: str
     rows: int | None = None
+
+    def __post_init__(self) -> None:
+        files.local_file(Path(), self.name)
 
     def to_document(self) -> dict[str, Any]:
         """Its entry in the manifest."""
@@ -108,12 +118,12 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """An index, or a supplement, as the manifest lists it.
+    """An index or a derived table, as the manifest lists it.
 
     Attributes:
-        query_sha256: digest of its `.sql`; None of a supplement, which no query makes.
-        schema_sha256: digest of its `_schema.json`; None of a zipped CSV.
-        files: the Parquet, its sidecar, the schema and the query, as far as there are; or the zipped CSV.
+        query_sha256: digest of its `.sql`; None for a derived table, which has no query.
+        schema_sha256: digest of its `_schema.json`; None for a zipped CSV.
+        files: the Parquet, its sidecar, the schema and, for an index, the query; or the zipped CSV.
     """
 
     name: str
@@ -133,7 +143,7 @@ class IndexEntry:
         return {key: value for key, value in document.items() if value is not None}
 
     @property
-    def promised(self) -> set[str]:
+    def expected(self) -> set[str]:
         """The names of the files that it must have."""
         if self.schema_sha256 is None:
             return {zip_name(self.name)}
@@ -144,12 +154,12 @@ class IndexEntry:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A finding of `verify --against` that a person accepted.
+    """A finding of `verify --against` that somebody accepted.
 
     Attributes:
         finding: its name, such as `rows:ct_index`.
         against: the version that the release was compared with, or the name of what was given.
-        message: what was found.
+        message: the finding in words.
     """
 
     finding: str
@@ -163,9 +173,9 @@ class Release:
     """A release folder and what its manifest says.
 
     Attributes:
-        about: toolkit, writer, engine and source: how the release came to be.
-        derived: what is made from idc_index: further tables, and its zipped CSV.
-        report: the report for people; None when none was made.
+        about: toolkit, writer, engine and source.
+        derived: the derived tables and the zipped CSV of idc_index.
+        report: the HTML page; None when there is none.
     """
 
     path: Path
@@ -186,11 +196,19 @@ class Release:
         """
         if not (path / MANIFEST).is_file():
             raise IndexerError(f"{path}: not a release: it has no {MANIFEST}", "Give a folder that `build` made.")
-        return cls.parse(documents.load(path / MANIFEST, "manifest"), path)
+        document = documents.load(path / MANIFEST, "manifest")
+        try:
+            return cls.parse(document, path)
+        except IndexerError as error:
+            raise IndexerError(f"{path / MANIFEST}: {error.message}", error.hint) from error
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], path: Path = Path()) -> Release:
-        """The release of a (valid) manifest, whose files lie, or are to lie, at `path`."""
+        """The release of a (valid) manifest, whose files lie, or will lie, at `path`.
+
+        Raises:
+            IndexerError: a file name that no release can have.
+        """
         indices, derived = (
             tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
         )
@@ -201,7 +219,7 @@ class Release:
         return cls(path, idc_version, release_version, about, indices, derived, report, accepted)
 
     def to_document(self) -> dict[str, Any]:
-        """What the manifest says: nothing in it depends on the clock or on where the release lies."""
+        """The content of the manifest. It does not depend on the clock or on the path of the release."""
         document: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "idc_version": self.idc_version,
@@ -221,6 +239,11 @@ class Release:
         return documents.dump(self.to_document(), "manifest")
 
     @property
+    def manifest_sha256(self) -> str:
+        """The digest of the manifest in the folder. It covers every other file."""
+        return files.sha256(self.path / MANIFEST)
+
+    @property
     def entries(self) -> tuple[IndexEntry, ...]:
         """Indices and derived tables."""
         return self.indices + self.derived
@@ -236,15 +259,15 @@ class Release:
 def release_lock(path: Path) -> Iterator[None]:
     """Keep other commands from writing to a release. The system drops the lock of a process that dies.
 
-    What such a process left of a file that it was writing is removed.
+    Removes partial files that such a process left.
 
     Raises:
-        IndexerError: another one is writing there.
+        IndexerError: another command is writing there.
     """
     lock = path.absolute().with_name(f"{path.absolute().name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()  # the lock would take a folder that is not writable for one that is locked
+        lock.touch()  # filelock would report a folder that is not writable as locked
     try:
         with filelock.FileLock(lock, timeout=0):
             try:
@@ -253,8 +276,8 @@ def release_lock(path: Path) -> Iterator[None]:
                         left.unlink()
                 yield
             finally:
-                # While it is held: whoever comes now either sees it locked or makes a new one. Windows removes no open
-                # file; there, filelock removes it once it is closed, unless somebody else has opened it.
+                # Before it is released: a command that comes now sees it locked, or makes a new one. Windows removes no
+                # open file; there, filelock removes it once it is closed, unless another process has opened it.
                 if sys.platform != "win32":
                     lock.unlink(missing_ok=True)
     except filelock.Timeout as error:

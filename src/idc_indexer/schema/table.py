@@ -28,12 +28,14 @@ class Schema:
     """The content of `schemas/<name>.json` and, for a release, of `<name>_schema.json`.
 
     Attributes:
+        row: the noun for a row, such as `DICOM series`.
         order: columns that the rows are sorted by, with `" DESC"` after a descending one. NULLs come first in an
             ascending one. The key is among the columns, so that the order is total.
         in_wheel: whether the data wheel contains the Parquet file.
     """
 
     description: str
+    row: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
     order: tuple[str, ...]
@@ -45,6 +47,7 @@ class Schema:
         """The schema in a (valid) document of kind `index` or `artifact`."""
         return cls(
             description=document["table_description"],
+            row=document["row"],
             columns=tuple(Column.from_document(column) for column in document["columns"]),
             primary_key=tuple(document["primary_key"]),
             order=tuple(document["order"]),
@@ -85,6 +88,7 @@ class Schema:
             references.append(document)
         return {
             "table_description": self.description,
+            "row": self.row,
             "in_wheel": self.in_wheel,
             "primary_key": list(self.primary_key),
             "order": list(self.order),

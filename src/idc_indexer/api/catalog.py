@@ -1,0 +1,141 @@
+"""List, explain, releases: which indices and IDC releases can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from idc_indexer.api.options import BigQuery, DuckDB, EngineOptions, OwnIndices
+from idc_indexer.catalog import Catalog, PinnedIndex
+from idc_indexer.errors import IndexerError, UsageError
+
+
+def list_indices(own: OwnIndices = OwnIndices()) -> Catalog:
+    """List the indices and the derived tables.
+
+    Returns:
+        The catalog: `indices` and `derived` by name, each with its schema.
+
+    Raises:
+        IndexerError: an index of your own is malformed.
+    """
+    return own.catalog()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How an index is built.
+
+    Attributes:
+        engine: `duckdb` or `bigquery`.
+        sql: the statements that run, in order; the last one returns the rows of the index.
+        reads: leaf columns by source table.
+        costs: bytes processed, bytes billed and dollars; None when BigQuery was not asked.
+    """
+
+    index: str
+    engine: str
+    sql: Sequence[str]
+    reads: Mapping[str, Sequence[str]]
+    costs: Mapping[str, float] | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """For --json."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def explain_index(
+    index: str,
+    *,
+    idc_version: int = 0,
+    engine: EngineOptions = DuckDB(),
+    own: OwnIndices = OwnIndices(),
+) -> Explanation:
+    """Show the SQL of an index as it will run, and the columns that it reads.
+
+    Args:
+        idc_version: IDC release; 0 for the newest, without pinning.
+        engine: with `BigQuery(project=...)` the result also has the costs.
+
+    Raises:
+        UsageError: no such index, or a derived table, which has no query.
+        IndexerError: the query is not supported, or BigQuery refuses it.
+    """
+    catalog = own.catalog()
+    if index in catalog.derived:
+        raise UsageError(f"{index} has no query: it is made from idc_index", "See `idc-indexer explain idc_index`.")
+    (chosen,) = catalog.select([index])
+    pinned = chosen.for_release(idc_version)
+    reads: dict[str, list[str]] = {}
+    for leaf in sorted(pinned.statement.leaves, key=lambda leaf: (leaf.table, leaf.path)):
+        reads.setdefault(str(leaf.table), []).append(leaf.path)
+    if isinstance(engine, DuckDB):
+        return Explanation(index, "duckdb", _translated(pinned), reads)
+    costs = _costs(pinned, engine) if engine.project else None
+    return Explanation(index, "bigquery", [pinned.statement.text], reads, costs)
+
+
+def _translated(pinned: PinnedIndex) -> list[str]:
+    from idc_indexer.sql import to_duckdb
+
+    translation = to_duckdb(pinned.statement, pinned.query_file)
+    return [*(extract.sql for extract in translation.prior_extracts), translation.sql]
+
+
+def _costs(pinned: PinnedIndex, engine: BigQuery) -> dict[str, float]:
+    from idc_indexer.engines.bigquery import BigQueryEngine
+
+    plan = BigQueryEngine(engine.connect()).plan([pinned])
+    return plan.estimates[pinned.name].to_document(engine.price_per_tib)
+
+
+@dataclass(frozen=True)
+class AvailableReleases:
+    """IDC releases of a source.
+
+    Attributes:
+        releases: the oldest first; only those newer than the published one, if one was given.
+        published: the release version that they are newer than; None when none was given.
+        published_idc: its IDC release.
+    """
+
+    releases: tuple[int, ...]
+    published: str | None = None
+    published_idc: int | None = None
+
+    @property
+    def newest(self) -> int | None:
+        """The newest of them; None when there is none."""
+        return self.releases[-1] if self.releases else None
+
+
+def list_releases(
+    *,
+    engine: EngineOptions = DuckDB(),
+    newer_than: str | None = None,
+) -> AvailableReleases:
+    """List the IDC releases that a source has.
+
+    Args:
+        newer_than: address of published files; list only the releases that are newer.
+
+    Raises:
+        IndexerError: the source has no release, or cannot be listed.
+    """
+    if isinstance(engine, BigQuery):
+        connection = engine.connect()
+        from idc_indexer.engines.bigquery import releases
+
+        found = releases(connection)
+    else:
+        found = engine.export().releases()
+    if not found:
+        raise IndexerError("there is no IDC release", "Look at another --source.")
+    if newer_than is None:
+        return AvailableReleases(tuple(found))
+    from idc_indexer.publish.public_check import published
+
+    last = published(newer_than)
+    newer = tuple(release for release in found if release > last.idc_version)
+    return AvailableReleases(newer, last.release_version, last.idc_version)

@@ -1,0 +1,141 @@
+"""Wheel, publish, promote, status, check: from a release to its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from idc_indexer.api.options import AnyPath
+from idc_indexer.errors import UsageError
+
+if TYPE_CHECKING:
+    from idc_indexer.publish.records import Step
+    from idc_indexer.publish.status import Status
+    from idc_indexer.release.verify import Problem
+
+
+def build_wheel(
+    release: AnyPath, *, out: AnyPath, exclude: Collection[str] = (), published_at: str | None = None
+) -> Path:
+    """Build the data wheel `idc-index-data` from a release.
+
+    Args:
+        release: the release folder, which is verified first.
+        out: folder of the wheel.
+        exclude: indices whose Parquet the wheel leaves out.
+        published_at: where the release is, or will be, published; at IDC when None.
+
+    Returns:
+        The wheel.
+
+    Raises:
+        UsageError: `exclude` names an index that the wheel would not have.
+        IndexerError: the release has problems, or the wheel is larger than PyPI takes.
+    """
+    from idc_indexer.publish import wheel
+    from idc_indexer.publish.records import PUBLISHED
+
+    return wheel.build_wheel(Path(release), Path(out), exclude, published_at or PUBLISHED)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was written, or would be.
+
+    Attributes:
+        version: of the release.
+        dry_run: nothing was written.
+        steps: for `publish` and `promote`, what was done with each object, in the order of writing.
+    """
+
+    version: str
+    dry_run: bool
+    steps: Mapping[str, tuple[Step, ...]]
+
+    def to_document(self) -> dict[str, Any]:
+        """For --json."""
+        done = {command: [vars(step) for step in steps] for command, steps in self.steps.items()}
+        return {"version": self.version, "dry_run": self.dry_run, **done}
+
+
+def publish_release(
+    release: AnyPath, *, to: AnyPath, promote: bool = False, rollback: bool = False, dry_run: bool = False
+) -> Published:
+    """Verify a release, and upload it as `<version>/release_artifacts/`. To continue after a failure, call it again.
+
+    Args:
+        release: the release folder.
+        to: `gs://bucket[/prefix]`, or a folder.
+        promote: make the version `current` too; not with `dry_run`, for that is decided once the version is published.
+        rollback: allow `current` to move back to an older version.
+        dry_run: write nothing.
+
+    Raises:
+        UsageError: `rollback` without `promote`, or `to` is not a store.
+        IndexerError: the release has problems, or the version is published already with other bytes.
+    """
+    if rollback and not promote:
+        raise UsageError("--rollback needs --promote: only `current` can move back", "Give --promote too.")
+    from idc_indexer.publish.publish import publish
+    from idc_indexer.publish.stores import open_store
+    from idc_indexer.release.manifest import Release
+
+    store, path = open_store(str(to)), Path(release)
+    steps = {"publish": publish(path, store, dry_run=dry_run)}
+    version = Release.open(path).release_version
+    if promote and not dry_run:
+        steps |= promote_release(version, to=to, rollback=rollback).steps
+    return Published(version, dry_run, steps)
+
+
+def promote_release(version: str, *, to: AnyPath, rollback: bool = False, dry_run: bool = False) -> Published:
+    """Make `current` equal to a published version. To continue after a failure, call it again.
+
+    Args:
+        to: `gs://bucket[/prefix]`, or a folder.
+        rollback: allow `current` to move back to an older version.
+        dry_run: write nothing.
+
+    Raises:
+        UsageError: an older version without `rollback`, or `to` is not a store.
+        IndexerError: the version is not published completely, or another promotion won.
+    """
+    from idc_indexer.publish.promote import promote
+    from idc_indexer.publish.stores import open_store
+
+    steps = promote(version, open_store(str(to)), rollback=rollback, dry_run=dry_run)
+    return Published(version, dry_run, {"promote": steps})
+
+
+def published_status(*, to: AnyPath) -> Status:
+    """List the published versions, and compare `current` with the one that it should equal.
+
+    Raises:
+        IndexerError: the store cannot be used.
+    """
+    from idc_indexer.publish.status import status
+    from idc_indexer.publish.stores import open_store
+
+    return status(open_store(str(to)))
+
+
+def check_published(url: str, *, deep: bool = False, rebuilt: AnyPath | None = None) -> list[Problem]:
+    """Test published files over HTTP, without credentials, as readers use them.
+
+    Args:
+        url: the folder of the files, such as `.../current/release_artifacts/`.
+        deep: download every file and compare its SHA-256.
+        rebuilt: a release folder, whose files must be the published ones.
+
+    Returns:
+        Every problem; empty when readers get all that they need.
+
+    Raises:
+        UsageError: not an address of HTTP.
+        IndexerError: the server cannot be reached.
+    """
+    from idc_indexer.publish.public_check import check
+
+    return check(url, deep, None if rebuilt is None else Path(rebuilt))

@@ -1,0 +1,56 @@
+"""The group of all commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+from typing import Any
+
+import click
+
+import idc_indexer
+from idc_indexer.errors import IndexerError, UsageError
+
+FOUND_PROBLEMS = 3
+
+
+class _Failure(click.ClickException):
+    """An error of the library as click shows it."""
+
+    def __init__(self, error: IndexerError) -> None:
+        super().__init__(str(error))
+        self.exit_code = 2 if isinstance(error, UsageError) else 1  # type: ignore[misc]  # click means it to be set
+
+
+class _Group(click.Group):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            # On Windows, a stream that is not a terminal has a code page that lacks most letters.
+            if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+                stream.reconfigure(encoding="utf-8")
+        return super().main(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IndexerError as error:
+            if ctx.params.get("verbose"):
+                traceback.print_exc()
+            raise _Failure(error) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- the order in which a release needs them
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show a traceback when something goes wrong.")
+@click.version_option(idc_indexer.__version__)
+def main(verbose: bool) -> None:
+    """Build, verify and publish the indices of NCI Imaging Data Commons.
+
+    The commands below stand in the order in which a release needs them.
+    """

@@ -1,0 +1,63 @@
+"""Output: results on stdout, as lines, JSON or Markdown, and in the summary of GitHub Actions; notes on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from idc_indexer.cli.github import as_markdown, summarize
+from idc_indexer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form in which a command prints its result: lines unless JSON or Markdown is wanted."""
+
+    json: bool = False
+    markdown: bool = False
+
+    def __post_init__(self) -> None:
+        if self.json and self.markdown:
+            raise UsageError("--json and --markdown exclude each other", "Give one of them.")
+
+    def show(self, title: str, lines: Sequence[str], document: Any = None, markdown: str = "") -> None:
+        """Print a result, and add it to the summary of the workflow run.
+
+        Args:
+            title: heading of the lines in Markdown.
+            document: what --json prints.
+            markdown: what --markdown prints and the summary shows, instead of the lines in a block.
+        """
+        markdown = markdown or as_markdown(title, lines)
+        summarize(markdown)
+        if self.json:
+            print_json(document)
+        elif self.markdown:
+            click.echo(markdown, nl=False)
+        else:
+            for line in lines:
+                echo(line)
+
+
+def echo(line: str) -> None:
+    """Print a line of the result."""
+    click.echo(line)
+
+
+def note(line: str) -> None:
+    """Print a line that is not part of the result."""
+    click.echo(line, err=True)
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def cost_line(cost: Any) -> str:
+    """What BigQuery bills, in words."""
+    return f"{cost['bytes_billed']:,} bytes billed, ${cost['price_usd']:.4f}"
