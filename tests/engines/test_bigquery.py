@@ -141,6 +141,29 @@ def test_both_engines_write_the_same_bytes(
     assert result.stderr.count("Storage Read API is not permitted") == (way == "rest")
 
 
+@pytest.mark.parametrize("release", [24, 25])
+@pytest.mark.parametrize("engine", [("--source", "sample"), PAY], ids=["duckdb", "bigquery"])
+def test_a_published_query_is_no_query_file(
+    engine: tuple[str, ...],
+    release: int,
+    server: BigQueryServer,
+    run: Run,
+    out: Path,
+    sample_release: Path,
+    tmp_path: Path,
+) -> None:
+    """It reads one fixed release: as another it would build the wrong rows, and as the same one only by luck."""
+    add_index(tmp_path, "mine", (sample_release / "version_metadata_index.sql").read_text(), idc_version="INTEGER")
+    folders = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+    version = ("--idc-version", release, "--release-version", f"{release}.0.0", "--out", out)
+    result = run("build", "mine", *engine, *folders, *version)
+    refused(
+        result, 1, "mine.sql: line", "reads idc_v25.version_metadata, a table of IDC release 25 only", "idc_current"
+    )
+    assert not server.jobs
+    assert not out.exists()
+
+
 def test_only_one_stream_keeps_the_order(server: BigQueryServer) -> None:
     """What the server for tests is worth: with more streams than one, rows come out of order."""
     from google.cloud.bigquery_storage import DataFormat, ReadSession
