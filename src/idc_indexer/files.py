@@ -6,11 +6,18 @@ import errno
 import hashlib
 import os
 import re
+import shutil
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
+
+import filelock
 
 from idc_indexer.errors import IndexerError
 
@@ -22,6 +29,11 @@ MAX_NAME = 255
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?", re.ASCII)
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 """Names that Windows takes for devices, in any folder."""
+
+NO_LOCKS = "IDC_INDEXER_NO_LOCKS"
+"""Environment variable of a user who accepts a file system without locks."""
+_ABANDONED_AFTER = 60.0
+"""Seconds after which a scratch folder that nobody has locked belongs to no process that is about to lock it."""
 
 
 @contextmanager
@@ -170,3 +182,88 @@ def local_file(folder: Path, name: str) -> Path:
             f"{MAX_NAME} characters.",
         )
     return folder / name
+
+
+def can_lock(folder: Path) -> bool:
+    """Whether to lock files in a folder: the file system has locks that end with their process.
+
+    Returns:
+        False when it has none and the user has set `NO_LOCKS`.
+
+    Raises:
+        IndexerError: it has none; or the folder cannot be written.
+    """
+    with os_errors_for(folder):
+        if _has_locks(folder.absolute()):
+            return True
+    if os.environ.get(NO_LOCKS):
+        return False
+    raise IndexerError(
+        f"{folder}: this file system has no file locks (flock)",
+        "Use a folder on another file system; or, if no other idc-indexer command writes there meanwhile, set "
+        f"{NO_LOCKS}=1.",
+    )
+
+
+@cache
+def _has_locks(folder: Path) -> bool:
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """A folder for temporary files, which is removed at the end. Removes those of processes that were killed.
+
+    Args:
+        prefix: of its name; all folders with this prefix are scratch folders.
+        parent: the folder in which it lies; by default the system's folder for temporary files.
+
+    Raises:
+        IndexerError: it cannot be created.
+    """
+    if parent is None:
+        try:
+            parent = Path(tempfile.gettempdir())
+        except FileNotFoundError as error:
+            raise IndexerError(
+                "there is no folder for temporary files that can be written", "Set TMPDIR to one."
+            ) from error
+    with os_errors_for(parent):
+        locks = can_lock(parent)
+        for folder in parent.glob(f"{prefix}*") if locks else ():
+            _remove_abandoned(folder)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        with ExitStack() as stack:
+            if locks:
+                stack.enter_context(filelock.FileLock(_scratch_lock(folder)))
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _scratch_lock(folder).unlink(missing_ok=True)
+
+
+def _scratch_lock(folder: Path) -> Path:
+    # Beside the folder: Windows removes no folder with an open file in it.
+    return folder.with_name(f".{folder.name.removeprefix('.')}.lock")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a scratch folder whose process has died."""
+    try:
+        if folder.is_symlink() or not folder.is_dir() or time.time() - folder.stat().st_mtime < _ABANDONED_AFTER:
+            return
+        with filelock.FileLock(_scratch_lock(folder), timeout=0):
+            shutil.rmtree(folder)
+        _scratch_lock(folder).unlink(missing_ok=True)
+    except (OSError, filelock.Timeout):
+        pass  # in use, or of another user

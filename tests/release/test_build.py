@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from idc_indexer import documents
 from tests.conftest import (
     IN_WHEEL,
     INDICES,
@@ -307,6 +308,24 @@ def test_added_index(name: str, tiny: TinyExport, run: Run, build: Build, out: P
     assert sorted(path.stem for path in out.glob("*.parquet")) == sorted([*OF_ONE_RELEASE, name])
     assert run("verify", out).stdout == f"{out}: OK\n"
     assert f"\n{name}: " not in run("list").stdout
+
+
+def test_an_index_that_replaces_a_built_in_one_is_told(
+    tiny: TinyExport, run: Run, build: Build, out: Path, tmp_path: Path
+) -> None:
+    query = (documents.bundled("queries") / "version_metadata_index.sql").read_text() + "-- mine\n"
+    (tmp_path / "queries").mkdir()
+    (tmp_path / "queries" / "version_metadata_index.sql").write_text(query)
+    result = build(tiny, "version_metadata_index", "collections_index", "--queries", tmp_path / "queries")
+    assert result.exit_code == 0, result.stderr
+    told = [line for line in result.stderr.splitlines() if "replaces the built-in one" in line]
+    assert told == ["version_metadata_index: a file in --queries or --schemas replaces the built-in one"]
+    entries = json.loads((out / "manifest.json").read_text())["indices"]
+    assert {entry["name"]: entry.get("overrides_built_in") for entry in entries} == {
+        "version_metadata_index": True,
+        "collections_index": None,
+    }
+    assert run("verify", out).exit_code == 0
 
 
 # --- The cache of past releases -----------------------------------------------------------------------------

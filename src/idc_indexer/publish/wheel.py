@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ LIMIT = 100_000_000
 """Bytes of the largest file that PyPI accepts."""
 NEARLY = 90_000_000
 """Bytes above which the wheel of the next release may be too large."""
+_FIRST, _LAST = 315_532_800, 4_354_819_198
+"""Seconds since 1970 of the first and the last time that a zip can hold: the years 1980 to 2107."""
 NEEDED = (IDC_INDEX, "prior_versions_index")
 """The client opens the Parquet of both on start, and stops in a TypeError when one is missing."""
 _TEMPLATES = Path(__file__).with_name("wheel_project")
@@ -62,10 +65,9 @@ def build_wheel(
         )
     with files.os_errors_for(out):
         out.mkdir(parents=True, exist_ok=True)
-    with files.os_errors_for(out), tempfile.TemporaryDirectory(prefix=".wheel-", dir=out) as scratch:
-        project, made = Path(scratch, "project"), Path(scratch, "made")
+    with files.os_errors_for(out), files.scratch(".wheel-", out) as scratch, _temporary_files_in(scratch):
+        project, made = scratch / "project", scratch / "made"
         _write_project(project, verified, carried, f"{published}/{folder(verified.release_version)}".removesuffix("/"))
-        # Its timestamps are SOURCE_DATE_EPOCH, or always the same.
         (wheel,) = map(Path, WheelBuilder(str(project)).build(directory=str(made)))
         if wheel.stat().st_size > LIMIT:
             raise IndexerError(
@@ -75,6 +77,32 @@ def build_wheel(
                 '"in_wheel": false in its schema.',
             )
         return wheel.replace(out / wheel.name)
+
+
+def _check_epoch() -> None:
+    """Check SOURCE_DATE_EPOCH, which hatchling gives the files in the wheel; without it, their time is a constant.
+
+    Raises:
+        UsageError: not a time that a zip can hold.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None and not (
+        epoch.isdecimal() and len(epoch) <= len(str(_LAST)) and _FIRST <= int(epoch) <= _LAST
+    ):
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH={epoch[:20]!r} is not a time that a zip file can hold",
+            "Unset it, or set it to seconds since 1970, between the years 1980 and 2107.",
+        )
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have hatchling write its temporary wheel there, so that a killed process leaves nothing elsewhere."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _carried(release: Release, exclude: Collection[str]) -> dict[str, IndexEntry]:

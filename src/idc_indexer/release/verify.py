@@ -6,6 +6,7 @@ what is in its Parquet, and idc_index says what the tables derived from it must 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from idc_indexer.release.manifest import (
 from idc_indexer.release.parquet import VERSION_KEY
 from idc_indexer.schema.arrow import file_schema
 from idc_indexer.schema.table import Reference, Schema
+
+_SOURCE_TABLE = re.compile(r"idc_v(?P<release>[1-9][0-9]{0,3})(?P<kind>(?:_clinical)?\.)(?P<table>\w+)")
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,26 @@ def _manifest(found: _Findings) -> Iterator[Problem]:
             yield Problem(MANIFEST, f"the query of {entry.name} has two digests")
         elif entry.schema_sha256 != digests.get(schema_name(entry.name)):
             yield Problem(MANIFEST, f"the schema of {entry.name} has two digests")
+
+
+def _sources(found: _Findings) -> Iterator[Problem]:
+    """The source tables in the manifest: of the IDC release that the release is of.
+
+    A table of prior releases is a source only when an index has a template for prior releases; then it is one in every
+    prior release. One of a single other release comes from a query that names it instead of `idc_current`.
+    """
+    ours = found.release.idc_version
+    releases: dict[str, set[int]] = {}
+    for name in found.release.about["source"]["tables"]:
+        if match := _SOURCE_TABLE.fullmatch(name):
+            releases.setdefault(match["kind"] + match["table"], set()).add(int(match["release"]))
+        else:
+            yield Problem(MANIFEST, f"source table {name} is not of an IDC release")
+    for table, numbers in releases.items():
+        others = numbers - {ours}
+        if others and others != set(range(1, ours)):
+            names = ", ".join(f"idc_v{number}{table}" for number in sorted(others))
+            yield Problem(MANIFEST, f"source tables of another IDC release than {ours}: {names}")
 
 
 def _files(found: _Findings) -> Iterator[Problem]:
@@ -321,6 +344,7 @@ def _derived_problems(found: _Findings, entry: IndexEntry, file: str) -> Iterato
 
 CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (
     _manifest,
+    _sources,
     _files,
     _schemas,
     _reference_columns,
