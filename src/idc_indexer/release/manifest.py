@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from idc_indexer import documents, files, locks
+import filelock
+
+from idc_indexer import documents, files
 from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
@@ -279,9 +281,9 @@ def release_lock(path: Path) -> Iterator[None]:
     lock = path / LOCK if in_place(path) else path.with_name(f"{path.name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        locks = files.can_lock(lock.parent)
+        lockable = files.can_lock(lock.parent)
     try:
-        with filelock.FileLock(lock, timeout=0) if locks else nullcontext():
+        with filelock.FileLock(lock, timeout=0) if lockable else nullcontext():
             try:
                 with files.os_errors_for(path):
                     for left in path.glob(".*.partial"):
@@ -292,5 +294,5 @@ def release_lock(path: Path) -> Iterator[None]:
                 # open file; there, filelock removes it once it is closed, unless another process has opened it.
                 if sys.platform != "win32":
                     lock.unlink(missing_ok=True)
-    except locks.Timeout as error:
+    except filelock.Timeout as error:
         raise IndexerError(f"{path}: another command is writing there", "Wait until it has ended.") from error
