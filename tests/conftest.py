@@ -81,6 +81,7 @@ TIER_OF = {
     "support": "oracle",
     "test_api.py": "emulator",
     "test_files.py": "emulator",
+    "test_fuzz.py": "emulator",
     "test_http.py": "emulator",
 }
 # All tests in these files run on the second major version of DuckDB too, and so does a test with the marker `duckdb`.
