@@ -111,6 +111,11 @@ def local_file(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def absolute(path: Path) -> Path:
+    """The path from the root, without `.` and `..`. Links are not followed: a release may be one."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve follows links
+
+
 def can_lock(folder: Path) -> bool:
     """Whether to lock files in a folder: the file system has locks that end with their process.
 

@@ -1,9 +1,9 @@
 """Build: from a catalog and an engine to a release folder.
 
 The release is built under `<dir>.incomplete` and renamed at the end. A folder that cannot be renamed, such as a mount
-point or the working directory, is filled in place: the release is built in `<dir>/.incomplete`, and its files move up at
-the end, the manifest last. An interrupted build leaves its finished indices in the incomplete folder; the next build
-reuses them if their inputs have not changed.
+point or the working directory, is filled in place: the release is built in `<dir>/.incomplete`, and its files move up
+at the end, the manifest last. An interrupted build leaves its finished indices in the incomplete folder; the next
+build reuses them if their inputs have not changed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Plan:
 
 def incomplete(out: Path) -> Path:
     """The folder in which a release for `out` is built."""
-    out = Path(os.path.abspath(out))
+    out = files.absolute(out)
     return out / _INCOMPLETE if _in_place(out) else out.with_name(f"{out.name}{_INCOMPLETE}")
 
 
@@ -109,7 +109,7 @@ def check_request(
     check_version(release_version, idc_version)
     catalog.select(set(names) - catalog.derived.keys())
     with files.os_errors_for(out):
-        _check_target(Path(os.path.abspath(out)), force)
+        _check_target(files.absolute(out), force)
 
 
 def plan_build(
@@ -142,7 +142,7 @@ def plan_build(
         wanted = wanted - catalog.derived.keys() | {IDC_INDEX}
     indices = tuple(index.for_release(idc_version) for index in catalog.select(wanted))
     overrides = frozenset(index.name for index in indices) & catalog.replaced
-    return Plan(indices, idc_version, release_version, Path(os.path.abspath(out)), made, csv, force, overrides)
+    return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides)
 
 
 def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
@@ -199,7 +199,7 @@ def dry_run(plan: Plan, engine: Engine) -> None:
 
 
 def _replaced(out: Path) -> Path:
-    return out.with_name(f"{out.name}.replaced")
+    return out.parent / f"{out.name}.replaced"
 
 
 def _check_target(out: Path, force: bool) -> None:

@@ -277,7 +277,7 @@ def release_lock(path: Path) -> Iterator[None]:
     Raises:
         IndexerError: another command is writing there, or the file system has no locks.
     """
-    path = Path(os.path.abspath(path))
+    path = files.absolute(path)
     lock = path / LOCK if in_place(path) else path.with_name(f"{path.name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
