@@ -27,14 +27,13 @@ from idc_indexer.schema.arrow import conform
 TABLES = ("dicom_all", "dicom_metadata_curated", "auxiliary_metadata")
 ROWS_OF_A_MESSAGE = 10_000
 READ = """
-import sys
+from idc_indexer.cli.progress import Plain
 from idc_indexer.schema.arrow import conform
 from idc_indexer.catalog import Catalog
 from idc_indexer.engines.bigquery import BigQueryEngine, connect
 index = Catalog().indices["idc_index"].for_release(25)
-engine = BigQueryEngine(connect("my-project", "US"), notify=lambda text: print(text, file=sys.stderr))
-engine.prepare([index])
-with engine.rows(index) as batches:
+engine = BigQueryEngine(connect("my-project", "US"), listener=Plain())
+with engine.plan([index]).running([index]) as run, run.rows(index) as batches:
     print(sum(conform(batch, index.schema.columns, "idc_index").num_rows for batch in batches))
 """
 

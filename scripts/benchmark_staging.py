@@ -13,6 +13,7 @@ as a process of its own, one after the other. Markdown tables are printed:
   them too.
 * links: staging over lines of 100 Mbit/s and 1 Gbit/s.
 * gaps: how many ranges and bytes a shard takes when gaps up to a size are read over.
+* kills: how many bytes are fetched again when staging is killed 20 times, and what that is of a real export.
 
 Linux and macOS.
 """
@@ -22,8 +23,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -45,6 +50,9 @@ GAPS = (0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20)
 SHARES = (0.05, 0.1, 0.2, 1.0)
 LATENCIES = (0.0, 0.03, 0.1)
 LINKS = (100, 1000)
+KILLS = 20
+REAL_SHARDS = 5_000
+"""Of dicom_all in the public export of release 25."""
 Ranges = dict[str, list[tuple[int, int]]]
 
 
@@ -229,6 +237,41 @@ def gaps(bench: Bench) -> None:
         print(f"| {name} | {len(read)} | {size / chunks:.2f} | {(size + shard.footer) / shard.bytes:.2f} |")
 
 
+def kills(bench: Bench, latency: float) -> None:
+    """Staging of all indices of one release, killed at random moments until it has been killed 20 times."""
+    bench.s3.set(latency=latency)
+    without = [name for name in Catalog().indices if name != PRIOR]
+    undisturbed = bench.stage(indices=without)[0].seen
+    shard = sum(undisturbed.bytes[f"{BUCKET}/{key}"] for key in bench.wide) / len(bench.wide)
+    chance = random.Random(7)  # noqa: S311
+    sent = done = 0
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "idc_indexer", "stage", *without, "--source", f"s3://{BUCKET}"]
+        command += ["--idc-version", str(RELEASE), "--cache-dir", cache]
+        while True:
+            bench.s3.clear()
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            limit = chance.randrange(3 * undisturbed.requests.total() // KILLS)
+            while process.poll() is None and (done >= KILLS or bench.s3.seen().requests.total() < limit):
+                time.sleep(0.005)
+            if finished := process.poll() is not None:
+                assert process.returncode == 0
+            else:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                done += 1
+            sent += bench.s3.seen().total
+            if finished:
+                break
+    again = (sent - undisturbed.total) / max(done, 1)
+    print(
+        f"\n{done} kills: {sent / undisturbed.total:.3f} times the bytes of an undisturbed run; each kill costs "
+        f"{again / 1e6:.1f} MB, the bytes of {again / shard:.1f} wide shards, {again / shard / REAL_SHARDS:.2%} of "
+        f"{REAL_SHARDS:,} of them",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure staging from S3, next to other ways to read.")
     parser.add_argument("export", type=Path, metavar="EXPORT", help="what wide_export.py wrote")
@@ -236,7 +279,9 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.03, help="seconds per request (default: 0.03)")
     parser.add_argument("--connections", type=int, default=32, help="(default: 32)")
     parser.add_argument("--shards", type=int, default=30, help="of the comparison of readers (default: 30)")
-    parser.add_argument("--tables", nargs="+", choices=("staging", "readers", "links", "gaps"), help="(default: all)")
+    parser.add_argument(
+        "--tables", nargs="+", choices=("staging", "readers", "links", "gaps", "kills"), help="(default: all)"
+    )
     parser.add_argument("--scratch", type=Path, help="folder for what is staged (default: temporary)")
     options = parser.parse_args()
     with (
@@ -250,6 +295,7 @@ def main() -> None:
             "readers": lambda: readers(bench, options.shards),
             "links": lambda: links(bench, options.latency),
             "gaps": lambda: gaps(bench),
+            "kills": lambda: kills(bench, options.latency),
         }
         for name in options.tables or tables:
             tables[name]()

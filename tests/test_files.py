@@ -1,17 +1,19 @@
-"""Names that come from outside reach nothing but the folder they are meant for."""
+"""Names that come from outside reach nothing but the folder they are meant for; locks hold, or say why not."""
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
 from pathlib import Path
 
+import filelock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.files import MAX_NAME, local_file
-
-pytestmark = pytest.mark.any_duckdb
+from idc_indexer.files import MAX_NAME, NO_LOCKS, local_file, lock
 
 GOOD = [
     "manifest.json", "idc_index.parquet", "idc_index.parquet.sha256", "ct_index_schema.json", "ct_index.sql",
@@ -47,3 +49,35 @@ def test_a_name_lands_in_its_folder_or_nowhere(name: str) -> None:
     assert path.parent == Path("/folder")
     assert path.resolve() == path
     assert path.name == name
+
+
+def test_a_lock_keeps_others_out(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    program = "import sys, pathlib, idc_indexer.files as f\nwith f.lock(pathlib.Path(sys.argv[1]), 0): pass"
+    command = [sys.executable, "-c", program, str(path)]
+    with lock(path):
+        assert "Timeout" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+        with pytest.raises(filelock.Timeout), lock(path, timeout=0):
+            pass
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="every file system of Windows has locks")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Lustre mounted without -o flock, some network file systems. A lock file that is there already changes nothing."""
+
+    def flock(*_: object) -> None:
+        raise OSError(code, "no locks")
+
+    (tmp_path / ".lock").touch()
+    monkeypatch.setattr("fcntl.flock", flock)
+    with (
+        pytest.raises(IndexerError, match=f"{tmp_path}: its file system has no locks: ") as caught,
+        lock(tmp_path / ".lock"),
+    ):
+        pass
+    assert NO_LOCKS in caught.value.hint
+    monkeypatch.setenv(NO_LOCKS, "1")
+    with lock(tmp_path / ".lock"):
+        pass

@@ -59,7 +59,7 @@ class Index:
         columns = in_release(self.schema.columns, release)
         schema = Schema(**{**vars(self.schema), "columns": columns})
         try:
-            statement = analyze(pin(text, release) if release else text, SourceTables((self.declared,)), query_file)
+            statement = analyze(pin(text, release, query_file), SourceTables((self.declared,)), query_file)
         except IndexerError as error:
             if release:
                 raise IndexerError(

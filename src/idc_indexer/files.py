@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -13,12 +14,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import filelock
 
 from idc_indexer.errors import IndexerError
 
+NO_LOCKS = "IDC_INDEXER_NO_LOCKS"
+"""Environment variable: if it is set, commands go on without locks where the file system has none."""
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 MAX_NAME = 255
 """Bytes of a file name, on every file system in use."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?", re.ASCII)
@@ -44,6 +49,23 @@ def os_errors_for(path: Path) -> Iterator[None]:
         raise IndexerError(
             f"{path}: {reason}", "Check that the folder exists, may be read and written, and has room."
         ) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder for temporary files, which is removed at the end.
+
+    Raises:
+        IndexerError: the system has no folder for temporary files that can be written.
+    """
+    try:
+        folder = TemporaryDirectory(prefix="idc-indexer-")
+    except OSError as error:
+        raise IndexerError(
+            f"no temporary folder can be made: {error.strerror or error}", "Set TMPDIR to a folder that can be written."
+        ) from error
+    with folder as path:
+        yield Path(path)
 
 
 @contextmanager
@@ -81,11 +103,62 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def sha256(path: Path) -> str:
     """The digest of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with os_errors_for(path), path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return sha256_of(file)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The digest of an open file, from where it is to its end, in hexadecimal."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file until the end of the block. The system drops the lock of a process that dies.
+
+    Some file systems have no locks, such as Lustre that is mounted without `-o flock`. There this is an error, unless
+    the environment variable `IDC_INDEXER_NO_LOCKS` says that only one command writes at a time.
+
+    Args:
+        timeout: seconds to wait for another process; without end if negative.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+        IndexerError: the folder cannot be written, or its file system has no locks.
+    """
+    import filelock  # Not at the top: --help needs no locks.
+
+    with os_errors_for(path.parent):
+        problem = _no_locks(path)
+    if not problem:
+        with filelock.FileLock(path, timeout=timeout):
+            yield
+    elif os.environ.get(NO_LOCKS):
+        yield
+    else:
+        raise IndexerError(
+            f"{path.parent}: its file system has no locks: {problem}",
+            f"Use a folder on another file system; or, if no other command writes there meanwhile, set {NO_LOCKS}=1.",
+        )
+
+
+def _no_locks(path: Path) -> str:
+    """What the system says if a file cannot be locked; empty if it can. An unlock disturbs no other process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where every file system has locks
+        return ""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            return error.strerror or str(error)
+    return ""
 
 
 def local_file(folder: Path, name: str) -> Path:

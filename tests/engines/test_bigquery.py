@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.api_core.exceptions import Unauthorized
 
+from idc_indexer.cache import Cache
 from idc_indexer.documents import bundled
+from idc_indexer.engines import QueryEstimate
 from idc_indexer.engines.bigquery import AT_ONCE, errors, jobs
-from idc_indexer.engines.bigquery.jobs import Estimate
-from idc_indexer.exports import Cache
 from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.sql import analyze
 from tests.conftest import (
@@ -48,8 +48,6 @@ from tests.emulators.googlesql import GoogleSQLError
 from tests.release.test_build_target import FOREGROUND, posix
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
-
-pytestmark = pytest.mark.any_duckdb
 
 SAMPLE = bundled("sample")
 MEGABYTE = 1 << 20
@@ -143,6 +141,29 @@ def test_both_engines_write_the_same_bytes(
     assert result.stderr.count("Storage Read API is not permitted") == (way == "rest")
 
 
+@pytest.mark.parametrize("release", [24, 25])
+@pytest.mark.parametrize("engine", [("--source", "sample"), PAY], ids=["duckdb", "bigquery"])
+def test_a_published_query_is_no_query_file(
+    engine: tuple[str, ...],
+    release: int,
+    server: BigQueryServer,
+    run: Run,
+    out: Path,
+    sample_release: Path,
+    tmp_path: Path,
+) -> None:
+    """It reads one fixed release: as another it would build the wrong rows, and as the same one only by luck."""
+    add_index(tmp_path, "mine", (sample_release / "version_metadata_index.sql").read_text(), idc_version="INTEGER")
+    folders = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+    version = ("--idc-version", release, "--release-version", f"{release}.0.0", "--out", out)
+    result = run("build", "mine", *engine, *folders, *version)
+    refused(
+        result, 1, "mine.sql: line", "reads idc_v25.version_metadata, a table of IDC release 25 only", "idc_current"
+    )
+    assert not server.jobs
+    assert not out.exists()
+
+
 def test_only_one_stream_keeps_the_order(server: BigQueryServer) -> None:
     """What the server for tests is worth: with more streams than one, rows come out of order."""
     from google.cloud.bigquery_storage import DataFormat, ReadSession
@@ -225,7 +246,7 @@ def test_other_types_are_the_same_too(server: BigQueryServer, bill: Bill, out: P
     ],
 )
 def test_estimate(processed: int, tables: int, billed: int, most: float) -> None:
-    estimate = Estimate(processed, tables)
+    estimate = QueryEstimate(processed, tables)
     assert (estimate.billed, estimate.most) == (billed * MEGABYTE, int(most * MEGABYTE))
 
 
@@ -293,6 +314,24 @@ def test_tables_that_have_grown_are_not_paid_for(server: BigQueryServer, bill: B
     assert around(out) == []
 
 
+def test_row_counts_that_differ(server: BigQueryServer, bill: Bill, run: Run, out: Path) -> None:
+    """A warning before anything is billed, and a finding of `verify`, unless it is accepted."""
+    server.tables["idc_v25.auxiliary_metadata"].rows += 1
+    expected = (
+        "warning: tables with one row per instance have different numbers of rows: "
+        "idc_v25.auxiliary_metadata has 2,354, idc_v25.dicom_all has 2,353, idc_v25.dicom_metadata_curated has 2,353"
+    )
+    assert expected in bill("idc_index", "--dry-run").stderr
+    assert server.jobs == {}
+    built = bill("idc_index")
+    assert built.exit_code == 0, built.stderr
+    assert expected in built.stderr
+    found = run("verify", out)
+    assert (found.exit_code, "idc_v25.auxiliary_metadata has 2,354" in found.stdout) == (3, True)
+    assert bill("idc_index", "--force", "--allow-row-count-mismatch").exit_code == 0
+    assert run("verify", out).exit_code == 0
+
+
 # --- Jobs ---------------------------------------------------------------------------------------------------
 
 
@@ -316,8 +355,11 @@ def test_a_killed_build_finds_its_jobs_again(
     server: BigQueryServer, start: Start, bill: Bill, out: Path, tmp_path: Path
 ) -> None:
     """Those that finished, and those that were running."""
-    server.fates = ["", "slow", "", "slow"]
+    server.slow = {FIVE[1], FIVE[3]}
     process = start("sample", *PAY, *FIVE)
+    assert process.stderr is not None
+    assert any(line.startswith(f"done {FIVE[0]}: ") for line in process.stderr)
+    # now the build waits for the second index, whatever the machine does besides
     until(lambda: len(server.runs) == 3, process)
     process.kill()
     process.communicate()
@@ -329,7 +371,7 @@ def test_a_killed_build_finds_its_jobs_again(
     costs = bill(*FIVE, "--dry-run", "--force", "--json", "--cache-dir", tmp_path / "elsewhere")
     assert server.billed == json.loads(costs.stdout)["total"]["bytes_billed"]
     found = re.findall(r"^(\w+): job \S+ is (?:finished|running) already, and not paid for again$", result.stderr, re.M)
-    kept = re.findall(r"^kept (\w+)", result.stderr, re.M)
+    kept = re.findall(r"^reused (\w+)", result.stderr, re.M)
     assert (sorted(found + kept), kept) == (FIVE, FIVE[:1])
 
 
@@ -377,7 +419,7 @@ def test_rows_that_were_kept_and_are_damaged(bill: Bill, out: Path, tmp_path: Pa
     assert column.dictionary_page_offset
     last = column.dictionary_page_offset + column.total_compressed_size - 1  # a byte of a page
     path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
-    refused(bill("collections_index", "--force"), 1, f"{path}, where its rows were kept", "Run the same command again")
+    refused(bill("collections_index", "--force"), 1, f"{path}, the cached rows", "Run the same command again")
     assert contents(out) == before
     assert bill("collections_index", "--force").exit_code == 0
     path.write_bytes(data[:-9])

@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -34,7 +33,7 @@ from idc_indexer.exports import location as places
 from idc_indexer.exports import open_export
 from idc_indexer.exports import retry as retrier
 from idc_indexer.exports.pruning.footer import leaf_paths
-from idc_indexer.exports.staging import DAMAGED_TRIES
+from idc_indexer.exports.staging import CONNECTIONS, DAMAGED_TRIES
 from idc_indexer.progress import NullListener
 from idc_indexer.schema.source_tables import SourceTable
 from tests.conftest import IN_WHEEL, INDICES, RELEASE, Build, Run, TinyExport, around, contents, once, refused
@@ -166,7 +165,6 @@ def test_a_release_from_the_public_bucket(
     cache = Path(environment["IDC_INDEXER_CACHE_DIR"])
     assert len(list((cache / "prior_extracts").glob("*.parquet"))) == 24
     assert {path.parent.name for path in cache.glob("staged/*/*/*.parquet")} == set(facts)
-    assert not list(cache.rglob("*.fetched"))
     assert "staged idc_v25, idc_v25_clinical: 20 shards, " in result.stderr
     # Again, and without a network: nothing more is read.
     s3.clear()
@@ -276,7 +274,7 @@ KINDS = {"slow down": "status 503", "error": "status 500", "reset": "connection 
 KINDS |= {"stall": "no answer in time", "flipped": "damaged bytes"}
 
 
-def test_bad_weather_changes_nothing(s3: S3Server, run: Run, out: Path, environment: dict[str, str]) -> None:
+def test_transient_errors_change_nothing(s3: S3Server, run: Run, out: Path) -> None:
     """One request in twenty fails in each of six ways, listings too."""
     s3.set(faults=dict.fromkeys(KINDS, 0.05), page=5)
     result = run("build", *SERIES, *IMAGES, *RELEASE, "--out", out)
@@ -290,11 +288,10 @@ def test_bad_weather_changes_nothing(s3: S3Server, run: Run, out: Path, environm
     calm = run("build", *SERIES, *IMAGES, *RELEASE, "--out", out.parent / "calm", "--cache-dir", out.parent / "cache")
     assert calm.exit_code == 0, calm.stderr
     assert contents(out) == contents(out.parent / "calm")
-    assert not list(Path(environment["IDC_INDEXER_CACHE_DIR"]).rglob("*.fetched"))
 
 
 @pytest.mark.parametrize("fault", ["slow down", "flipped"])
-def test_weather_that_does_not_change_is_given_up_and_gone_on_from(
+def test_errors_that_stay_end_the_command_which_continues_later(
     fault: str, s3: S3Server, stage: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stage("seg_index").exit_code == 0
@@ -303,7 +300,7 @@ def test_weather_that_does_not_change_is_given_up_and_gone_on_from(
     failed = stage("seg_index", "idc_index", "sm_index")
     assert failed.exit_code == 1
     assert re.search(r"Error: s3://idc-open-metadata/bigquery_export/\S+", failed.stderr)
-    assert "What is staged already is kept" in failed.stderr
+    assert "The shards that are staged already stay in the cache" in failed.stderr
     s3.set(faults={})
     assert stage("seg_index", "idc_index", "sm_index").exit_code == 0
     assert len(staged(environment)) == SHARDS
@@ -318,23 +315,10 @@ def process(environment: dict[str, str], *arguments: object) -> subprocess.Popen
     return subprocess.Popen(command, env=os.environ | environment, **pipes)
 
 
-def fetched(environment: dict[str, str]) -> dict[str, list[tuple[int, int]]]:
-    """The parts of each shard of dicom_all that are in a partial download, first and last byte; all of a staged one."""
-    found = {f"{DICOM_ALL}/{path.name[:12]}.parquet": [(0, 1 << 40)] for path in staged(environment)}
-    for path in Path(environment["IDC_INDEXER_CACHE_DIR"]).glob("staged/*/idc_v25.dicom_all/.*.fetched"):
-        data, parts = path.read_bytes(), found.setdefault(f"{DICOM_ALL}/{path.name[1:13]}.parquet", [])
-        while len(data) >= 20:
-            start, length, _ = struct.unpack("<QQI", data[:20])
-            if len(data) >= 20 + length:
-                parts.append((start, start + length - 1))
-            data = data[20 + length :]
-    return found
-
-
 def stage_killed(
     s3: S3Server, environment: dict[str, str], times: int, requests: int, *indices: str
 ) -> tuple[int, int]:
-    """Stage, killed again and again at random moments: nothing that was kept is ever fetched again.
+    """Stage, killed again and again at random moments: no shard that is staged is ever fetched again.
 
     Args:
         requests: that staging takes when nobody kills it.
@@ -346,7 +330,7 @@ def stage_killed(
     kills = sent = 0
     while True:
         s3.clear()
-        kept = fetched(environment)
+        before = {f"{DICOM_ALL}/{path.name[:12]}.parquet" for path in staged(environment)}
         running = process(environment, "stage", "--idc-version", 25, *indices)
         limit = chance.randrange(max(1, 3 * requests // times))
         while running.poll() is None and (kills >= times or s3.seen().requests.total() < limit):
@@ -358,9 +342,7 @@ def stage_killed(
         _, errors = running.communicate()
         seen = s3.seen()
         sent += seen.total
-        for key, parts in kept.items():
-            for first, last in seen.ranges.get(key, []):
-                assert not any(first <= end and start <= last for start, end in parts), key
+        assert not before & seen.ranges.keys()
         if done:
             assert running.returncode == 0, errors
             return kills, sent
@@ -395,7 +377,10 @@ def test_killed_twenty_times_among_many_shards(
         s3.set(latency=0.03)
         kills, sent = stage_killed(s3, environment, 20, undisturbed.requests.total(), *SERIES, *IMAGES)
         assert kills >= 15
-        assert sent <= 1.1 * undisturbed.total
+        # A kill loses the shards in flight and nothing else: of the 5,000 shards of a real export, at most 32, 0.6 %.
+        shard = max(undisturbed.bytes[key] for key in of_dicom_all(undisturbed))
+        assert CONNECTIONS / 5_000 < 0.01
+        assert sent - undisturbed.total <= kills * CONNECTIONS * shard
 
 
 def test_two_processes_share_the_work(s3: S3Server, stage: Run, environment: dict[str, str], out: Path) -> None:
@@ -450,7 +435,7 @@ def test_offline_without_having_staged(run: Run, s3: S3Server, stage: Run, out: 
     s3.clear()
     few = run(*build, "seg_index", "idc_index")
     refused(few, 1, f"{SHARDS} of {SHARDS} shards of idc_v25.dicom_all are not staged", "Run `idc-indexer stage`")
-    assert "nothing is kept of table idc_v25.auxiliary_metadata" in few.stderr
+    assert "nothing of table idc_v25.auxiliary_metadata is staged" in few.stderr
     assert not s3.seen().requests
     assert around(out) == []
 
@@ -458,7 +443,7 @@ def test_offline_without_having_staged(run: Run, s3: S3Server, stage: Run, out: 
 @pytest.mark.usefixtures("s3")
 def test_the_cache_is_shown_and_removed(run: Run, stage: Run, environment: dict[str, str]) -> None:
     root = Path(environment["IDC_INDEXER_CACHE_DIR"])
-    assert run("cache").output.endswith(f"{root}: 0.0 MB\n")
+    assert run("cache").output.endswith(f"{root}: 0 bytes\n")
     assert stage("collections_index", "version_metadata_index", "ann_index").exit_code == 0
     shown = run("cache")
     source = f"s3://{BUCKET}/{PREFIX}"
@@ -516,8 +501,7 @@ def test_of_a_past_release_only_what_nobody_else_wants_is_removed(
         leaf for leaf in index.for_release(25).statement.leaves if leaf.table == SourceTable(24, False, "dicom_all")
     ]
     export = open_export(f"s3://{BUCKET}/{PREFIX}", cache_dir=Path(environment["IDC_INDEXER_CACHE_DIR"]))
-    export.check(leaves)
-    with export.staged(leaves, NullListener()):
+    with export.plan(leaves).stage(NullListener()):
         export.discard(leaves)  # it is in use
         assert len(staged(environment, "idc_v24.dicom_all")) == 1
     export.discard(leaves[1:])  # somebody wanted one more
@@ -552,16 +536,14 @@ def test_past_releases_are_staged_together_as_far_as_there_is_room(
         listener = Watching()
         export = open_export(f"s3://{BUCKET}/{PREFIX}", cache_dir=cache.root)
         engine = DuckDBEngine(export, cache.root / "temporary", listener=listener)
-        engine.prepare([index])
-        with engine.running([index]):
+        with engine.plan([index]).running([index]):
             assert past() == 0
         return listener
 
     first = run_it()
-    assert re.sub(r", [0-9.]+ MB in .*", "", first.said[1]) == (
-        "staged idc_v1, idc_v2, idc_v3, idc_v4, idc_v5 and 19 more: 24 shards"
-    )
-    assert len(first.said) == 3
+    counts = [int(count) for line in first.said[1:] for count in re.findall(r": (\d+) shards", line)]
+    assert sum(counts) == 24 + SHARDS
+    assert len(counts) < 24
     assert cache.remove(["prior_extracts"])
     again = run_it()
     together = [
@@ -653,7 +635,7 @@ def test_no_room(s3: S3Server, stage: Run, monkeypatch: pytest.MonkeyPatch, envi
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=1_000))
     result = stage("idc_index")
-    refused(result, 1, environment["IDC_INDEXER_CACHE_DIR"], " are needed there, and 0.0 MB are free", "--cache-dir")
+    refused(result, 1, environment["IDC_INDEXER_CACHE_DIR"], " are needed there, and 1.0 kB are free", "--cache-dir")
     assert max(map(len, of_dicom_all(s3.seen()).values())) <= 2
     assert len(of_dicom_all(s3.seen())) == 1
 
@@ -661,7 +643,7 @@ def test_no_room(s3: S3Server, stage: Run, monkeypatch: pytest.MonkeyPatch, envi
 def test_disk_full(s3: S3Server, environment: dict[str, str]) -> None:
     """The first file that grows beyond what there is room for is named; nothing half-written is taken for a shard."""
     limits = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
-    limits += "; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
+    limits += "; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))"
     program = f"{limits}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
     command = [sys.executable, "-c", program, "stage", "--idc-version", "25", "idc_index"]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
@@ -677,7 +659,8 @@ def test_cache_that_cannot_be_written(s3: S3Server, stage: Run, tmp_path: Path) 
     file = tmp_path / "file"
     file.touch()
     refused(stage("idc_index", "--cache-dir", file), 1, f"{file}", "--cache-dir")
-    assert not of_dicom_all(s3.seen())
+    # Only what a dry run looks at, too: one footer.
+    assert len(of_dicom_all(s3.seen())) == 1
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
@@ -727,12 +710,26 @@ def test_shards_of_another_schema_are_named_once_they_are_met(
 ) -> None:
     mine = shutil.copytree(wide, tmp_path / "mine")
     path = mine / PREFIX / "idc_v25" / "dicom_all" / "000000000005.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["Filler0001"]), path)
+    whole = pq.read_table(path)
+    pq.write_table(whole.drop_columns(["Modality"]), path)
     with S3Server({BUCKET: mine}) as s3:
         environment.update(s3.environment)
-        refused(stage("idc_index"), 1, "idc_v25.dicom_all: 000000000005.parquet of another schema", "--exclude-shard")
+        refused(
+            stage("idc_index"),
+            1,
+            "idc_v25.dicom_all: 000000000005.parquet of another schema",
+            "modality is string in the first shard and absent in 000000000005.parquet",
+            "--exclude-shard",
+        )
         left = ("--exclude-shard", "idc_v25/dicom_all/000000000005.parquet")
         assert stage("idc_index", *left).exit_code == 0
+        # Columns that nothing reads may differ.
+        pq.write_table(whole.drop_columns(["Filler0001"]), path)
+        warned = stage("idc_index")
+        assert warned.exit_code == 0, warned.stderr
+        assert (
+            "warning: s3://idc-open-metadata/bigquery_export: idc_v25.dicom_all: 000000000005.parquet" in warned.stderr
+        )
         s3.clear()
         shutil.copy(path.with_name("000000000004.parquet"), path)
         assert stage("idc_index").exit_code == 0
@@ -751,7 +748,7 @@ def test_columns_are_checked_before_anything_else_is_read(
         environment.update(s3.environment)
         result = run("build", *IN_WHEEL, *RELEASE, "--out", out, "--source", "s3://mine")
         refused(result, 1, "idc_v25.dicom_all has no column StudyDate", "table idc_v25.auxiliary_metadata is not there")
-        assert "idc_v25/dicom_metadata_curated/000000000000.parquet: not a whole Parquet file" in result.stderr
+        assert "idc_v25/dicom_metadata_curated/000000000000.parquet: not a complete Parquet file" in result.stderr
         read = {key: len(ranges) for key, ranges in s3.seen().ranges.items()}
         assert read.pop("mine/idc_v25/dicom_metadata_curated/000000000000.parquet") == DAMAGED_TRIES
         assert set(read.values()) == {1}

@@ -17,6 +17,7 @@ from pydicom.datadict import dictionary_VR
 from idc_indexer.catalog import Catalog
 from idc_indexer.cli import main
 from idc_indexer.exports import open_export
+from idc_indexer.progress import NullListener
 from idc_indexer.schema.arrow import arrow_type, conform
 from idc_indexer.schema.source_tables import SourceTable, dicom_attribute
 from tests.conftest import RELEASE, once, rows
@@ -93,12 +94,13 @@ def test_index_says_what_is_in_the_files(name: str, instances: list[Instance], r
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_googlesql_makes_the_same_of_it(name: str, dicom_export: Path) -> None:
+def test_googlesql_makes_the_same_of_it(name: str, dicom_export: Path, tmp_path: Path) -> None:
     index = CATALOG.indices[name].for_release(25)
-    export = open_export(str(dicom_export))
+    export = open_export(str(dicom_export), cache_dir=tmp_path)
     tables: dict[SourceTable, pa.Table] = {}
-    for table, columns in columns_read(index.statement.leaves).items():
-        tables[table] = pq.read_table(export.paths(table), columns=[column.name for column in columns])
+    with export.plan(index.statement.leaves).stage(NullListener()) as staged:
+        for table, columns in columns_read(index.statement.leaves).items():
+            tables[table] = pq.read_table(staged.paths(table), columns=[column.name for column in columns])
     defined = by_googlesql(index.statement, tables)
     assert [(field.name, field.type) for field in defined.schema] == [
         (column.name, arrow_type(column)) for column in index.schema.columns

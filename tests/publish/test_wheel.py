@@ -23,8 +23,6 @@ from idc_indexer.publish import wheel as room
 from tests.conftest import RELEASE, Run, once, refused
 from tests.support.damage import rewrite
 
-pytestmark = pytest.mark.any_duckdb
-
 CARRIED = [name for name, index in Catalog().indices.items() if index.schema.in_wheel]
 NAME = "idc_index_data-25.0.0-py3-none-any.whl"
 

@@ -22,8 +22,6 @@ from idc_indexer.schema.column import Column
 from idc_indexer.schema.table import Schema
 from tests.support.strategies import record, stored, table_of
 
-pytestmark = pytest.mark.any_duckdb
-
 COLUMNS = (
     Column("id", "INTEGER", "REQUIRED"),
     Column("text", "STRING", description="what it says", encoding="PLAIN", bloom_filter=0.5),

@@ -12,6 +12,7 @@ import click
 from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
     MARKDOWN,
+    argument,
     dry_run_option,
     manifest_option,
     option,
@@ -82,7 +83,7 @@ def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool
 
 
 @main.command()
-@click.argument("version")
+@argument("version")
 @store_option
 @rollback_option
 @dry_run_option
@@ -145,7 +146,7 @@ def _versions(status: Status) -> Iterator[str]:
 
 
 @main.command()
-@click.argument("url")
+@argument("url")
 @option("--deep", is_flag=True, help="Download every file, and compare its SHA-256.")
 @option(
     "--rebuilt",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +13,20 @@ import duckdb
 import pyarrow as pa
 from rich.filesize import decimal
 
-from idc_indexer import files
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.duckdb_session import connect, first_line, interruptible, mistrust_statistics, quote, read_parquet
+from idc_indexer.duckdb_session import (
+    connect,
+    first_line,
+    interruptible,
+    mistrust_statistics,
+    quote,
+    quote_name,
+    read_parquet,
+)
+from idc_indexer.engines import QueryEstimate, row_counts
+from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, planned_disk
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports import Export, together
+from idc_indexer.exports import Export, StagedExport, StagingPlan
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
 from idc_indexer.sql import PRIOR_ROWS, Leaf, to_duckdb
@@ -29,25 +37,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class _Query:
-    """An index as DuckDB makes it, once what it takes from past releases is reduced."""
+    """The query of an index for DuckDB, which reads the extracts of prior releases from one table."""
 
     sql: str
     leaves: list[Leaf]
-    past: list[_PriorRelease]
-
-
-@dataclass(frozen=True)
-class _PriorRelease:
-    """What an index takes from one past release: the query that reduces it, and the leaf columns that this reads."""
-
-    index: str
-    release: int
-    sql: str
-    leaves: list[Leaf]
+    extracts: list[ReleaseExtract]
 
 
 class DuckDBEngine:
-    """Runs queries over an export; results of past releases are kept in the cache."""
+    """Runs queries over an export; the export's cache stores extracts of prior releases."""
 
     def __init__(
         self,
@@ -56,154 +54,189 @@ class DuckDBEngine:
         threads: int | None = None,
         memory_limit: str | None = None,
         listener: ProgressListener | None = None,
+        allow_row_count_mismatch: bool = False,
     ) -> None:
         """Args:
-        export: what is queried; in its cache the prior_extracts of past releases are kept, for every later build.
-        temporary: folder for what does not fit in memory; the caller removes it.
-        listener: who is told how staging goes.
+        temporary: folder for rows that do not fit in memory; the caller removes it.
+        listener: told how staging goes.
+        allow_row_count_mismatch: accept tables with one row per instance whose numbers of rows differ.
         """
         self._export = export
-        self._reductions = export.cache.prior_extracts
         self._listener = listener or NullListener()
+        self._allowed = allow_row_count_mismatch
         self._connection = connect(threads, memory_limit, temporary)
-        self._queries: dict[str, _Query] = {}
-        self._disk: dict[int, int] = {}
-        self._most_disk = 0
+
+    def plan(self, indices: Sequence[PinnedIndex]) -> DuckDBPlan:
+        """Check the export for all that the indices read, and print what staging will take."""
+        queries = {}
+        for index in indices:
+            queries[index.name] = _query(index)
+            self._export.list_ahead({leaf.table for leaf in index.statement.leaves})
+        extracts = PriorExtracts(self._export)
+        missing = [one for query in queries.values() for one in query.extracts if not extracts.has(one)]
+        leaves = [leaf for query in queries.values() for leaf in query.leaves]
+        checked = self._export.plan([*leaves, *(leaf for one in missing for leaf in one.leaves)])
+        current = checked.of({leaf.table for leaf in leaves})
+        tables: dict[int, set[SourceTable]] = {}
+        for one in missing:
+            tables.setdefault(one.release, set()).update(one.tables)
+        prior = {release: checked.of(of_release) for release, of_release in tables.items()}
+        unread = self._export.count_rows(
+            table for table in row_counts.instance_tables(current.tables) if table not in current.tables
+        )
+        plan = DuckDBPlan(
+            self._export, self._connection, self._listener, queries, current, prior, extracts, unread, self._allowed
+        )
+        plan.check_rows({table: found.facts.rows for table, found in current.in_place.items()})
+        self._announce(current, prior)
+        return plan
+
+    def _announce(self, current: StagingPlan, prior: Mapping[int, StagingPlan]) -> None:
+        """Print what staging will take, and check that there is room."""
+        total, disk = planned_disk([current, *prior.values()])
+        if not total.fetch:
+            return
+        room = current.check_room(disk)
+        releases = sum(plan.estimate.shards > 0 for plan in prior.values())
+        also = f", including {releases} prior releases" if releases else ""
+        self._listener.message(
+            f"to stage: about {decimal(total.fetch)} of {total.shards:,} shards ({total.requests:,} requests){also}; "
+            f"about {decimal(disk)} on disk, where {room}"
+        )
+
+
+@dataclass(frozen=True)
+class DuckDBPlan:
+    """Indices that can be built from an export.
+
+    Attributes:
+        unread: rows of tables that no index reads, to compare with those of tables that are read.
+    """
+
+    export: Export
+    connection: duckdb.DuckDBPyConnection
+    listener: ProgressListener
+    queries: Mapping[str, _Query]
+    current: StagingPlan
+    prior: dict[int, StagingPlan]
+    extracts: PriorExtracts
+    unread: Mapping[SourceTable, int]
+    allow_row_count_mismatch: bool
+    estimates: Mapping[str, QueryEstimate] = field(default_factory=dict)
+
+    def fingerprint(self, index: PinnedIndex) -> str:
+        """A digest of the shards that an index reads."""
+        return self.export.fingerprint({leaf.table for leaf in index.statement.leaves})
+
+    @contextmanager
+    def running(self, indices: Sequence[PinnedIndex]) -> Iterator[DuckDBRun]:
+        """Stage, and make the extracts of prior releases that are not cached."""
+        extracts = [one for index in indices for one in self.queries[index.name].extracts]
+        _, most_disk = planned_disk([self.current, *self.prior.values()])
+        with (
+            self.extracts.made(extracts, self.prior, most_disk, self.listener, self._extract),
+            self.current.stage(self.listener) as staged,
+        ):
+            mismatches = self.check_rows({table: staged.facts(table).rows for table in self.current.tables})
+            row_counts.warn(mismatches, self.listener)
+            yield DuckDBRun(self, staged, mismatches)  # one query at a time uses the entire machine
+
+    def check_rows(self, rows: Mapping[SourceTable, int]) -> list[row_counts.RowCountMismatch]:
+        """Compare the tables with one row per instance.
+
+        Raises:
+            IndexerError: their numbers of rows differ in a folder, and that is not allowed.
+        """
+        found = row_counts.mismatches({**rows, **self.unread})
+        if self.export.location.folder and not self.allow_row_count_mismatch:
+            row_counts.refuse(found, self.export.uri)
+        return found
+
+    def _extract(self, one: ReleaseExtract, staged: StagedExport, path: Path) -> None:
+        """Write the extract of a prior release."""
+        with (
+            explaining(one.index, staged, one.tables),
+            self.connection.cursor() as cursor,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            _create_views(cursor, staged, one.leaves)
+            copy = f"COPY ({one.sql}) TO {quote(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+            _wait(cursor, pool.submit(cursor.execute, copy))
+
+
+@dataclass(frozen=True)
+class DuckDBRun:
+    """Queries over staged tables."""
+
+    plan: DuckDBPlan
+    staged: StagedExport
+    mismatches: list[row_counts.RowCountMismatch]
 
     def describe(self) -> dict[str, Any]:
+        """`engine` and `source` of the manifest."""
         tables = {}
-        # Past releases are read once: a manifest that listed them would tell first builds from later ones.
-        for table in sorted({leaf.table for leaf in self._leaves()}):
-            facts = asdict(self._export.facts(table))
+        # Without prior releases, which only the first build reads: a later build must write the same manifest.
+        for table in sorted({leaf.table for query in self.plan.queries.values() for leaf in query.leaves}):
+            facts = asdict(self.staged.facts(table))
             tables[str(table)] = {**facts, "left_out": list(facts["left_out"])}
         return {
             "engine": {"name": "duckdb", "version": duckdb.__version__},
-            "source": {**self._export.describe(), "tables": tables},
+            "source": {
+                **self.plan.export.describe(),
+                "tables": tables,
+                **row_counts.document(self.mismatches, self.plan.allow_row_count_mismatch),
+            },
         }
-
-    def fingerprint(self, index: PinnedIndex) -> str:
-        return self._export.fingerprint({leaf.table for leaf in index.statement.leaves})
-
-    def prepare(self, indices: Sequence[PinnedIndex]) -> None:
-        self._queries = {}
-        for index in indices:
-            self._queries[index.name] = _query(index)
-            self._export.list_ahead({leaf.table for leaf in index.statement.leaves})
-        past = [one for query in self._queries.values() for one in query.past if not self._is_kept(one)]
-        self._export.check([*self._leaves(), *(leaf for one in past for leaf in one.leaves)])
-        self._announce(past)
-
-    def _leaves(self) -> list[Leaf]:
-        """What is read of the releases that are built."""
-        return [leaf for query in self._queries.values() for leaf in query.leaves]
-
-    def _announce(self, past: Iterable[_PriorRelease]) -> None:
-        """Say what staging will take, and see that there is room."""
-        current = self._export.estimate({leaf.table for leaf in self._leaves()})
-        tables: dict[int, set[SourceTable]] = {}
-        for one in past:
-            tables.setdefault(one.release, set()).update(leaf.table for leaf in one.leaves)
-        before = {release: self._export.estimate(of_release) for release, of_release in tables.items()}
-        self._disk = {release: need.disk for release, need in before.items()}
-        # Past releases come and go, as many at a time as find room where the largest need does.
-        self._most_disk = max(need.disk for need in (current, *before.values()))
-        total = sum(before.values(), current)
-        if not total.fetch:
-            return
-        room = self._export.check_room(self._most_disk)
-        releases = sum(need.shards > 0 for need in before.values())
-        also = f", {releases} past releases among them" if releases else ""
-        self._listener.message(
-            f"to stage: about {decimal(total.fetch)} of {total.shards:,} shards{also}; "
-            f"about {decimal(self._most_disk)} on disk, where {room}"
-        )
-
-    @contextmanager
-    def running(self, indices: Sequence[PinnedIndex]) -> Iterator[None]:
-        with ExitStack() as stack:
-            past = [one for index in indices for one in self._queries[index.name].past]
-            if past:
-                stack.enter_context(self._reductions.used())
-            for some in together(past, lambda one: self._disk.get(one.release, 0), self._most_disk):
-                self._reduce(some)
-            stack.enter_context(self._export.staged(self._leaves(), self._listener))
-            yield  # one query at a time takes the whole machine
 
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
-        query = self._queries[index.name]
-        tables = {leaf.table for leaf in index.statement.leaves}
-        with self._explaining(index.name, tables), self._connection.cursor() as cursor:
-            mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in index.statement.leaves))
-            self._view(cursor, query.leaves)
-            if query.past:
-                paths = [str(self._reduced(one)) for one in query.past]
-                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{PRIOR_ROWS}" AS FROM {read_parquet(paths)}')
+        """Run the query of an index."""
+        query = self.plan.queries[index.name]
+        leaves = index.statement.leaves
+        with (
+            explaining(index.name, self.staged, {leaf.table for leaf in leaves}),
+            self.plan.connection.cursor() as cursor,
+        ):
+            mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in leaves))
+            _create_views(cursor, self.staged, query.leaves)
+            if query.extracts:
+                paths = [str(self.plan.extracts.path(one)) for one in query.extracts]
+                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {quote_name(PRIOR_ROWS)} AS FROM {read_parquet(paths)}")
             yield _batches(cursor, query.sql)
 
-    def _view(self, cursor: duckdb.DuckDBPyConnection, leaves: Sequence[Leaf]) -> None:
-        """Make the tables known, with the columns that are read, in the types that BigQuery has them in."""
-        columns: dict[SourceTable, dict[str, str]] = {}
-        for leaf in leaves:
-            name = leaf.fields[0].name
-            # BigQuery stores an empty array for NULL; an export may hold either.
-            value = f'COALESCE("{name}", [])' if leaf.fields[0].mode == "REPEATED" else f'"{name}"'
-            columns.setdefault(leaf.table, {})[name] = f'{value} AS "{name}"'
-        for table, selected in columns.items():
-            rows = read_parquet(self._export.paths(table))
-            cursor.execute(
-                f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {", ".join(selected.values())} FROM {rows}'
-            )
 
-    def _is_kept(self, past: _PriorRelease) -> bool:
-        try:
-            return self._reduced(past).exists()
-        except IndexerError:
-            return False  # the past release is not there, or not whole: the check will say so, among all else
+def _create_views(cursor: duckdb.DuckDBPyConnection, staged: StagedExport, leaves: Sequence[Leaf]) -> None:
+    """Create a view of each table, with the columns that are read, in the types that they have in BigQuery."""
+    columns: dict[SourceTable, dict[str, str]] = {}
+    for leaf in leaves:
+        name = quote_name(leaf.fields[0].name)
+        # BigQuery stores an empty array for NULL; an export may hold either.
+        value = f"COALESCE({name}, [])" if leaf.fields[0].mode == "REPEATED" else name
+        columns.setdefault(leaf.table, {})[name] = f"{value} AS {name}"
+    for table, selected in columns.items():
+        rows = read_parquet(staged.paths(table))
+        cursor.execute(
+            f"CREATE OR REPLACE TEMP VIEW {quote_name(str(table))} AS SELECT {', '.join(selected.values())} FROM {rows}"
+        )
 
-    def _reduced(self, past: _PriorRelease) -> Path:
-        """Where the reduction of a past release is kept: by its SQL and by what it reads."""
-        tables = {leaf.table for leaf in past.leaves}
-        key = hashlib.sha256(f"{past.sql}\n{self._export.fingerprint(tables)}".encode()).hexdigest()
-        return self._reductions.path / f"{past.index}-v{past.release}-{key[:32]}.parquet"
 
-    def _reduce(self, past: Sequence[_PriorRelease]) -> None:
-        """Have the prior_extracts of past releases; what was staged for them is not kept any longer."""
-        what = f"waiting for another process, which reduces release {past[0].release}"
-        # Of two builds that share the cache, one does the work and the other waits for it.
-        with self._reductions.written(lambda: self._listener.message(what)):
-            lacking = [one for one in past if not self._reduced(one).exists()]
-            with self._export.staged([leaf for one in lacking for leaf in one.leaves], self._listener):
-                for one in lacking:
-                    with self._explaining(one.index, {leaf.table for leaf in one.leaves}):
-                        self._write(one)
-        self._export.discard(leaf for one in past for leaf in one.leaves)
-
-    def _write(self, past: _PriorRelease) -> None:
-        """Write what is kept of a past release, which is staged."""
-        with self._connection.cursor() as cursor, files.atomic_path(self._reduced(past)) as temporary:
-            self._view(cursor, past.leaves)
-            copy = f"COPY ({past.sql}) TO {quote(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
-            with ThreadPoolExecutor(1) as pool:
-                _wait(cursor, pool.submit(cursor.execute, copy))
-
-    @contextmanager
-    def _explaining(self, name: str, tables: set[SourceTable]) -> Iterator[None]:
-        """Turn what DuckDB says into a message for the user."""
-        try:
-            with interruptible():
-                yield
-        except duckdb.OutOfMemoryException as error:
-            raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
-        except (duckdb.Error, pa.ArrowException) as error:
-            if broken := self._export.broken(tables):
-                shard, hint = broken
-                raise IndexerError(f"{name}: {shard} is damaged: {first_line(error)}", hint) from error
-            raise IndexerError(f"{name}: {first_line(error)}") from error
+@contextmanager
+def explaining(name: str, staged: StagedExport, tables: set[SourceTable]) -> Iterator[None]:
+    """Turn DuckDB's errors into messages for the user."""
+    try:
+        with interruptible():
+            yield
+    except duckdb.OutOfMemoryException as error:
+        raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
+    except (duckdb.Error, pa.ArrowException) as error:
+        if damaged := staged.damaged(tables):
+            shard, hint = damaged
+            raise IndexerError(f"{name}: {shard} is damaged: {first_line(error)}", hint) from error
+        raise IndexerError(f"{name}: {first_line(error)}") from error
 
 
 def _batches(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
-    """The rows of a query; while a batch is in use, DuckDB works at the next."""
+    """The rows of a query; while a batch is in use, DuckDB computes the next."""
     with ThreadPoolExecutor(1) as pool:
         reader = _wait(cursor, pool.submit(lambda: cursor.sql(sql).to_arrow_reader(BATCH_ROWS)))
         following = pool.submit(next, reader, None)
@@ -213,9 +246,9 @@ def _batches(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordB
 
 
 def _wait(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:
-    """The result of something that DuckDB does in another thread, so that Ctrl-C ends it.
+    """Wait for DuckDB, which runs in another thread so that Ctrl-C ends it.
 
-    By itself, DuckDB 2.0 notices Ctrl-C when the query is at its end, and 1.5 turns it into a RuntimeError.
+    In the main thread DuckDB 2.0 notices Ctrl-C only at the end of the query, and 1.5 raises a RuntimeError.
     """
     try:
         while True:
@@ -232,8 +265,8 @@ def _query(index: PinnedIndex) -> _Query:
     of_release: dict[int, list[Leaf]] = {}
     for leaf in index.statement.leaves:
         of_release.setdefault(leaf.table.release, []).append(leaf)
-    past = [
-        _PriorRelease(index.name, one.release, one.sql, of_release.pop(one.release))
+    extracts = [
+        ReleaseExtract(index.name, one.release, one.sql, of_release.pop(one.release))
         for one in translation.prior_extracts
     ]
-    return _Query(translation.sql, [leaf for leaves in of_release.values() for leaf in leaves], past)
+    return _Query(translation.sql, [leaf for leaves in of_release.values() for leaf in leaves], extracts)

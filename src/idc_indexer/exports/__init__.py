@@ -1,13 +1,14 @@
-"""A Parquet export of one or more IDC releases: list, check, stage.
+"""A Parquet export of one or more IDC releases: list, plan, stage.
 
-`export` is the way in. `listing` finds shards, `location` reads objects, `retry` repeats requests, `staging` makes
-pruned local shards with `pruning`, and `staged` is the cache folder that holds them.
+`open_export` is the entry. `listing` finds shards, `location` reads objects, `retry` repeats requests, `plan` gives the
+order of calls, `staging` makes pruned local shards with `pruning`, and `staged` is the cache folder that holds them.
 """
 
 from idc_indexer.cache import Cache
-from idc_indexer.exports.export import SAMPLE, Export, ExportTableFacts, open_export
+from idc_indexer.exports.export import SAMPLE, Export, open_export
 from idc_indexer.exports.listing import BATCH_WINDOW
-from idc_indexer.exports.staging import together
+from idc_indexer.exports.plan import ExportTableFacts, StagedExport, StagingPlan
+from idc_indexer.exports.staging import StagingEstimate, together
 
 __all__ = [
     "BATCH_WINDOW",
@@ -15,6 +16,9 @@ __all__ = [
     "Cache",
     "Export",
     "ExportTableFacts",
+    "StagedExport",
+    "StagingEstimate",
+    "StagingPlan",
     "open_export",
     "together",
-]  # fmt: skip
+]

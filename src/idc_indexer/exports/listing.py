@@ -1,8 +1,8 @@
-"""What a source holds: listed once, checked for being one whole batch, remembered for builds without a network.
+"""The releases, tables and shards of a source: listed once, checked, and saved for builds without a network.
 
-The layout is `<root>/idc_vNN/<table>/000000000000.parquet, 000000000001.parquet, ...`, as BigQuery's EXPORT DATA leaves
-it. It deletes nothing: an export that was written over an older one keeps that one's surplus shards, and a reader that
-takes every file mixes two releases.
+The layout is `<root>/idc_vNN/<table>/000000000000.parquet, 000000000001.parquet, ...`, as BigQuery's EXPORT DATA writes
+it. EXPORT DATA deletes nothing: an export that replaces a larger one leaves the surplus shards of the older one there,
+and a reader that takes every file mixes two releases.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ BATCH_WINDOW = timedelta(hours=6)
 https://cloud.google.com/bigquery/quotas#query_jobs"""
 STAGE_FIRST = "Run `idc-indexer stage` with the same options while there is a network."
 _SHARD = re.compile(r"[0-9]{12}\.parquet")
-_PLACE = re.compile(r"(idc_v([1-9][0-9]*)(_clinical)?)/([A-Za-z0-9_]+)/[0-9]{12}\.parquet")
-_DATASET = re.compile(r"idc_v([1-9][0-9]*)")
+_PLACE = re.compile(r"(idc_v([1-9][0-9]{0,5})(_clinical)?)/([A-Za-z0-9_]+)/[0-9]{12}\.parquet")
+_DATASET = re.compile(r"idc_v([1-9][0-9]{0,5})")
 
 
 class Listing:
@@ -36,9 +36,9 @@ class Listing:
         self, location: Location, cache: Cache, left_out: frozenset[str], batch_window: timedelta, offline: bool
     ) -> None:
         """Args:
-        left_out: shards not to be read, such as `idc_v25/dicom_all/000000005000.parquet`.
+        left_out: shards that are not read, such as `idc_v25/dicom_all/000000005000.parquet`.
         batch_window: how far apart the modification times of one table's shards may be.
-        offline: whether what was listed before has to do.
+        offline: whether to use the saved listings and make no request.
         """
         self.location = location
         self.cache = cache
@@ -57,7 +57,7 @@ class Listing:
         return sorted({int(match[1]) for folder in folders if (match := _DATASET.fullmatch(folder))})
 
     def require(self, release: int) -> None:
-        """See whether a release is there, and the shards to leave out.
+        """Check that a release is there, and the shards to leave out.
 
         Raises:
             IndexerError: it is not.
@@ -78,17 +78,17 @@ class Listing:
                 )
 
     def shards(self, table: SourceTable) -> tuple[ObjectMeta, ...]:
-        """The files of a table, by number: listed once, checked for being one whole batch.
+        """The files of a table, by number: listed once, and checked to be one complete export.
 
         Raises:
-            IndexerError: no such table, a gap in the numbers, shards of another time.
+            IndexerError: no such table, a gap in the numbers, shards that are much older than others.
         """
         if table not in self._checked:
             self._checked[table] = self._batch(table)
         return self._checked[table]
 
     def list_ahead(self, tables: Iterable[SourceTable]) -> None:
-        """List tables side by side; what goes wrong is said when one is asked for."""
+        """List tables at the same time; `shards` raises the errors."""
 
         def ahead(table: SourceTable) -> None:
             with suppress(IndexerError):
@@ -101,27 +101,24 @@ class Listing:
             if not self.offline:
                 self._listed[table] = self.location.list(folder_of(table))
                 if self.location.folder is None and self._listed[table]:
-                    self.keep(table)
-            elif (listing := self.kept(table).listing()) is not None:
+                    self.save_listing(table)
+            elif (listing := self.cached(table).listing()) is not None:
                 modified = datetime.fromisoformat
                 self._listed[table] = [
                     ObjectMeta(**{**entry, "modified": modified(entry["modified"])}) for entry in listing["objects"]
                 ]
             else:
-                raise IndexerError(
-                    f"{self.location.uri}: nothing is kept of table {table}",
-                    STAGE_FIRST,
-                )
+                raise IndexerError(f"{self.location.uri}: nothing of table {table} is staged", STAGE_FIRST)
         return self._listed[table]
 
-    def kept(self, table: SourceTable) -> StagedTable:
-        """Where a table of this source is kept."""
+    def cached(self, table: SourceTable) -> StagedTable:
+        """The cache folder of a table of this source."""
         return StagedTable.of(self.cache, self.location.identity, table)
 
-    def keep(self, table: SourceTable) -> None:
-        """Remember what was listed of a table."""
+    def save_listing(self, table: SourceTable) -> None:
+        """Save the listing of a table, for builds with --offline."""
         objects = list(map(_listed, self._listed[table]))
-        self.kept(table).keep_listing({"source": self.location.identity, "objects": objects})
+        self.cached(table).save_listing({"source": self.location.identity, "objects": objects})
 
     def _batch(self, table: SourceTable) -> tuple[ObjectMeta, ...]:
         folder = folder_of(table)

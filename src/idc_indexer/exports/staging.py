@@ -1,15 +1,14 @@
-"""Staging: of each shard the needed leaf columns are fetched, once, and kept as a narrow Parquet file on this machine.
+"""Staging of one table: the needed leaf columns of each shard are fetched once and stored as a pruned Parquet file.
 
-Every shard is a checkpoint: it appears whole, under a name that stands for the object's size and ETag, and a shard
-that is there with all leaf columns that are asked for costs no request. A shard that lacks some gets those alone, and
-the two are merged. Memory holds a few row groups and the bytes in flight, both bounded.
+Every shard is a checkpoint. A pruned shard appears complete or not at all, and its name stands for the size and ETag of
+the object. A pruned shard that has all needed leaf columns costs no request; if some are missing, staging fetches
+those alone and merges the two. Memory holds a few row groups and the bytes in flight; both are bounded.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,9 +22,9 @@ import pyarrow.parquet as pq
 
 from idc_indexer import files
 from idc_indexer.errors import IndexerError
+from idc_indexer.exports.limits import StagingLimits
 from idc_indexer.exports.listing import some
 from idc_indexer.exports.location import Location, ObjectMeta
-from idc_indexer.exports.partial_download import PartialDownload
 from idc_indexer.exports.pruning.footer import (
     FIRST_GUESS,
     MAX_OVERREAD,
@@ -35,43 +34,55 @@ from idc_indexer.exports.pruning.footer import (
     chunk_ranges,
     coalesced,
     read_footer,
-    read_metadata,
 )
+from idc_indexer.exports.pruning.footer import check as check_footer
 from idc_indexer.exports.pruning.schema import ShardSchema
 from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, read_shard_info
+from idc_indexer.exports.shard_schemas import compare, leaf_types
 from idc_indexer.exports.staged import StagedTable
+from idc_indexer.parquet_footer import DAMAGE, read_metadata
 from idc_indexer.schema.source_tables import SourceTable
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-Read = Callable[[int, int], memoryview]
 
 FIRST_CONNECTIONS, CONNECTIONS = 4, 32
-"""As many are used at first, and after each shard one more: a service scales up, and tells a burst to slow down."""
-IN_FLIGHT, MAX_PARTIAL = 256 << 20, 2 << 30
-"""The most bytes in memory that were fetched and are not written yet, and the most in partial downloads shards."""
+"""Connections at first, and at most; each staged shard adds one. A service scales up, and refuses a burst."""
 PART = 32 << 20
-"""A shard with more is staged in parts of as many row groups as stay below."""
+"""A larger shard is staged in parts, each of as many row groups as stay below this many bytes."""
 DAMAGED_TRIES = 5
-"""How often bytes of a shard that cannot be decoded are fetched: what comes wrong each time lies wrong."""
+"""How often staging fetches the bytes of a shard that cannot be decoded, before it reports the shard as damaged."""
 DISK = 1.1
-"""Bytes of a narrow shard by those of its column chunks, at most: of 9,000 rows and 132 leaf columns 1.03."""
+"""Bytes of a pruned shard by those of its column chunks, at most: 1.03 with 9,000 rows and 132 leaf columns."""
 
 
 @dataclass(frozen=True)
 class StagingEstimate:
-    """What is yet to be done: shards to fetch, bytes over the network, bytes on disk; estimated from one shard."""
+    """What staging has yet to do, estimated from one shard of each table.
+
+    Attributes:
+        shards: to fetch.
+        fetch: bytes over the network.
+        requests: to make.
+        disk: bytes in the cache folder.
+    """
 
     shards: int = 0
     fetch: int = 0
+    requests: int = 0
     disk: int = 0
 
     def __add__(self, other: StagingEstimate) -> StagingEstimate:
-        return StagingEstimate(self.shards + other.shards, self.fetch + other.fetch, self.disk + other.disk)
+        return StagingEstimate(
+            self.shards + other.shards,
+            self.fetch + other.fetch,
+            self.requests + other.requests,
+            self.disk + other.disk,
+        )
 
 
 class TableStaging:
-    """One table of an export on its way to this machine."""
+    """One table of an export that is copied to this machine."""
 
     def __init__(
         self,
@@ -84,131 +95,146 @@ class TableStaging:
     ) -> None:
         """Args:
         shards: all of the table, in order.
-        leaves: the leaf columns that are needed, as `leaf_paths` names them.
+        folder: the cache folder of the table.
+        leaves: the needed leaf columns, as `leaf_paths` names them.
         """
         self._location = location
         self.table = table
-        self._shards = shards
+        self.shards = shards
         self.folder = folder
         self.leaves = frozenset(leaves)
         self._limits = limits
-        self._kept: dict[Path, tuple[tuple[int, int], ShardInfo | None]] = {}
+        self._infos: dict[Path, tuple[tuple[int, int], ShardInfo | None]] = {}
         self._sample: tuple[ObjectMeta, Footer] | None = None
         self._guess = FIRST_GUESS
         self._schemas: list[ShardSchema] = []
 
-    def kept(self, shard: ObjectMeta) -> ShardInfo | None:
-        """What is kept of a shard."""
+    def info(self, shard: ObjectMeta) -> ShardInfo | None:
+        """What the pruned shard of an object holds; None if there is none."""
         path = self.folder.shard(shard)
         try:
             status = path.stat()
         except OSError:
             return None
-        if path not in self._kept or self._kept[path][0] != _version(status):
-            self._kept[path] = (_version(status), read_shard_info(path))
-        return self._kept[path][1]
+        if path not in self._infos or self._infos[path][0] != _version(status):
+            self._infos[path] = (_version(status), read_shard_info(path))
+        return self._infos[path][1]
 
-    def lacking(self) -> list[ObjectMeta]:
-        """The shards of which something is yet to be fetched."""
+    def missing(self) -> list[ObjectMeta]:
+        """The shards of which some leaf column is not staged yet."""
         with ThreadPoolExecutor() as pool:
-            found = pool.map(self.kept, self._shards)
+            infos = pool.map(self.info, self.shards)
         return [
             shard
-            for shard, there in zip(self._shards, found, strict=True)
-            if there is None or not self.leaves <= there.leaves
+            for shard, info in zip(self.shards, infos, strict=True)
+            if info is None or not self.leaves <= info.leaves
         ]
 
     def schema(self) -> pa.Schema:
-        """The schema of the first shard that lacks something, whose footer is read; of a kept one when none does."""
-        if lacking := self.lacking():
-            if self._sample is None or self._sample[0] not in lacking:
-                self._sample = (lacking[0], self._undamaged(lacking[0], partial(self._footer, lacking[0])))
+        """The schema of the first shard that is not staged, whose footer is read; of a staged one if all are."""
+        if missing := self.missing():
+            if self._sample is None or self._sample[0] not in missing:
+                self._sample = (missing[0], self._undamaged(partial(self._read_footer, missing[0])))
             return self._sample[1].metadata.schema.to_arrow_schema()
-        return pq.read_schema(self.folder.shard(self._shards[0]))
+        return pq.read_schema(self.folder.shard(self.shards[0]))
 
     def estimate(self) -> StagingEstimate:
         """What is yet to be done."""
-        lacking = self.lacking()
-        if not lacking or self._sample is None:
+        missing = self.missing()
+        if not missing or self._sample is None:
             return StagingEstimate()
         shard, footer = self._sample
-        groups = self._chunks(footer, self._schema_of(footer).numbers(self.leaves - _held(self.kept(shard))))
+        groups = self._chunks(footer, self._schema_of(footer).numbers(self.leaves - _leaves(self.info(shard))))
         chunks = sum(map(_bytes, groups))
-        share = sum(one.bytes for one in lacking) / shard.bytes
-        fetch = (1 + MAX_OVERREAD) * (footer.bytes * len(lacking) + chunks * share)
-        partial_downloads = min(fetch, CONNECTIONS * fetch / len(lacking), MAX_PARTIAL)
-        return StagingEstimate(len(lacking), int(fetch), int(chunks * share * DISK + partial_downloads))
+        share = sum(one.bytes for one in missing) / shard.bytes
+        fetch = (1 + MAX_OVERREAD) * (footer.bytes * len(missing) + chunks * share)
+        requests = 1 + len(_to_read(footer, sorted(each for group in groups for each in group)))
+        return StagingEstimate(len(missing), int(fetch), requests * len(missing), int(chunks * share * DISK))
 
-    def stale(self) -> list[Path]:
-        """What is kept of objects that the source no longer has."""
-        paths = (self.folder.shard, self.folder.partial_download)
-        current = {path(shard) for shard in self._shards for path in paths}
-        return [path for path in (*self.folder.files, *self.folder.partial_downloads) if path not in current]
+    def outdated(self) -> list[Path]:
+        """Pruned shards of objects that the source no longer has."""
+        current = {self.folder.shard(shard) for shard in self.shards}
+        return [path for path in self.folder.files if path not in current]
 
     def covered(self) -> list[Path]:
-        """The shards that are kept with no other leaf columns than those needed."""
-        found = ((self.folder.shard(shard), self.kept(shard)) for shard in self._shards)
-        return [path for path, there in found if there and there.leaves <= self.leaves]
+        """The pruned shards that hold no leaf column but the needed ones."""
+        found = ((self.folder.shard(shard), self.info(shard)) for shard in self.shards)
+        return [path for path, info in found if info and info.leaves <= self.leaves]
 
     def stage(self, shard: ObjectMeta) -> None:
-        """Fetch and keep what is lacking of a shard.
+        """Fetch the missing leaf columns of a shard, and store them.
 
         Raises:
-            IndexerError: it cannot be had, or not be written.
-            Stopped: something else went wrong.
+            IndexerError: they cannot be read or written.
+            Stopped: another thread failed.
         """
-        self._undamaged(shard, partial(self._stage, shard))
+        self._undamaged(partial(self._stage, shard))
 
-    def _undamaged(self, shard: ObjectMeta, fetch: Callable[[], Result]) -> Result:
-        """What is made of bytes of a shard; when they are damaged, they are fetched again."""
-        tries = 2 if self._location.folder else DAMAGED_TRIES  # what was kept may be the damaged part
+    def _undamaged(self, fetch: Callable[[], Result]) -> Result:
+        """The result of `fetch`, which is called again if the bytes of the shard are damaged."""
+        tries = 2 if self._location.folder else DAMAGED_TRIES  # the damage may be in the older pruned shard
         for attempt in range(1, tries + 1):
             try:
                 return fetch()
             except DamagedError as error:
-                self.folder.partial_download(shard).unlink(missing_ok=True)
                 if attempt == tries:
-                    kept = "What is staged already is kept: the same command goes on from there."
-                    raise IndexerError(error.message, f"{error.hint} {kept}") from error
+                    resume = "The shards that are staged already stay in the cache: the same command continues there."
+                    raise IndexerError(error.message, f"{error.hint} {resume}") from error
+                self._sample = None
                 self._location.retrier.count_retry("damaged bytes")
         raise AssertionError("the last attempt returned or raised")
 
-    def check_schemas(self) -> None:
-        """Raises:
-        IndexerError: shards are of more than one schema, or hold no rows.
+    def check_schemas(self) -> str:
+        """Compare the schemas of the staged shards.
+
+        Returns:
+            A warning that columns differ which are not needed; "" if none do.
+
+        Raises:
+            IndexerError: needed columns differ.
         """
-        found = {shard: there for shard in self._shards if (there := self.kept(shard))}
-        first = next(iter(found.values()))
-        odd = [shard.name for shard, there in found.items() if there.schema != first.schema]
-        if odd:
-            raise other_schema(self._location, self.table, odd, self._shards[0])
+        found = {shard: info for shard in self.shards if (info := self.info(shard))}
+        first, about = next(iter(found.items()))
+        odd = [shard for shard, info in found.items() if info.schema != about.schema]
+        if not odd:
+            return ""
+        types = {shard.name: leaf_types(pq.read_schema(self.folder.shard(shard))) for shard in (first, *odd)}
+        warning = self._compare(first.name, types)
+        return (
+            warning
+            or f"warning: {self._table_name}: {some(one.name for one in odd)} of another schema than {first.name}"
+        )
 
-    def _footer(self, shard: ObjectMeta) -> Footer:
-        with self._source(shard) as (read, there):
-            return self._read_footer(shard, read, there)
+    @property
+    def _table_name(self) -> str:
+        return f"{self._location.uri}: {self.table}"
 
-    def _read_footer(self, shard: ObjectMeta, read: Read, there: int) -> Footer:
+    def _compare(self, first: str, types: Mapping[str, Mapping[str, str]]) -> str:
+        others = {name: of_shard for name, of_shard in types.items() if name != first}
+        return compare(self._table_name, (first, types[first]), others, self.leaves)
+
+    def rows(self) -> int:
+        """Rows of all staged shards."""
+        return sum(info.rows for shard in self.shards if (info := self.info(shard)))
+
+    def _read_footer(self, shard: ObjectMeta) -> Footer:
         parse = partial(self._limits.decode, read_metadata)
-        footer = read_footer(read, self._name(shard), shard.bytes, there or self._guess, parse)
+        read = partial(self._location.read, shard)
+        footer = read_footer(read, self._name(shard), shard.bytes, self._guess, parse)
         # Footers of one table differ by the lengths of their statistics.
         self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
         return footer
 
+    def _footer(self, shard: ObjectMeta) -> Footer:
+        """The footer of a shard, which `schema` may have read already."""
+        sample = self._sample
+        return sample[1] if sample and sample[0] == shard else self._read_footer(shard)
+
     def _name(self, shard: ObjectMeta) -> str:
         return f"{self._location.uri}/{shard.key}"
 
-    @contextmanager
-    def _source(self, shard: ObjectMeta) -> Iterator[tuple[Read, int]]:
-        """What reads a shard, and how many bytes of its end are there."""
-        if self._location.folder:
-            yield partial(self._location.read, shard), 0
-        else:
-            self.folder.make()
-            with PartialDownload(self.folder.partial_download(shard), self._location, shard) as partial_download:
-                yield partial_download.read, partial_download.tail
-
     def _schema_of(self, footer: Footer) -> ShardSchema:
-        """The schema of a shard; worked out once for all that share it."""
+        """The schema of a shard; computed once for all shards that share it."""
         for schema in self._schemas:
             if schema.is_of(footer.metadata):
                 return schema
@@ -216,43 +242,48 @@ class TableStaging:
         return self._schemas[-1]
 
     def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:
-        """Where the column chunks are, by row group."""
-        try:
-            groups = range(footer.metadata.num_row_groups)
-            return [chunk_ranges(footer.metadata, group, leaves) for group in groups]
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedError(f"{self.table}: {error}") from error
+        """The byte ranges of the column chunks, by row group; they are checked before."""
+        check_footer(str(self.table), footer, leaves)
+        return [chunk_ranges(footer.metadata, group, leaves) for group in range(footer.metadata.num_row_groups)]
 
     def _stage(self, shard: ObjectMeta) -> None:
-        path, older = self.folder.shard(shard), self.kept(shard)
-        with self._source(shard) as (read, there):
-            footer = self._read_footer(shard, read, there)
-            schema = self._schema_of(footer)
-            if schema.digest != self._schemas[0].digest:
-                error = other_schema(self._location, self.table, [shard.name], self._shards[0])
-                raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may have come wrong
-            lacking = schema.numbers(self.leaves - _held(older))
-            chunks = self._chunks(footer, lacking)
-            about = ShardInfo(schema.digest, self.leaves | _held(older), footer.metadata.num_rows)
-            with self._limits.partial_downloads.take(sum(map(_bytes, chunks))), files.atomic_path(path) as temporary:
-                with temporary.open("wb") as file, ExitStack() as opened:
-                    before = [opened.enter_context(_kept_source(path, schema, older))] if older else []
-                    writer = Writer(file, schema)
-                    for groups in together(range(len(chunks)), lambda group: _bytes(chunks[group]), PART):
-                        ranges = sorted(each for group in groups for each in chunks[group])
-                        with self._fetched(read, footer, ranges) as parts, self._damage(shard, ValueError):
-                            fetched = Source(footer.metadata, {leaf: leaf for leaf in lacking}, parts.read)
-                            for group in groups:
-                                writer.copy(group, [*before, fetched])
-                    writer.finish(about, footer.metadata.created_by)
-                with self._damage(shard, OSError, pa.ArrowException, ValueError):
-                    self._limits.decode(check, temporary)
-        self._kept[path] = (_version(path.stat()), about)
-        self.folder.partial_download(shard).unlink(missing_ok=True)
+        path, older = self.folder.shard(shard), self.info(shard)
+        footer = self._footer(shard)
+        schema = self._schema_of(footer)
+        if schema.digest != self._schemas[0].digest:
+            try:
+                self._compare(
+                    "the first shard",
+                    {"the first shard": leaf_types(self._schemas[0].arrow), shard.name: leaf_types(schema.arrow)},
+                )
+            except IndexerError as error:
+                raise DamagedError(error.message, error.hint) from error  # or so it seems: the bytes may be damaged
+        about = ShardInfo(schema.digest, self.leaves | _leaves(older), footer.metadata.num_rows)
+        with files.atomic_path(path) as temporary:
+            with temporary.open("wb") as file, ExitStack() as opened:
+                before = [opened.enter_context(_pruned_source(path, schema, older))] if older else []
+                writer = Writer(file, schema)
+                self._copy(shard, footer, schema.numbers(self.leaves - _leaves(older)), before, writer)
+                writer.finish(about, footer.metadata.created_by)
+            with self._damage(shard, *DAMAGE):
+                self._limits.decode(check, temporary)
+        self._infos[path] = (_version(path.stat()), about)
+
+    def _copy(
+        self, shard: ObjectMeta, footer: Footer, leaves: Sequence[int], before: Sequence[Source], writer: Writer
+    ) -> None:
+        """Fetch the column chunks of some leaves, and write them together with those of the older pruned shard."""
+        chunks = self._chunks(footer, leaves)
+        for groups in together(range(len(chunks)), lambda group: _bytes(chunks[group]), PART):
+            ranges = sorted(each for group in groups for each in chunks[group])
+            with self._fetched(shard, footer, ranges) as parts, self._damage(shard, ValueError):
+                fetched = Source(footer.metadata, {leaf: leaf for leaf in leaves}, parts.read)
+                for group in groups:
+                    writer.copy(group, [*before, fetched])
 
     @contextmanager
     def _damage(self, shard: ObjectMeta, *errors: type[Exception]) -> Iterator[None]:
-        """Errors that are due to the bytes that were fetched, or to those that were kept, which are removed."""
+        """Errors caused by the fetched bytes, or by those of the older pruned shard, which is removed."""
         try:
             yield
         except errors as error:
@@ -260,50 +291,12 @@ class TableStaging:
             raise DamagedError(f"{self._name(shard)}: is damaged: {error}", "Fetch that shard again.") from error
 
     @contextmanager
-    def _fetched(self, read: Read, footer: Footer, ranges: Sequence[Range]) -> Iterator[Parts]:
-        """The bytes of some ranges; those at the end came with the footer."""
-        before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
-        spare = MAX_OVERREAD * (footer.bytes + _bytes(before))
-        to_read = coalesced(before, int(spare))
+    def _fetched(self, shard: ObjectMeta, footer: Footer, ranges: Sequence[Range]) -> Iterator[Parts]:
+        """The bytes of some ranges; those at the end of the shard came with its footer."""
+        to_read = _to_read(footer, ranges)
         with self._limits.memory.take(_bytes(to_read)):
-            yield Parts([*((start, read(start, end)) for start, end in to_read), (footer.start, footer.tail)])
-
-
-class ByteSemaphore:
-    """Bytes that may be taken up at the same time, by any number of threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = self._free = most
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def take(self, size: int) -> Iterator[None]:
-        """Wait until so many are free; whoever wants more than there are takes all."""
-        size = min(size, self._most)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= size)
-            self._free -= size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += size
-                self._changed.notify_all()
-
-
-class StagingLimits:
-    """How much may go on at the same time: bytes in memory, bytes in partial_downloads, what takes a processor."""
-
-    def __init__(self) -> None:
-        self.memory, self.partial_downloads = ByteSemaphore(IN_FLIGHT), ByteSemaphore(MAX_PARTIAL)
-        self._decoding = ThreadPoolExecutor(os.cpu_count() or 1)
-
-    def decode(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
-        """What a function returns, in one of as many threads as there are processors.
-
-        pyarrow keeps memory for every thread that ever decoded: 1.3 GB in all with 2 of them, 2.3 GB with 32.
-        """
-        return self._decoding.submit(function, argument).result()
+            parts = [(start, self._location.read(shard, start, end)) for start, end in to_read]
+            yield Parts([*parts, (footer.start, footer.tail)])
 
 
 def stage_all(
@@ -317,7 +310,7 @@ def stage_all(
         done: called after each, in the thread of the caller.
 
     Raises:
-        IndexerError: the first that could not be staged; all that were, are kept.
+        IndexerError: the first shard that could not be staged; all that were staged stay.
     """
     ahead, window = iter(work), FIRST_CONNECTIONS
     with ThreadPoolExecutor(CONNECTIONS) as pool:
@@ -338,20 +331,18 @@ def stage_all(
             raise
 
 
-def other_schema(location: Location, table: SourceTable, odd: Sequence[str], first: ObjectMeta) -> IndexerError:
-    """The error that shards of one table have two schemas."""
-    return IndexerError(
-        f"{location.uri}: {table}: {some(odd)} of another schema than {first.name}",
-        "Shards of one export share one schema; leave the others out with --exclude-shard.",
-    )
+def _to_read(footer: Footer, ranges: Sequence[Range]) -> list[Range]:
+    """What to request of a shard for some ranges, besides its footer and the bytes that came with it."""
+    before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
+    return coalesced(before, int(MAX_OVERREAD * (footer.bytes + _bytes(before))))
 
 
 def _bytes(ranges: Iterable[Range]) -> int:
     return sum(end - start for start, end in ranges)
 
 
-def _held(about: ShardInfo | None) -> frozenset[str]:
-    return about.leaves if about else frozenset()
+def _leaves(info: ShardInfo | None) -> frozenset[str]:
+    return info.leaves if info else frozenset()
 
 
 def _version(status: os.stat_result) -> tuple[int, int]:
@@ -359,8 +350,8 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 
 
 @contextmanager
-def _kept_source(path: Path, schema: ShardSchema, about: ShardInfo) -> Iterator[Source]:
-    """A narrow shard, to copy from."""
+def _pruned_source(path: Path, schema: ShardSchema, about: ShardInfo) -> Iterator[Source]:
+    """A pruned shard, to copy from."""
     with path.open("rb") as file:
 
         def read(start: int, end: int) -> list[bytes]:
@@ -374,14 +365,14 @@ def _kept_source(path: Path, schema: ShardSchema, about: ShardInfo) -> Iterator[
 
 
 def together(items: Iterable[Argument], size: Callable[[Argument], int], most: int) -> Iterator[list[Argument]]:
-    """Items in their order, as many at a time as have at most that size in all, or one that is larger."""
-    some: list[Argument] = []
+    """Groups of items in their order, each of at most that size in all, or of one item that is larger."""
+    group: list[Argument] = []
     free = most
     for item in items:
-        if some and size(item) > free:
-            yield some
-            some, free = [], most
-        some.append(item)
+        if group and size(item) > free:
+            yield group
+            group, free = [], most
+        group.append(item)
         free -= size(item)
-    if some:
-        yield some
+    if group:
+        yield group

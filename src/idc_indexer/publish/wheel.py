@@ -169,3 +169,17 @@ def _rendered(file: str, **values: Any) -> str:
 def _cell(text: str) -> str:
     """Text that stays in its cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+_ZIP_SECONDS = range(315_532_800, 4_354_819_200)
+"""The times that a zip file can hold, 1980 to 2107, in seconds since 1970."""
+
+
+def _check_epoch() -> None:
+    """Refuse a SOURCE_DATE_EPOCH that hatchling would fail on."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given is not None and not (given.isascii() and given.isdecimal() and int(given[:20]) in _ZIP_SECONDS):
+        raise IndexerError(
+            f"SOURCE_DATE_EPOCH is {given[:40]!r}, not the seconds since 1970 of a time from 1980 to 2107",
+            "A wheel is a zip file, which holds no other times. Correct it, or unset it.",
+        )

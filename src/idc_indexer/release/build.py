@@ -24,7 +24,7 @@ import pyarrow as pa
 import idc_indexer
 from idc_indexer import documents, files
 from idc_indexer.catalog import Catalog, DerivedTable, PinnedIndex
-from idc_indexer.engines import Engine
+from idc_indexer.engines import Engine, EnginePlan, EngineRun, QueryEstimate
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release import derived
@@ -164,13 +164,13 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         for name in sorted(plan.overrides):
             listener.message(f"{name}: a file in --queries or --schemas replaces the built-in one")
         listener.building("", "checking", 0)
-        engine.prepare(plan.indices)
+        queries = engine.plan(plan.indices)
         if GDC in {table.name for table in plan.derived}:
             _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = _State(plan.incomplete)
         try:
-            entries = tuple(_build_indices(plan, engine, state, listener))
+            entries, source = _build_indices(plan, queries, state, listener)
             made = tuple(_make_derived(plan, gdc, state, entries, listener))
         except IndexerError:
             state.remove_unless_worth_resuming()
@@ -178,7 +178,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         about = {
             "toolkit": {"name": "idc-indexer", "version": idc_indexer.__version__},
             "writer": {"name": "pyarrow", "version": pa.__version__},
-            **engine.describe(),
+            **source,
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
@@ -187,15 +187,18 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
     return Release.open(plan.out)
 
 
-def dry_run(plan: Plan, engine: Engine) -> None:
+def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
     """Make all the checks that a build makes before it starts, and write nothing.
+
+    Returns:
+        What BigQuery would bill, by index.
 
     Raises:
         UsageError, IndexerError: as `build` does.
     """
     with files.os_errors_for(plan.out):
         _check_target(plan.out, plan.force)
-        engine.prepare(plan.indices)
+        return engine.plan(plan.indices).estimates
 
 
 def _replaced(out: Path) -> Path:
@@ -228,17 +231,21 @@ def _check_target(out: Path, force: bool) -> None:
         raise UsageError(f"{out}: cannot be written", "Choose another folder with --out.")
 
 
-def _build_indices(plan: Plan, engine: Engine, state: _State, listener: ProgressListener) -> Iterator[IndexEntry]:
-    keys = {index.name: _key(plan, engine, index) for index in plan.indices}
-    with engine.running([index for index in plan.indices if state.reusable(index.name, keys[index.name]) is None]):
+def _build_indices(
+    plan: Plan, queries: EnginePlan, state: _State, listener: ProgressListener
+) -> tuple[tuple[IndexEntry, ...], dict[str, Any]]:
+    """The entries of the indices, and what the manifest says of engine and source."""
+    keys = {index.name: _key(plan, queries, index) for index in plan.indices}
+    entries = []
+    with queries.running([one for one in plan.indices if state.reusable(one.name, keys[one.name]) is None]) as run:
         for index in plan.indices:
             make = partial(_build_index, plan, engine, index, listener)
             entry = _once(state, index.name, keys[index.name], make, listener)
             yield replace(entry, overrides_built_in=True if index.name in plan.overrides else None)
 
 
-def _build_index(plan: Plan, engine: Engine, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:
-    with engine.rows(index) as batches:
+def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:
+    with run.rows(index) as batches:
         return _write_table(plan, index.name, index.schema, batches, listener, index.statement.text)
 
 
@@ -325,9 +332,9 @@ def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], li
     return entry
 
 
-def _key(plan: Plan, engine: Engine, index: PinnedIndex) -> str:
+def _key(plan: Plan, queries: EnginePlan, index: PinnedIndex) -> str:
     """A digest of all inputs of an index."""
-    return _digest(plan.release_version, index.statement.text, *_published(index.schema), engine.fingerprint(index))
+    return _digest(plan.release_version, index.statement.text, *_published(index.schema), queries.fingerprint(index))
 
 
 def _published(schema: Schema) -> tuple[Any, Any]:

@@ -281,9 +281,9 @@ def release_lock(path: Path) -> Iterator[None]:
     lock = path / LOCK if in_place(path) else path.with_name(f"{path.name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        locks = files.can_lock(lock.parent)
+        lockable = files.can_lock(lock.parent)
     try:
-        with filelock.FileLock(lock, timeout=0) if locks else nullcontext():
+        with filelock.FileLock(lock, timeout=0) if lockable else nullcontext():
             try:
                 with files.os_errors_for(path):
                     for left in path.glob(".*.partial"):

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from idc_indexer import documents, files
-from idc_indexer.duckdb_session import connect, first_line, interruptible, quote_name, read_parquet
+from idc_indexer import documents, files, parquet_footer
+from idc_indexer.duckdb_session import connect, errors_for, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.release import derived
 from idc_indexer.release.derived import IDC_INDEX
@@ -116,6 +114,14 @@ def _manifest(found: _Findings) -> Iterator[Problem]:
         check_version(release.release_version, release.idc_version)
     except UsageError as error:
         yield Problem(MANIFEST, error.message)
+    for mismatch in release.about["source"].get("row_count_mismatches", ()):
+        if not mismatch["accepted"]:
+            counts = ", ".join(f"{table} has {rows:,}" for table, rows in mismatch["rows"].items())
+            yield Problem(
+                MANIFEST,
+                f"source tables with one row per instance have different numbers of rows: {counts}; "
+                "if the source is right, build with --allow-row-count-mismatch",
+            )
     for entry in release.entries:
         digests = {file.name: file.sha256 for file in entry.files}
         if entry.expected != digests.keys():
@@ -163,7 +169,10 @@ def _files(found: _Findings) -> Iterator[Problem]:
 
 
 def _file_problem(folder: Path, file: FileEntry) -> str:
-    path = folder / file.name
+    try:
+        path = files.local_file(folder, file.name)
+    except IndexerError as error:
+        return error.message
     if not path.is_file():
         return "is missing"
     if (size := path.stat().st_size) != file.bytes:
@@ -207,22 +216,32 @@ def _footers(found: _Findings) -> Iterator[Problem]:
         if entry.name not in found.schemas:
             continue
         name = parquet_name(entry.name)
-        problems = list(_footer_problems(found.release, entry, found.schemas[entry.name]))
+        problems = list(_footer_problems(found.release, entry, found.schemas[entry.name])) or _view(found, entry.name)
         yield from (Problem(name, problem) for problem in problems)
         if not problems:
-            rows = read_parquet([str(found.release.path / name)], ", file_row_number=true")
-            found.connection.execute(f"CREATE OR REPLACE VIEW {quote_name(entry.name)} AS FROM {rows}")
             found.readable.add(entry.name)
+
+
+def _view(found: _Findings, table: str) -> list[str]:
+    """Make the view of a table; a problem if DuckDB cannot read the footer."""
+    name = parquet_name(table)
+    rows = read_parquet([str(found.release.path / name)], ", file_row_number=true")
+    try:
+        with errors_for(name):
+            found.connection.execute(f"CREATE OR REPLACE VIEW {quote_name(table)} AS FROM {rows}")
+    except IndexerError as error:
+        return [error.message.removeprefix(f"{name}: ")]
+    return []
 
 
 def _footer_problems(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[str]:
     name = parquet_name(entry.name)
     try:
-        footer = pq.read_metadata(release.path / name)
-        present = footer.schema.to_arrow_schema()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        yield f"is not Parquet: {first_line(error)}"
+        footer = parquet_footer.read(release.path / name)
+    except IndexerError as error:
+        yield f"is not Parquet: {error.message.removeprefix(f'{release.path / name}: ')}"
         return
+    present = footer.schema.to_arrow_schema()
     version = (footer.metadata or {}).get(VERSION_KEY, b"").decode(errors="replace")
     if version != release.release_version:
         yield f"carries version {version!r}, the release is {release.release_version}"
@@ -243,10 +262,11 @@ def _rows(found: _Findings) -> Iterator[Problem]:
     for table in sorted(found.readable):
         name = parquet_name(table)
         try:
-            for check in (_null_keys, _repeated_keys_or_order, _broken_references):
-                yield from (Problem(name, problem) for problem in check(found, table))
-        except duckdb.Error as error:
-            yield Problem(name, f"cannot be read: {first_line(error)}")
+            with errors_for(name):
+                for check in (_null_keys, _repeated_keys_or_order, _broken_references):
+                    yield from (Problem(name, problem) for problem in check(found, table))
+        except IndexerError as error:
+            yield Problem(name, error.message.removeprefix(f"{name}: "))
 
 
 def _first(found: _Findings, sql: str, *parameters: Any) -> tuple[Any, ...] | None:

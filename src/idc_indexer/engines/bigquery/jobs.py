@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Any, cast
 
 from google.api_core.exceptions import Conflict, Forbidden, NotFound
@@ -17,13 +16,11 @@ from google.cloud import bigquery
 from google.cloud.bigquery.table import RowIterator
 
 from idc_indexer.catalog import PinnedIndex
+from idc_indexer.engines import QueryEstimate
 from idc_indexer.engines.bigquery.errors import FAILURES, reason
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import ProgressListener
 
-MEGABYTE, TEBIBYTE = 1 << 20, 1 << 40
-LEAST_BILLED = 10 * MEGABYTE
-"""For each table that a query reads. https://cloud.google.com/bigquery/pricing#on_demand_pricing"""
 TIMEOUT = 60.0
 """Seconds that one request may stay without an answer."""
 PATIENCE = 600.0
@@ -42,40 +39,6 @@ _PASSING = {
 }
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
 
-"""Called with a line that the user should see."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a dry run says of a query.
-
-    Attributes:
-        processed: bytes that it reads.
-        tables: how many it reads.
-    """
-
-    processed: int
-    tables: int
-
-    @property
-    def billed(self) -> int:
-        """Bytes that will be billed: whole megabytes, and at least ten for each table."""
-        return max(-(-self.processed // MEGABYTE) * MEGABYTE, LEAST_BILLED * self.tables)
-
-    @property
-    def most(self) -> int:
-        """`maximum_bytes_billed` of the job: a fifth more, and room for ten megabytes of each small table."""
-        return max(self.billed * 6 // 5, self.billed + LEAST_BILLED * (self.tables - 1))
-
-    def to_document(self, price_per_tib: float) -> dict[str, float]:
-        """Bytes, and what they cost at a price in dollars for 2^40 of them."""
-        price = self.billed / TEBIBYTE * price_per_tib
-        return {"bytes_processed": self.processed, "bytes_billed": self.billed, "price_usd": price}
-
-
-NOTHING = Estimate(0, 0)
-"""Of a query that does not have to run."""
-
 
 class Jobs:
     """The jobs of one build."""
@@ -93,12 +56,12 @@ class Jobs:
         """
         return {"retry": bigquery.DEFAULT_RETRY.with_timeout(PATIENCE), "timeout": TIMEOUT}
 
-    def estimate(self, index: PinnedIndex) -> Estimate:
+    def estimate(self, index: PinnedIndex) -> QueryEstimate:
         """Ask what a query reads; this is free."""
         # What BigQuery may have in its own cache is not counted on: it could be gone when the job starts.
         config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False, labels=labels(index))
         job = self._client.query(index.statement.text, config, job_retry=None, **self.options)
-        return Estimate(job.total_bytes_processed or 0, len({leaf.table for leaf in index.statement.leaves}))
+        return QueryEstimate(job.total_bytes_processed or 0, len({leaf.table for leaf in index.statement.leaves}))
 
     def begin(self, index: PinnedIndex, inputs: str, most: int) -> None:
         """Start the job of an index, or find it.

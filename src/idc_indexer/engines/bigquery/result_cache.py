@@ -1,27 +1,28 @@
-"""Results of jobs, kept in the cache folder: BigQuery keeps them for a day, and then they would be paid for again.
+"""Results of jobs in the cache folder. BigQuery stores a result for a day; after that it would be billed again.
 
-There is one file for each index and release: Parquet, in which every page has a checksum.
+There is one Parquet file for each index and release; each page has a checksum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from idc_indexer import locks
+from idc_indexer.cache import HINT, Cache
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports import Cache
 from idc_indexer.files import atomic_path, os_errors_for
 
 _INPUTS = b"inputs"
 
 
 class ResultCache:
-    """The rows of results, as BigQuery gave them."""
+    """The rows of results, as BigQuery returned them."""
 
     def __init__(self, cache: Path) -> None:
         self.folder = Cache(cache).results
@@ -38,14 +39,14 @@ class ResultCache:
         try:
             metadata = pq.read_schema(self._path(index)).metadata or {}
         except (OSError, pa.ArrowException):
-            return False  # none, or not a whole file
+            return False  # none, or damaged
         return metadata.get(_INPUTS) == inputs.encode()
 
     def rows(self, index: PinnedIndex) -> Iterator[pa.RecordBatch]:
         """The rows of a result that is there.
 
         Raises:
-            IndexerError: it is damaged; it is there no more.
+            IndexerError: the file is damaged or gone.
         """
         path = self._path(index)
         try:
@@ -55,19 +56,19 @@ class ResultCache:
             with os_errors_for(path):
                 path.unlink(missing_ok=True)
             raise IndexerError(
-                f"{index.name}: {path}, where its rows were kept, was damaged and is removed",
+                f"{index.name}: {path}, the cached rows, was damaged and is removed",
                 "Run the same command again: the query will run again, and be billed.",
             ) from error
 
-    def keeping(self, index: PinnedIndex, inputs: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The same batches; when all have come, they are kept."""
+    def storing(self, index: PinnedIndex, inputs: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same batches; once all have come, the cache holds them."""
         path = self._path(index)
-        try:
-            lock = filelock.FileLock(path.with_suffix(".lock"), timeout=0).acquire()
-        except filelock.Timeout:  # another build is keeping them
-            yield from batches
-            return
-        with lock:
+        with ExitStack() as held:
+            try:
+                held.enter_context(locks.exclusive(path.with_suffix(".lock"), 0, HINT))
+            except locks.Timeout:  # another build stores them
+                yield from batches
+                return
             first = next(batches, None)
             if first is None:
                 return

@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock
-
-from idc_indexer import files
+from idc_indexer import files, locks
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, StoredObject
 
 _TICK = 1_000_000
@@ -74,7 +72,7 @@ class LocalStore:
         """Alone in the folder, with the expected generation of a file in place."""
         with files.os_errors_for(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._folder / ".lock"):
+            with locks.exclusive(self._folder / ".lock"):
                 self._expect(name, generation)
                 yield
 
@@ -89,7 +87,7 @@ class LocalStore:
     def _object(self, name: str) -> StoredObject | None:
         """A file as an object; None when it went away meanwhile."""
         path = self._folder / name
-        with FileLock(self._folder / ".lock"):
+        with locks.exclusive(self._folder / ".lock"):
             try:
                 about = path.stat()
             except FileNotFoundError:
