@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -239,9 +239,10 @@ def _build_indices(
     entries = []
     with queries.running([one for one in plan.indices if state.reusable(one.name, keys[one.name]) is None]) as run:
         for index in plan.indices:
-            make = partial(_build_index, plan, engine, index, listener)
+            make = partial(_build_index, plan, run, index, listener)
             entry = _once(state, index.name, keys[index.name], make, listener)
-            yield replace(entry, overrides_built_in=True if index.name in plan.overrides else None)
+            entries.append(replace(entry, overrides_built_in=True if index.name in plan.overrides else None))
+        return tuple(entries), run.describe()
 
 
 def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:

@@ -9,14 +9,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from idc_indexer import documents, files
+from idc_indexer import documents, files, locks
 from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
@@ -275,15 +273,15 @@ def release_lock(path: Path) -> Iterator[None]:
     Removes partial files that such a process left.
 
     Raises:
-        IndexerError: another command is writing there, or the file system has no locks.
+        IndexerError: another command is writing there.
     """
     path = files.absolute(path)
     lock = path / LOCK if in_place(path) else path.with_name(f"{path.name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        lockable = files.can_lock(lock.parent)
+        lock.touch()  # filelock would report a folder that is not writable as locked
     try:
-        with filelock.FileLock(lock, timeout=0) if lockable else nullcontext():
+        with locks.exclusive(lock, 0, "Or choose another --out."):
             try:
                 with files.os_errors_for(path):
                     for left in path.glob(".*.partial"):
@@ -294,5 +292,5 @@ def release_lock(path: Path) -> Iterator[None]:
                 # open file; there, filelock removes it once it is closed, unless another process has opened it.
                 if sys.platform != "win32":
                     lock.unlink(missing_ok=True)
-    except filelock.Timeout as error:
+    except locks.Timeout as error:
         raise IndexerError(f"{path}: another command is writing there", "Wait until it has ended.") from error
