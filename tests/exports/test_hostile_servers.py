@@ -138,7 +138,7 @@ def test_the_body_of_an_object_is_bounded(kind: str, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(export, "ATTEMPTS", 2)
 
-    def answer(_: str, write: Any) -> None:
+    def answer(path: str, write: Any) -> None:
         if "list-type" in path:
             write(page(entry(0)))
         elif kind == "endless":
