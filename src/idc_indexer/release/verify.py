@@ -20,6 +20,7 @@ from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.release import derived
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import (
+    LOCK,
     MANIFEST,
     FileEntry,
     IndexEntry,
@@ -162,7 +163,8 @@ def _files(found: _Findings) -> Iterator[Problem]:
             beside = folder / sidecar_name(file.name)
             if beside.is_file() and beside.read_bytes() != sidecar(file.sha256, file.name):
                 yield Problem(beside.name, "does not hold the digest that the manifest has")
-    listed = {MANIFEST, *(file.name for file in found.release.files)}
+    # `report` and `verify --accept` hold the lock while they verify
+    listed = {MANIFEST, LOCK, *(file.name for file in found.release.files)}
     for path in sorted(folder.iterdir()):
         if path.name not in listed:
             yield Problem(path.name, "is not in the manifest")
