@@ -5,7 +5,6 @@ Its file names, its version grammar, its lock.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -263,7 +262,7 @@ def in_place(path: Path) -> bool:
 
     It is a mount point, such as the volume of a container; a symbolic link; or in a folder that cannot be written.
     """
-    return path.is_dir() and (path.is_symlink() or path.is_mount() or not os.access(path.absolute().parent, os.W_OK))
+    return path.is_dir() and (path.is_symlink() or path.is_mount() or not files.writable(path.absolute().parent))
 
 
 @contextmanager
