@@ -26,6 +26,7 @@ from idc_indexer.release.manifest import (
     IndexEntry,
     Release,
     check_version,
+    idc_version_of,
     parquet_name,
     schema_name,
     sidecar,
@@ -139,7 +140,10 @@ def _sources(found: _Findings) -> Iterator[Problem]:
     A table of prior releases is a source only when an index has a template for prior releases; then it is one in every
     prior release. One of a single other release comes from a query that names it instead of `idc_current`.
     """
-    ours = found.release.idc_version
+    try:
+        ours = idc_version_of(found.release.release_version)
+    except UsageError:
+        return  # _manifest reports it
     releases: dict[str, set[int]] = {}
     for name in found.release.about["source"]["tables"]:
         if match := _SOURCE_TABLE.fullmatch(name):
