@@ -116,6 +116,11 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve follows links
 
 
+def writable(folder: Path) -> bool:
+    """Whether this process may create files in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 @contextmanager
 def temporary_folder(prefix: str = "idc-indexer-", parent: Path | None = None) -> Iterator[Path]:
     """A new folder for temporary files, which is removed at the end. Removes those of processes that were killed.

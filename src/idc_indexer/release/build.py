@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -227,7 +226,7 @@ def _check_target(out: Path, force: bool) -> None:
             )
     elif content - {LOCK} and _INCOMPLETE not in content:
         raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
-    if _in_place(out) and not os.access(out, os.W_OK):
+    if _in_place(out) and not files.writable(out):
         raise UsageError(f"{out}: cannot be written", "Choose another folder with --out.")
 
 

@@ -5,7 +5,6 @@ Its file names, its version grammar, its lock.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,10 @@ LOCK = ".lock"
 """The lock of a release that is filled in place; others have `<dir>.lock` beside them."""
 FORMAT_VERSION = 1
 # PEP 440 without epochs and local versions: PyPI accepts it, and it is safe in paths and URLs.
-_VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
+# Nine digits at most: Python converts no text of 5,000 digits.
+_VERSION = re.compile(
+    r"(0|[1-9]\d{0,8})(\.(0|[1-9]\d{0,8})){2}((a|b|rc)\d{1,9})?(\.post\d{1,9})?(\.dev\d{1,9})?", re.ASCII
+)
 
 
 def idc_version_of(release_version: str) -> int:
@@ -263,7 +265,7 @@ def in_place(path: Path) -> bool:
 
     It is a mount point, such as the volume of a container; a symbolic link; or in a folder that cannot be written.
     """
-    return path.is_dir() and (path.is_symlink() or path.is_mount() or not os.access(path.absolute().parent, os.W_OK))
+    return path.is_dir() and (path.is_symlink() or path.is_mount() or not files.writable(path.absolute().parent))
 
 
 @contextmanager
