@@ -45,7 +45,7 @@ def tests(session: nox.Session) -> None:
 
 @in_dev
 def unit(session: nox.Session) -> None:
-    """Run what to run while working: tests without servers and oracle, under a minute."""
+    """Run what to run while working: tests without processes, servers and oracle, under a minute."""
     pytest(session, "unit")
 
 
@@ -54,7 +54,7 @@ def duckdb1(session: nox.Session) -> None:
     """Run the tests that touch DuckDB, with DuckDB 1."""
     folder = PROGRAMS.parent / "duckdb1"  # precedes the installed one; a second environment would take a minute
     run(session, "python", "-m", "pip", "install", "-q", "--upgrade", "--no-deps", "--target", str(folder), "duckdb<2")
-    pytest(session, "not slow and not project and not any_duckdb", PYTHONPATH=str(folder))
+    pytest(session, "duckdb and not slow", PYTHONPATH=str(folder))
 
 
 @in_dev

@@ -7,8 +7,8 @@
     <root>/bigquery/                                results of jobs
 
 The key of a shard stands for size and ETag of the object: a file is right for as long as its name is. Beside each
-folder lie two locks: of those who write in it one at a time, and of those who use it any number, as long as nobody
-removes it. The system drops both when a process dies.
+folder lie two locks: one process at a time writes in it, and any number use it while none removes it. The system drops
+both locks when a process dies.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import platformdirs
 import pyarrow.parquet as pq
 
-from idc_indexer import documents, files
+from idc_indexer import documents, files, locks
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.schema.source_tables import SourceTable
 
 LISTING = "listing.json"
+HINT = "Or choose another folder with --cache-dir."
 
 
 @dataclass(frozen=True)
@@ -41,48 +41,41 @@ class CacheFolder:
 
     @contextmanager
     def written(self, waiting: Callable[[], None] = lambda: None, timeout: float = -1) -> Iterator[None]:
-        """Be the only one who writes here; `waiting` is called when that takes a while.
+        """Write here alone; `waiting` is called once if another process writes here.
 
         Raises:
-            filelock.Timeout: somebody else still was after `timeout` seconds, if that is not negative.
+            locks.Timeout: the other process still did after `timeout` seconds, if that is not negative.
         """
         self.make()
-        lock = filelock.FileLock(self._beside("lock"))
+        lock = self._beside("lock")
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
+            first = locks.exclusive(lock, 0, HINT)
+            first.__enter__()
+        except locks.Timeout:
             if timeout == 0:
                 raise
             waiting()
-            lock.acquire(timeout=timeout)
-        try:
+            first = locks.exclusive(lock, timeout, HINT)
+            first.__enter__()
+        with ExitStack() as held:
+            held.push(first)
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Let nobody remove what is here."""
+        """Let no process remove what is here."""
         self.make()
-        with self._use().read_lock():
+        with locks.shared(self._beside("use"), hint=HINT):
             yield
 
     @contextmanager
     def removing(self) -> Iterator[bool]:
-        """Whether something may be removed: not when anyone uses or writes what is here. Nobody can meanwhile."""
-        use = self._use()
+        """Whether files may be removed: only if no process uses or writes them. No process can in this block."""
         try:
-            use.acquire_write(blocking=False)
-        except filelock.Timeout:
-            yield False
-            return
-        try:
-            with self.written(timeout=0):
+            with locks.sole(self._beside("use"), 0, HINT), self.written(timeout=0):
                 yield True
-        except filelock.Timeout:
+        except locks.Timeout:
             yield False
-        finally:
-            use.release()
 
     @property
     def files(self) -> list[Path]:
@@ -93,8 +86,13 @@ class CacheFolder:
         """Make the folder.
 
         Raises:
-            IndexerError: nothing can be written there.
+            IndexerError: nothing can be written there, or there is no home folder for it.
         """
+        if self.path.is_relative_to(_NO_HOME):
+            raise IndexerError(
+                "there is no folder for the cache: HOME is not set, and the system knows no home of this user",
+                "Choose a folder with --cache-dir.",
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -104,9 +102,6 @@ class CacheFolder:
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{suffix}")
-
-    def _use(self) -> filelock.ReadWriteLock:
-        return filelock.ReadWriteLock(self._beside("use"), is_singleton=False)
 
 
 @dataclass(frozen=True)
@@ -202,9 +197,19 @@ class Cache:
         return chosen
 
 
+_NO_HOME = Path("~")
+
+
 def default_root() -> Path:
-    """The user's cache folder."""
-    return platformdirs.user_cache_path("idc-indexer")
+    """The user's cache folder.
+
+    Where the system names no home, the folder is one below `~` that cannot be made: commands that do not need the
+    cache still run.
+    """
+    try:
+        return platformdirs.user_cache_path("idc-indexer")
+    except RuntimeError:
+        return _NO_HOME / "idc-indexer"
 
 
 def _unusable(path: Path, error: OSError) -> IndexerError:

@@ -97,7 +97,7 @@ def test_counts_of_published_releases_are_those_of_plain_sql(packages: Packages,
         assert [(one.rows.added,), (one.rows.removed,)] == ask(only.format("new", "old")) + ask(
             only.format("old", "new")
         )
-        assert {c.name: c.state for c in one.columns if c.state != "kept"} == {
+        assert {c.name: c.state for c in one.columns if c.state != "shared"} == {
             name: "added" if name in names[1] else "removed" for name in {*names[0]} ^ {*names[1]}
         }
         for column in one.columns:
@@ -154,7 +154,7 @@ def test_rows_of_the_other_published_tables_are_those_of_plain_sql(packages: Pac
         ).fetchall()
         ((more,),) = duckdb.execute(f"SELECT (SELECT count(*) FROM {new}) - (SELECT count(*) FROM {old})").fetchall()
         assert (rows.removed, rows.added) == (gone, gone + more), name
-        if not any(column.type and column.state == "kept" for column in table(found, name).columns):
+        if not any(column.type and column.state == "shared" for column in table(found, name).columns):
             assert rows.changed == changed, name
 
 
@@ -228,6 +228,7 @@ ONE_THING: list[tuple[damage.Damage, int, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.duckdb
 @pytest.mark.parametrize(("how", "code", "said"), ONE_THING, ids=range(len(ONE_THING)))
 def test_one_difference_is_found(
     wheel_release: Path, tmp_path: Path, run: Run, how: damage.Damage, code: int, said: str
@@ -269,6 +270,7 @@ TABLES = st.dictionaries(
 )
 
 
+@pytest.mark.duckdb
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(old=TABLES, new=TABLES, data=st.data())
 def test_cells_are_counted_as_one_by_one(tmp_path: Path, old: Any, new: Any, data: st.DataObject) -> None:

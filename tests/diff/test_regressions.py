@@ -107,6 +107,7 @@ def test_the_share_of_null_may_rise_as_far_as_its_limit(tmp_path: Path, nulls: i
     assert [one.name for one in findings(difference, limits)] == (["nulls:new.v"] if found else [])
 
 
+@pytest.mark.oracle
 def test_published_releases_broke_what_the_guard_finds(packages: Callable[[str], Path]) -> None:
     with open_inputs(str(packages("24.2.2")), str(packages("25.0.5"))) as sides:
         tables = ("analysis_results_index", "collections_index", "prior_versions_index", "version_metadata_index")

@@ -49,8 +49,6 @@ from tests.release.test_build_target import FOREGROUND, posix
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
 
-pytestmark = pytest.mark.any_duckdb
-
 SAMPLE = bundled("sample")
 MEGABYTE = 1 << 20
 PAY = ("--engine", "bigquery", "--project", "my-project")
@@ -316,6 +314,24 @@ def test_tables_that_have_grown_are_not_paid_for(server: BigQueryServer, bill: B
     assert around(out) == []
 
 
+def test_row_counts_that_differ(server: BigQueryServer, bill: Bill, run: Run, out: Path) -> None:
+    """A warning before anything is billed, and a finding of `verify`, unless it is accepted."""
+    server.tables["idc_v25.auxiliary_metadata"].rows += 1
+    expected = (
+        "warning: tables with one row per instance have different numbers of rows: "
+        "idc_v25.auxiliary_metadata has 2,354, idc_v25.dicom_all has 2,353, idc_v25.dicom_metadata_curated has 2,353"
+    )
+    assert expected in bill("idc_index", "--dry-run").stderr
+    assert server.jobs == {}
+    built = bill("idc_index")
+    assert built.exit_code == 0, built.stderr
+    assert expected in built.stderr
+    found = run("verify", out)
+    assert (found.exit_code, "idc_v25.auxiliary_metadata has 2,354" in found.stdout) == (3, True)
+    assert bill("idc_index", "--force", "--allow-row-count-mismatch").exit_code == 0
+    assert run("verify", out).exit_code == 0
+
+
 # --- Jobs ---------------------------------------------------------------------------------------------------
 
 
@@ -339,8 +355,11 @@ def test_a_killed_build_finds_its_jobs_again(
     server: BigQueryServer, start: Start, bill: Bill, out: Path, tmp_path: Path
 ) -> None:
     """Those that finished, and those that were running."""
-    server.fates = ["", "slow", "", "slow"]
+    server.slow = {FIVE[1], FIVE[3]}
     process = start("sample", *PAY, *FIVE)
+    assert process.stderr is not None
+    assert any(line.startswith(f"done {FIVE[0]}: ") for line in process.stderr)
+    # now the build waits for the second index, whatever the machine does besides
     until(lambda: len(server.runs) == 3, process)
     process.kill()
     process.communicate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +20,19 @@ import pytest
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports import open_export
 from idc_indexer.schema.source_tables import SourceTable
-from tests.conftest import IN_WHEEL, LICENSE, OF_ONE_RELEASE, SOURCE, Build, Run, TinyExport, contents, refused
+from tests.conftest import (
+    IN_WHEEL,
+    LICENSE,
+    OF_ONE_RELEASE,
+    SOURCE,
+    Build,
+    Run,
+    TinyExport,
+    add_index,
+    contents,
+    refused,
+)
+from tests.emulators.s3 import S3Server
 
 Damage = Callable[[TinyExport], Any]
 HOUR = 3600
@@ -120,11 +133,15 @@ DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "shard with a column less": (
         change_last_shard(without("PatientAge")),
-        ("idc_v25.dicom_all: 000000000001.parquet of another schema", "--exclude-shard"),
+        (
+            "idc_v25.dicom_all: 000000000001.parquet of another schema than 000000000000.parquet: ",
+            "patientage is string in 000000000000.parquet and absent in 000000000001.parquet",
+            "--exclude-shard",
+        ),
     ),
     "shard with a column of another type": (
         change_last_shard(retyped("StudyDescription", pa.int64())),
-        ("idc_v25.dicom_all: 000000000001.parquet of another schema",),
+        ("studydescription is string in 000000000000.parquet and int64 in 000000000001.parquet",),
     ),
     "no column": (
         lambda export: export.change("dicom_all", without("StudyDate")),
@@ -166,15 +183,15 @@ DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "shard without its end": (
         lambda export: cut(export.shard("dicom_all", 1), 0.9),
-        ("idc_v25/dicom_all/000000000001.parquet: not a whole Parquet file", "Fetch that shard again."),
+        ("idc_v25/dicom_all/000000000001.parquet: not a complete Parquet file", "Fetch that shard again."),
     ),
     "empty file": (
         put_in_first(""),
-        ("idc_v25/dicom_all/000000000000.parquet: not a whole Parquet file",),
+        ("idc_v25/dicom_all/000000000000.parquet: not a complete Parquet file",),
     ),
     "page of a proxy": (
         put_in_first("<html>503 Slow Down</html>"),
-        ("idc_v25/dicom_all/000000000000.parquet: not a whole Parquet file",),
+        ("idc_v25/dicom_all/000000000000.parquet: not a complete Parquet file",),
     ),
     "empty table": (
         lambda export: export.change("analysis_results_metadata", lambda table: table.slice(0, 0)),
@@ -249,7 +266,8 @@ def test_stale_shard_can_be_left_out_or_allowed(
     options: tuple[str, ...], rows: int, tiny: TinyExport, run: Run, build: Build, out: Path
 ) -> None:
     add_stale_shard(tiny)
-    result = build(tiny, "idc_index", *options, "--json")
+    allow = () if "--exclude-shard" in options else ("--allow-row-count-mismatch",)
+    result = build(tiny, "idc_index", *options, *allow, "--json")
     assert result.exit_code == 0, result.stderr
     assert sum(row["instanceCount"] for row in pq.read_table(out / "idc_index.parquet").to_pylist()) == rows
     facts = json.loads(result.stdout)["source"]["tables"]["idc_v25.dicom_all"]
@@ -291,8 +309,103 @@ def test_other_files_do_not_matter(tiny: TinyExport, build: Build) -> None:
     """What copying tools and desktops leave behind."""
     for name in (".DS_Store", "_SUCCESS", "000000000007.parquet.s5cmd-tmp"):
         (tiny.folder("dicom_all") / name).write_text("not Parquet")
-    (tiny.folder("dicom_all") / "000000000009.parquet").mkdir()
     assert build(tiny, "idc_index").exit_code == 0
+
+
+def replaced_by_a_link(path: Path) -> str:
+    path.unlink()
+    path.symlink_to("../../.git/annex/objects/xx/y.parquet")
+    return "a link to ../../.git/annex/objects/xx/y.parquet, which does not exist"
+
+
+def replaced_by_a_folder(path: Path) -> str:
+    path.unlink()
+    path.mkdir()
+    return "a folder, not a file"
+
+
+def replaced_by_a_pipe(path: Path) -> str:
+    path.unlink()
+    os.mkfifo(path)
+    return "not a regular file"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes")
+@pytest.mark.parametrize("replace", [replaced_by_a_link, replaced_by_a_folder, replaced_by_a_pipe])
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_a_listing_leaves_out_is_named(
+    number: int, replace: Callable[[Path], str], tiny: TinyExport, build: Build, out: Path
+) -> None:
+    """Without an error, the last shard would drop out of the release without a word."""
+    path = tiny.shard("dicom_all", number)
+    reason = replace(path)
+    refused(build(tiny, "idc_index"), 1, f"{path}: {reason}", "Fetch that shard again")
+    assert list(out.parent.iterdir()) == []
+
+
+# --- Tables with one row per instance ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", ["idc_index", "version_metadata_index"])
+def test_a_copy_that_broke_off(index: str, tiny: TinyExport, run: Run, build: Build, out: Path) -> None:
+    """Its last shard is missing, so that the numbers have no gap: only the rows of other tables show it."""
+    tiny.shard("dicom_all", 1).unlink()
+    if index == "version_metadata_index":  # which reads none of the tables
+        assert build(tiny, index).exit_code == 0
+        return
+    counts = "idc_v25.auxiliary_metadata has 6, idc_v25.dicom_all has 3, idc_v25.dicom_metadata_curated has 6"
+    refused(build(tiny, index), 1, f"{tiny}: tables with one row per instance", counts, "--allow-row-count-mismatch")
+    refused(build(tiny, index, "--dry-run"), 1, counts)
+    assert list(out.parent.iterdir()) == []
+    accepted = build(tiny, index, "--allow-row-count-mismatch")
+    assert accepted.exit_code == 0
+    assert f"warning: tables with one row per instance have different numbers of rows: {counts}" in accepted.stderr
+    (found,) = json.loads((out / "manifest.json").read_text())["source"]["row_count_mismatches"]
+    assert found["accepted"]
+    assert found["rows"]["idc_v25.dicom_all"] == 3
+    assert run("verify", out).exit_code == 0
+
+
+def test_a_table_that_no_index_reads_shows_missing_rows(tiny: TinyExport, build: Build, tmp_path: Path) -> None:
+    query = (
+        "SELECT instance.SOPInstanceUID AS id FROM `bigquery-public-data.idc_current.dicom_all` AS instance ORDER BY id"
+    )
+    add_index(tmp_path, "mine", query, id="STRING")
+    mine = ("mine", "--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+    assert build(tiny, *mine).exit_code == 0
+    tiny.shard("dicom_all", 1).unlink()
+    refused(build(tiny, *mine, "--force"), 1, "idc_v25.dicom_all has 3, idc_v25.dicom_metadata_curated has 6")
+    for table in ("auxiliary_metadata", "dicom_metadata_curated"):  # nor does a copy need them
+        shutil.rmtree(tiny.folder(table))
+    assert build(tiny, *mine, "--force").exit_code == 0
+
+
+def test_a_mismatch_in_a_bucket_is_a_warning_and_a_finding(
+    tiny: TinyExport, run: Run, build: Build, environment: dict[str, str], out: Path
+) -> None:
+    tiny.shard("dicom_all", 1).unlink()
+    with S3Server({"mine": tiny.root}) as s3:
+        environment.update(s3.environment)
+        built = build("s3://mine", "idc_index")
+        assert built.exit_code == 0, built.stderr
+        assert "idc_v25.dicom_all has 3, idc_v25.dicom_metadata_curated has 6" in built.stderr
+        found = run("verify", out)
+        assert found.exit_code == 3
+        assert "manifest.json: source tables with one row per instance have different numbers of rows" in found.stdout
+        assert build("s3://mine", "idc_index", "--force", "--allow-row-count-mismatch").exit_code == 0
+        assert run("verify", out).exit_code == 0
+
+
+def test_columns_that_no_index_reads_may_differ(tiny: TinyExport, build: Build, out: Path) -> None:
+    assert build(tiny, "idc_index").exit_code == 0
+    before = (out / "idc_index.parquet").read_bytes()
+    change_last_shard(lambda table: table.append_column("Extra", pa.array([1] * table.num_rows)))(tiny)
+    change_last_shard(lambda table: table.select([*reversed(table.schema.names)]))(tiny)
+    result = build(tiny, "idc_index", "--force")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: " in result.stderr
+    assert "extra is absent in 000000000000.parquet and int64 in 000000000001.parquet" in result.stderr
+    assert (out / "idc_index.parquet").read_bytes() == before
 
 
 def test_spelling_of_columns_does_not_matter(tiny: TinyExport, build: Build, out: Path) -> None:

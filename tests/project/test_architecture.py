@@ -1,4 +1,4 @@
-"""The house of docs/architecture.md: who imports whom, and what a command loads."""
+"""The house of docs/architecture.md: who imports whom; and the tiers of the tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 import idc_indexer
+from tests.conftest import ON_BOTH_DUCKDB, TESTS, TIER_OF, TIERS, tier_of
 
-pytestmark = pytest.mark.project
 PACKAGE = Path(idc_indexer.__file__).parent
 TOP = Path(__file__).parents[2]
 
@@ -89,3 +89,28 @@ def test_src_and_tests_never_import_scripts() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not scripts & set(names), path
+
+
+# --- Tiers ----------------------------------------------------------------------------------------------------
+
+FILES = [path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")]
+
+
+def test_every_file_of_tests_has_a_tier() -> None:
+    """A test without a marker of its own has that of its file; conftest.py refuses one with two."""
+    assert {tier_of(path) for path in FILES} == {*TIERS} - {"slow"}
+    for name in (*TIER_OF, *ON_BOTH_DUCKDB):
+        assert (TESTS / name).exists(), name
+
+
+def test_unit_tests_get_no_published_data_and_no_evaluator(request: pytest.FixtureRequest) -> None:
+    """That they start no process and open no connection is held while they run, in conftest.py."""
+    for item in request.session.items:
+        if item.get_closest_marker("unit"):
+            assert isinstance(item, pytest.Function)
+            assert "packages" not in item.fixturenames, item.nodeid
+    for path in FILES:
+        if tier_of(path) == "unit":
+            tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
+            names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+            assert not [name for name in names if name.startswith("tests.emulators")], path

@@ -20,7 +20,6 @@ import idc_indexer
 from tests.conftest import once
 from tests.project.test_docs import PAGES, TOP, blocks, prose
 
-pytestmark = pytest.mark.project
 posix = pytest.mark.skipif(sys.platform == "win32", reason="they are for a POSIX shell")
 SCRIPTS = "Scripts" if sys.platform == "win32" else "bin"
 

@@ -30,7 +30,6 @@ def run(script: str, folder: Path, path: str) -> str:
     return done.stdout
 
 
-@pytest.mark.project
 def test_the_first_command_sets_up_a_fresh_checkout_and_builds_the_sample(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     unversioned = [TOP / name for name in ("build", "dist", "release", "tests")]

@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.publish.promotion import Change, Decision, Done, Finish, State, WriteRecord, decide
+from idc_indexer.publish.promotion import Decision, Done, Finish, State, WriteObjects, WriteRecord, decide
 from idc_indexer.publish.records import CURRENT, NO_CACHE, PROMOTION, Promotion, Publication, folder
 from idc_indexer.publish.stores import ABSENT, Headers, StoredObject
 from idc_indexer.release.manifest import MANIFEST, FileEntry
-
-pytestmark = pytest.mark.any_duckdb
 
 OLD, NEW = "25.0.0", "25.1.0"
 OWN, OTHER = "0" * 16, "1" * 16
@@ -82,13 +80,13 @@ def states(draw: st.DrawFn) -> State:
 def after(state: State, decision: Decision, clock: int) -> State:
     """The state that a store has when nothing interferes. Every precondition is checked."""
     listing, record = dict(state.listing), state.record
-    if isinstance(decision, Change):
+    if isinstance(decision, WriteObjects):
         for copy in decision.copies:
             assert {**state.source, **listing}[copy.source.name] == copy.source
             assert (listing[copy.name].generation if copy.name in listing else ABSENT) == copy.generation
             clock += 1
             listing[copy.name] = stored(copy.name, copy.source.bytes, clock, state.publication)
-    if isinstance(decision, Change | Finish):
+    if isinstance(decision, WriteObjects | Finish):
         for found in decision.removals:
             assert listing.pop(found.name) == found
     if isinstance(decision, WriteRecord | Finish):
@@ -136,7 +134,7 @@ def test_what_readers_see_changes_only_under_an_own_record(state: State) -> None
     except IndexerError:
         return
     for before, decision in made:
-        if not isinstance(decision, Change) or not decision.copies:
+        if not isinstance(decision, WriteObjects) or not decision.copies:
             continue
         assert before.record
         assert not before.record.done
@@ -245,18 +243,18 @@ def test_what_a_losing_promotion_staged_late_is_removed() -> None:
     record = Promotion(OTHER, NEW, done=True)
     state = current(CONTENTS, record)
     state = replace(state, listing={**state.listing, late.name: late})
-    assert decide(state) == Change(record, removals=(late,))
+    assert decide(state) == WriteObjects(record, removals=(late,))
 
 
 def test_a_new_file_is_staged_before_it_appears() -> None:
     record = Promotion(OWN, NEW)
     state = current({"a.parquet": 1}, record, own=OWN)
     staging = decide(state)
-    assert isinstance(staging, Change)
+    assert isinstance(staging, WriteObjects)
     (copy,) = staging.copies
     assert (copy.name, copy.source.name) == (f"current/staged/{OWN}/{MANIFEST}", folder(NEW) + MANIFEST)
     writing = decide(after(state, staging, 100))
-    assert isinstance(writing, Change)
+    assert isinstance(writing, WriteObjects)
     (copy,) = writing.copies
     assert (copy.name, copy.generation, copy.source.name) == (
         ARTIFACTS + MANIFEST,
@@ -274,7 +272,7 @@ def test_a_value_that_the_store_does_not_keep_is_named() -> None:
     state = replace(state, listing={**state.listing, name: other})
     for written in ({}, {name: (7, 1)}, {name: (6, 2)}):
         decision = decide(replace(state, written=written))
-        assert isinstance(decision, Change)
+        assert isinstance(decision, WriteObjects)
         assert [copy.name for copy in decision.copies] == [name]
     with pytest.raises(
         IndexerError, match=f"store/{name} has Content-Type 'text/plain', not 'application/json', altho"

@@ -23,8 +23,6 @@ from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.places import PREFIX, BucketPlace, Place, Seen
 from tests.support.damage import change_byte
 
-pytestmark = pytest.mark.any_duckdb
-
 Releases = dict[str, Path]
 CURRENT = "current/release_artifacts/"
 
@@ -48,7 +46,7 @@ def done(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-# --- What is made -------------------------------------------------------------------------------------------
+# --- What publishing writes -------------------------------------------------------------------------------------------
 
 
 def test_a_release_is_published_and_promoted(run: Run, place: Place, small_releases: Releases) -> None:
@@ -149,7 +147,7 @@ def test_a_dry_run_prints_what_is_then_done(run: Run, place: Place, small_releas
             assert len(after[step["name"]].content) == step["bytes"]
 
 
-# --- What is refused ----------------------------------------------------------------------------------------
+# --- Refusals ----------------------------------------------------------------------------------------
 
 
 def test_a_published_version_never_changes(run: Run, place: Place, small_releases: Releases) -> None:

@@ -22,10 +22,7 @@ from tests.conftest import contents
 from tests.emulators.places import Place, Seen
 
 # In a bucket it takes a minute and a half each; the model cuts requests there too, in the ordinary run.
-pytestmark = [
-    pytest.mark.any_duckdb,
-    pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True),
-]
+pytestmark = pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
 
 Releases = dict[str, Path]
 CURRENT = "current/release_artifacts/"
@@ -160,7 +157,7 @@ def test_a_promotion_that_was_cut_is_undone_as_well(ready: Place, small_releases
     ids="+".join,
 )
 def test_two_promoters_make_no_mix(ready: Place, small_releases: Releases, others: tuple[str, ...]) -> None:
-    """While one waits with a request, others promote all of another version; then it goes on."""
+    """While one waits before a request, others promote another version to its end; then the first one continues."""
     for version in ("25.0.1", "25.1.0"):
         publish(ready, small_releases[version])
     restore = ready.save()

@@ -30,8 +30,6 @@ from tests.conftest import contents
 from tests.emulators.gcs import FAULTS, Gcs
 from tests.emulators.places import BucketPlace, FolderPlace, Place, Seen
 
-pytestmark = pytest.mark.any_duckdb
-
 VERSIONS = ("25.0.0", "25.0.1", "25.1.0")
 CURRENT = "current/release_artifacts/"
 STAGED = "current/staged/"
@@ -44,7 +42,7 @@ numbers = st.integers(0, 45)
 
 
 class Publishing(RuleBasedStateMachine):
-    """What may happen to a place. `place` and `releases` are set before it runs."""
+    """All that can happen to a store. `place` and `releases` are set before it runs."""
 
     place: Place
     releases: dict[str, Path]
@@ -199,7 +197,7 @@ class Publishing(RuleBasedStateMachine):
         return below(seen, folder) == self.files[version] and f"{version}/publication.json" in seen
 
     def perform(self, version: str, command: str, may_fail: bool = False) -> None:
-        """A command, and what is known after it."""
+        """Run a command, and note the states that are possible after it."""
         DONE[command] += 1
         store = self.place.store()
         allowed = may_fail or (command == "promote" and not self.is_published(version))

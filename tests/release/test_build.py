@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from idc_indexer import documents
 from tests.conftest import (
     IN_WHEEL,
     INDICES,
@@ -54,6 +55,7 @@ def test_golden(sample_release: Path) -> None:
     )
 
 
+@pytest.mark.duckdb
 def test_rows_worked_out_by_hand(tiny: TinyExport, build: Build, out: Path) -> None:
     assert build(tiny, *IN_WHEEL).exit_code == 0
     segmentation, scan, unknown = rows(out, "idc_index")
@@ -126,6 +128,7 @@ def test_rows_worked_out_by_hand(tiny: TinyExport, build: Build, out: Path) -> N
     assert rows(out, "collections_index")[2]["updated"] == "2024-05-06"
 
 
+@pytest.mark.duckdb
 def test_same_bytes_in_any_time_zone_and_language(sample_release: Path, start: Start, out: Path) -> None:
     elsewhere = "import os, time; os.environ.update(TZ='Pacific/Kiritimati', LC_ALL='C'); time.tzset()"
     process = start("sample", first=elsewhere)
@@ -134,16 +137,25 @@ def test_same_bytes_in_any_time_zone_and_language(sample_release: Path, start: S
     assert contents(out) == contents(sample_release)
 
 
-def test_same_bytes_on_any_threads_in_any_folder(sample_release: Path, run: Run, tmp_path: Path) -> None:
+# Threads, and the number of a cache: the first build with one reads the prior releases, the others reuse what it read.
+@pytest.mark.parametrize(
+    "builds",
+    [
+        pytest.param([(1, 0), (8, 1), (8, 0)], id="few"),
+        pytest.param([(n, c) for n in (1, 2, 8) for c in (0, 1)] * 2, id="many", marks=pytest.mark.slow),
+    ],
+)
+def test_same_bytes_on_any_threads_in_any_folder(
+    builds: list[tuple[int, int]], sample_release: Path, run: Run, tmp_path: Path
+) -> None:
     expected = contents(sample_release)
-    assert len(expected) == 4 * len(INDICES) + 3 + 1  # one supplement, which has no query, and the manifest
-    for threads in (1, 2, 8):
-        for attempt in range(2):
-            folder = tmp_path / f"{threads} threads" / str(attempt)
-            version = ("--idc-version", 25, "--release-version", "25.0.0")
-            where = ("--source", "sample", "--out", folder, "--cache-dir", tmp_path / f"cache {attempt}")
-            assert run("build", *version, *where, "--threads", threads).exit_code == 0
-            assert contents(folder) == expected
+    assert len(expected) == 4 * len(INDICES) + 3 + 1  # one derived table, which has no query, and the manifest
+    for number, (threads, cache) in enumerate(builds):
+        folder = tmp_path / f"build {number}" / f"{threads} threads"
+        version = ("--idc-version", 25, "--release-version", "25.0.0")
+        where = ("--source", "sample", "--out", folder, "--cache-dir", tmp_path / f"cache {cache}")
+        assert run("build", *version, *where, "--threads", threads).exit_code == 0
+        assert contents(folder) == expected
 
 
 # --- What is asked for --------------------------------------------------------------------------------------
@@ -296,6 +308,24 @@ def test_added_index(name: str, tiny: TinyExport, run: Run, build: Build, out: P
     assert sorted(path.stem for path in out.glob("*.parquet")) == sorted([*OF_ONE_RELEASE, name])
     assert run("verify", out).stdout == f"{out}: OK\n"
     assert f"\n{name}: " not in run("list").stdout
+
+
+def test_an_index_that_replaces_a_built_in_one_is_told(
+    tiny: TinyExport, run: Run, build: Build, out: Path, tmp_path: Path
+) -> None:
+    query = (documents.bundled("queries") / "version_metadata_index.sql").read_text() + "-- mine\n"
+    (tmp_path / "queries").mkdir()
+    (tmp_path / "queries" / "version_metadata_index.sql").write_text(query)
+    result = build(tiny, "version_metadata_index", "collections_index", "--queries", tmp_path / "queries")
+    assert result.exit_code == 0, result.stderr
+    told = [line for line in result.stderr.splitlines() if "replaces the built-in one" in line]
+    assert told == ["version_metadata_index: a file in --queries or --schemas replaces the built-in one"]
+    entries = json.loads((out / "manifest.json").read_text())["indices"]
+    assert {entry["name"]: entry.get("overrides_built_in") for entry in entries} == {
+        "version_metadata_index": True,
+        "collections_index": None,
+    }
+    assert run("verify", out).exit_code == 0
 
 
 # --- The cache of past releases -----------------------------------------------------------------------------

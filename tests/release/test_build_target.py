@@ -53,7 +53,7 @@ def seconds(shared: Path) -> tuple[float, float]:
     """How long a build of the sample that nothing disturbs plans, and then builds."""
 
     def make(folder: Path) -> None:
-        command = [sys.executable, "-m", "idc_indexer", "build", "--source", "sample", *RELEASE]
+        command = [sys.executable, "-m", "idc_indexer", "build", *IN_WHEEL, "--source", "sample", *RELEASE]
         options = ["--out", f"{folder}/release", "--cache-dir", f"{folder}/cache"]
         times = [time.monotonic()]
         with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
@@ -75,14 +75,13 @@ def until_building(process: subprocess.Popen[str]) -> None:
 
 
 @posix
-@pytest.mark.any_duckdb
 @pytest.mark.parametrize("moment", [-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95])
 def test_killed_at_any_moment_then_run_again(
-    moment: float, seconds: tuple[float, float], sample_release: Path, start: Start, build: Build, out: Path
+    moment: float, seconds: tuple[float, float], wheel_release: Path, start: Start, build: Build, out: Path
 ) -> None:
     """A share of the time of building, or before it of planning, which writes next to nothing."""
     planning, building = seconds
-    process = start("sample")
+    process = start("sample", *IN_WHEEL)
     if moment < 0:
         time.sleep(planning * (1 + moment))
     else:
@@ -90,10 +89,10 @@ def test_killed_at_any_moment_then_run_again(
         time.sleep(building * moment)
     process.kill()
     process.communicate()
-    expected = contents(sample_release)
+    expected = contents(wheel_release)
     if out.exists():
         assert contents(out) == expected
-    again = build("sample", "--force")
+    again = build("sample", *IN_WHEEL, "--force")
     assert again.exit_code == 0, again.stderr
     assert contents(out) == expected
     assert around(out) == ["release"]
@@ -108,7 +107,8 @@ def test_stopped_build_goes_on_where_it_was(
     process = start("sample", first=FOREGROUND)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("done idc_index: "):
+        # the next one, prior_versions_index, takes long: no further one is done before the signal arrives
+        if line.startswith("done mr_index: "):
             process.send_signal(signal.Signals[how])
             break
     _, errors = process.communicate()
@@ -118,13 +118,14 @@ def test_stopped_build_goes_on_where_it_was(
     (out.with_name("release.incomplete") / ".idc_index.parquet.1.partial").write_bytes(b"half of it")
     again = build("sample")
     assert again.exit_code == 0, again.stderr
-    place = INDICES.index("idc_index") + 1
+    place = INDICES.index("mr_index") + 1
     assert reported("reused", again.stderr) == INDICES[:place]
     assert reported("done", again.stderr) == [*INDICES[place:], "tcia_idc_subset"]
     assert contents(out) == contents(sample_release)
     assert around(out) == ["release"]
 
 
+@pytest.mark.duckdb
 @posix
 def test_ctrl_c_in_the_middle_of_a_query(start: Start, tiny: TinyExport, out: Path, tmp_path: Path) -> None:
     """It does not wait for the end of the query, here 25^8 rows away, and nobody sees DuckDB's own exception."""
@@ -374,9 +375,9 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
 @posix
-def test_full_disk(start: Start, build: Build, out: Path, sample_release: Path) -> None:
+def test_full_disk(start: Start, build: Build, out: Path, wheel_release: Path) -> None:
     """A limit on the size of files is what a test can have of a full disk: writing fails half-way."""
-    process = start("sample", first=LIMIT.format(50_000))
+    process = start("sample", *IN_WHEEL, first=LIMIT.format(50_000))
     output, errors = process.communicate()
     assert (process.returncode, output) == (1, ""), errors
     assert "Traceback" not in errors
@@ -385,10 +386,10 @@ def test_full_disk(start: Start, build: Build, out: Path, sample_release: Path) 
     unfinished = contents(out.with_name("release.incomplete"))
     assert not [name for name in unfinished if name.endswith(".partial")]
     assert "collections_index.parquet" not in unfinished
-    again = build("sample")
+    again = build("sample", *IN_WHEEL)
     assert again.exit_code == 0, again.stderr
-    assert reported("reused", again.stderr) == INDICES[: INDICES.index("collections_index")]
-    assert contents(out) == contents(sample_release)
+    assert reported("reused", again.stderr) == IN_WHEEL[: IN_WHEEL.index("collections_index")]
+    assert contents(out) == contents(wheel_release)
 
 
 @posix
@@ -403,19 +404,19 @@ def test_full_disk_under_the_cache(start: Start, out: Path, environment: dict[st
 
 
 @posix
-def test_second_build_to_one_target_is_refused(start: Start, build: Build, out: Path, sample_release: Path) -> None:
-    first = start("sample")
+def test_second_build_to_one_target_is_refused(start: Start, build: Build, out: Path, wheel_release: Path) -> None:
+    first = start("sample", *IN_WHEEL)
     assert first.stderr is not None
     for line in first.stderr:
         if line == "building idc_index\n":
             break
     first.send_signal(signal.SIGSTOP)
     before = around(out)
-    refused(build("sample"), 1, f"{out}: another command is writing there")
-    refused(build("sample", "--force"), 1, f"{out}: another command is writing there")
+    refused(build("sample", *IN_WHEEL), 1, f"{out}: another command is writing there")
+    refused(build("sample", *IN_WHEEL, "--force"), 1, f"{out}: another command is writing there")
     assert around(out) == before
     first.send_signal(signal.SIGCONT)
     _, errors = first.communicate()
     assert first.returncode == 0, errors
-    assert contents(out) == contents(sample_release)
+    assert contents(out) == contents(wheel_release)
     assert around(out) == ["release"]

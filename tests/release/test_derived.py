@@ -442,7 +442,7 @@ def vouch(release: Path, file: str, rows: int | None = None) -> None:
     data = (release / file).read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     manifest = json.loads((release / MANIFEST).read_bytes())
-    for entry in manifest["indices"] + manifest["tables"]:
+    for entry in manifest["indices"] + manifest["supplements"]:
         for listed in entry["files"]:
             if listed["name"] == file:
                 listed |= {"bytes": len(data), "sha256": digest}
@@ -600,7 +600,7 @@ def test_verify_finds_a_manifest_of_other_files(built: Path, tmp_path: Path) -> 
         return [str(problem) for problem in verify(release)]
 
     def subset(manifest: dict[str, Any]) -> dict[str, Any]:
-        entry: dict[str, Any] = manifest["tables"][1]
+        entry: dict[str, Any] = manifest["supplements"][1]
         return entry
 
     assert "manifest.json: index tcia_idc_subset lists" in problems(lambda m: subset(m)["files"].pop())[0]
@@ -608,7 +608,7 @@ def test_verify_finds_a_manifest_of_other_files(built: Path, tmp_path: Path) -> 
     assert problems(lambda m: subset(m).update(schema_sha256="0" * 64)) == [
         "manifest.json: the schema of tcia_idc_subset has two digests"
     ]
-    assert problems(lambda m: m["tables"][2].update(rows=3)) == [
+    assert problems(lambda m: m["supplements"][2].update(rows=3)) == [
         f"idc_index.csv.zip: has {rows} rows, in the manifest 3, idc_index {rows}"
     ]
     without_index = problems(lambda m: m["indices"][0].update(name="other"))

@@ -126,7 +126,6 @@ def test_a_report_that_was_changed_or_left_behind_is_a_problem_that_report_mends
     assert run("verify", release).stdout == "report.html: is missing\n"
 
 
-@pytest.mark.any_duckdb
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 def test_a_command_that_was_killed_is_run_again(
@@ -164,6 +163,7 @@ def test_only_a_whole_release_gets_a_report(release: Path, run: Run) -> None:
     assert contents(release) == before
 
 
+@pytest.mark.duckdb
 def test_the_report_says_what_is_in_the_release(sample_release: Path, tmp_path: Path, run: Run) -> None:
     release = shutil.copytree(sample_release, tmp_path / "release")
     run("report", release)

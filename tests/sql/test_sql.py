@@ -14,8 +14,6 @@ from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.sql import analyze, pin, to_duckdb
 from tests.support.oracle import NOT_SUPPORTED, statement
 
-pytestmark = pytest.mark.any_duckdb
-
 CATALOG = Catalog()
 SOURCES = SourceTables()
 DICOM = "`bigquery-public-data.idc_v25.dicom_all`"

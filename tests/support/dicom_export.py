@@ -93,7 +93,7 @@ class Instance:
 
     @property
     def in_side_tables(self) -> bool:
-        """Whether the side tables have the instance: they lack reports, for instance."""
+        """Whether the side tables say anything of the instance: of reports, for instance, they do not."""
         return bool(self.dataset.get("Modality") != "SR")
 
     @property
@@ -278,13 +278,14 @@ def dicom_all(instances: Sequence[Instance], read_too: Iterable[Sequence[str]] =
 
 
 def side_tables(instances: Iterable[Instance]) -> dict[str, pa.Table]:
-    """dicom_metadata_curated and auxiliary_metadata: one row per instance, of most instances."""
+    """dicom_metadata_curated and auxiliary_metadata: one row per instance, with NULLs for some."""
     uids = pa.schema([("SOPInstanceUID", TEXT), ("SeriesInstanceUID", TEXT)])
     curated, auxiliary = [], []
-    for instance in (instance for instance in instances if instance.in_side_tables):
+    for instance in instances:
         key = {name: instance.dataset[name].value for name in uids.names}
-        first, last = instance.versions
-        curated.append(key | {"BodyPartExamined": instance.curated_body_part})
+        first, last = instance.versions if instance.in_side_tables else (None, None)
+        part = instance.curated_body_part if instance.in_side_tables else None
+        curated.append(key | {"BodyPartExamined": part})
         auxiliary.append(key | {"series_init_idc_version": first, "series_revised_idc_version": last})
     more = [("BodyPartExamined", TEXT), ("SliceThickness", pa.float64())]
     versions = [("series_init_idc_version", pa.int64()), ("series_revised_idc_version", pa.int64())]

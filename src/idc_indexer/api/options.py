@@ -29,6 +29,7 @@ class DuckDB:
         memory_limit: memory that queries may take, such as `6GB`.
         threads: threads that queries use; one per processor when None.
         offline: send no requests; build from what was staged before.
+        allow_row_count_mismatch: accept tables with one row per instance whose numbers of rows differ.
     """
 
     source: str = "s3://idc-open-metadata/bigquery_export"
@@ -38,6 +39,7 @@ class DuckDB:
     memory_limit: str = "6GB"
     threads: int | None = None
     offline: bool = False
+    allow_row_count_mismatch: bool = False
 
     def export(self) -> Export:
         """The export. It sends no request yet.
@@ -64,6 +66,7 @@ class BigQuery:
         cache_dir: folder for results, which later builds reuse; the user's cache folder when None.
         price_per_tib: price of 2^40 bytes billed, in dollars, for estimates.
         max_bytes_billed: bytes that one build may bill; no limit when None.
+        allow_row_count_mismatch: accept tables with one row per instance whose numbers of rows differ.
     """
 
     project: str | None = None
@@ -71,6 +74,7 @@ class BigQuery:
     cache_dir: AnyPath | None = None
     price_per_tib: float = 6.25  # https://cloud.google.com/bigquery/pricing#on_demand_pricing, location US
     max_bytes_billed: int | None = None
+    allow_row_count_mismatch: bool = False
 
     def connect(self) -> Connection:
         """A connection to BigQuery.

@@ -9,6 +9,7 @@ import click
 
 from idc_indexer.cli.group import main
 from idc_indexer.cli.options import (
+    argument,
     cache_option,
     dry_run_option,
     export_options,
@@ -75,7 +76,7 @@ def cache(context: click.Context, cache_dir: Path | None, output: Output) -> Non
 
 
 @cache.command()
-@click.argument("names", nargs=-1, metavar="[RELEASE|TABLE]...")
+@argument("names", nargs=-1, metavar="[RELEASE|TABLE]...")
 @option("--all", "everything", is_flag=True, help="Remove everything.")
 @click.pass_obj
 def remove(cache_dir: Path | None, names: tuple[str, ...], everything: bool) -> None:

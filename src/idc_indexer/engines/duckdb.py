@@ -23,7 +23,7 @@ from idc_indexer.duckdb_session import (
     quote_name,
     read_parquet,
 )
-from idc_indexer.engines import QueryEstimate
+from idc_indexer.engines import QueryEstimate, row_counts
 from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, planned_disk
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports import Export, StagedExport, StagingPlan
@@ -54,13 +54,16 @@ class DuckDBEngine:
         threads: int | None = None,
         memory_limit: str | None = None,
         listener: ProgressListener | None = None,
+        allow_row_count_mismatch: bool = False,
     ) -> None:
         """Args:
         temporary: folder for rows that do not fit in memory; the caller removes it.
         listener: told how staging goes.
+        allow_row_count_mismatch: accept tables with one row per instance whose numbers of rows differ.
         """
         self._export = export
         self._listener = listener or NullListener()
+        self._allowed = allow_row_count_mismatch
         self._connection = connect(threads, memory_limit, temporary)
 
     def plan(self, indices: Sequence[PinnedIndex]) -> DuckDBPlan:
@@ -78,8 +81,15 @@ class DuckDBEngine:
         for one in missing:
             tables.setdefault(one.release, set()).update(one.tables)
         prior = {release: checked.of(of_release) for release, of_release in tables.items()}
+        unread = self._export.count_rows(
+            table for table in row_counts.instance_tables(current.tables) if table not in current.tables
+        )
+        plan = DuckDBPlan(
+            self._export, self._connection, self._listener, queries, current, prior, extracts, unread, self._allowed
+        )
+        plan.check_rows({table: found.facts.rows for table, found in current.in_place.items()})
         self._announce(current, prior)
-        return DuckDBPlan(self._export, self._connection, self._listener, queries, current, prior, extracts)
+        return plan
 
     def _announce(self, current: StagingPlan, prior: Mapping[int, StagingPlan]) -> None:
         """Print what staging will take, and check that there is room."""
@@ -97,7 +107,11 @@ class DuckDBEngine:
 
 @dataclass(frozen=True)
 class DuckDBPlan:
-    """Indices that can be built from an export."""
+    """Indices that can be built from an export.
+
+    Attributes:
+        unread: rows of tables that no index reads, to compare with those of tables that are read.
+    """
 
     export: Export
     connection: duckdb.DuckDBPyConnection
@@ -106,6 +120,8 @@ class DuckDBPlan:
     current: StagingPlan
     prior: dict[int, StagingPlan]
     extracts: PriorExtracts
+    unread: Mapping[SourceTable, int]
+    allow_row_count_mismatch: bool
     estimates: Mapping[str, QueryEstimate] = field(default_factory=dict)
 
     def fingerprint(self, index: PinnedIndex) -> str:
@@ -121,7 +137,20 @@ class DuckDBPlan:
             self.extracts.made(extracts, self.prior, most_disk, self.listener, self._extract),
             self.current.stage(self.listener) as staged,
         ):
-            yield DuckDBRun(self, staged)  # one query at a time uses the entire machine
+            mismatches = self.check_rows({table: staged.facts(table).rows for table in self.current.tables})
+            row_counts.warn(mismatches, self.listener)
+            yield DuckDBRun(self, staged, mismatches)  # one query at a time uses the entire machine
+
+    def check_rows(self, rows: Mapping[SourceTable, int]) -> list[row_counts.RowCountMismatch]:
+        """Compare the tables with one row per instance.
+
+        Raises:
+            IndexerError: their numbers of rows differ in a folder, and that is not allowed.
+        """
+        found = row_counts.mismatches({**rows, **self.unread})
+        if self.export.location.folder and not self.allow_row_count_mismatch:
+            row_counts.refuse(found, self.export.uri)
+        return found
 
     def _extract(self, one: ReleaseExtract, staged: StagedExport, path: Path) -> None:
         """Write the extract of a prior release."""
@@ -141,6 +170,7 @@ class DuckDBRun:
 
     plan: DuckDBPlan
     staged: StagedExport
+    mismatches: list[row_counts.RowCountMismatch]
 
     def describe(self) -> dict[str, Any]:
         """`engine` and `source` of the manifest."""
@@ -151,7 +181,11 @@ class DuckDBRun:
             tables[str(table)] = {**facts, "left_out": list(facts["left_out"])}
         return {
             "engine": {"name": "duckdb", "version": duckdb.__version__},
-            "source": {**self.plan.export.describe(), "tables": tables},
+            "source": {
+                **self.plan.export.describe(),
+                "tables": tables,
+                **row_counts.document(self.mismatches, self.plan.allow_row_count_mismatch),
+            },
         }
 
     @contextmanager

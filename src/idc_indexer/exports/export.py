@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -25,7 +26,8 @@ from idc_indexer.exports.location import Location, ObjectMeta, open_location
 from idc_indexer.exports.plan import ExportTableFacts, StagingPlan, TableInPlace, remove_unused
 from idc_indexer.exports.pruning.footer import leaf_paths, read_footer
 from idc_indexer.exports.retry import ATTEMPTS, Retrier
-from idc_indexer.exports.staging import StagingEstimate, TableStaging, other_schema
+from idc_indexer.exports.shard_schemas import compare, leaf_types
+from idc_indexer.exports.staging import StagingEstimate, TableStaging
 from idc_indexer.schema.arrow import mismatch
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.source_tables import SourceTable
@@ -96,8 +98,7 @@ class Export(Listing):
         if self.location.folder:
             schema = self._footer(shards[0]).schema.to_arrow_schema()
             if len(leaf_paths(schema)) <= NARROW:
-                paths = tuple((self.location.folder / shard.key).as_posix() for shard in shards)
-                return TableInPlace(paths, self._check_all(table)), self._columns(schema, table, leaves)
+                return self._in_place(table, leaves), self._columns(schema, table, leaves)
             self.save_listing(table)
         staging = self._staging(table, leaves)
         if self.offline and (missing := staging.missing()):
@@ -111,15 +112,33 @@ class Export(Listing):
         paths = (leaf.path.lower() for leaf in leaves)
         return TableStaging(self.location, table, self.shards(table), self.cached(table), paths, self._limits)
 
-    def _check_all(self, table: SourceTable) -> ExportTableFacts:
-        """Check the footers of all shards of a table that is read in place."""
-        shards = self.shards(table)
+    def _in_place(self, table: SourceTable, leaves: Iterable[Leaf]) -> TableInPlace:
+        """A table that is read in place, after a check of the footers of all its shards."""
+        shards, folder = self.shards(table), self.location.folder
+        assert folder
         footers = self.location.retrier.each(self._footer, shards)
+        # DuckDB reads top-level columns: all leaves of those are needed.
+        columns = {leaf.fields[0].name.lower() for leaf in leaves}
         pairs = zip(shards, footers, strict=True)
-        odd = [shard.name for shard, footer in pairs if not footer.schema.equals(footers[0].schema)]
-        if odd:
-            raise other_schema(self.location, table, odd, shards[0])
-        return self._facts(table, sum(footer.num_rows for footer in footers))
+        odd = {one.name: _types(footer) for one, footer in pairs if not footer.schema.equals(footers[0].schema)}
+        first = _types(footers[0])
+        needed = {path for types in (first, *odd.values()) for path in types if path.partition(".")[0] in columns}
+        warning = compare(f"{self.uri}: {table}", (shards[0].name, first), odd, needed) if odd else ""
+        paths = tuple((folder / shard.key).as_posix() for shard in shards)
+        return TableInPlace(paths, self._facts(table, sum(footer.num_rows for footer in footers)), warning)
+
+    def count_rows(self, tables: Iterable[SourceTable]) -> dict[SourceTable, int]:
+        """Rows of tables in a folder, from the footers; without tables that the folder does not have.
+
+        In a bucket, where each footer is a request, no table is counted.
+        """
+        rows: dict[SourceTable, int] = {}
+        for table in tables if self.location.folder else ():
+            with suppress(IndexerError):
+                rows[table] = sum(
+                    footer.num_rows for footer in self.location.retrier.each(self._footer, self.shards(table))
+                )
+        return rows
 
     def _footer(self, shard: ObjectMeta) -> pq.FileMetaData:
         read = partial(self.location.read, shard)
@@ -175,6 +194,10 @@ def open_export(
         # Its files have the time at which the toolkit was installed.
         location, batch_window = replace(location, uri=SAMPLE), timedelta.max
     return Export(location, cache, frozenset(left_out), batch_window, offline)
+
+
+def _types(footer: pq.FileMetaData) -> dict[str, str]:
+    return leaf_types(footer.schema.to_arrow_schema())
 
 
 def _by_table(leaves: Iterable[Leaf]) -> dict[SourceTable, list[Leaf]]:

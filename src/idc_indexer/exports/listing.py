@@ -25,8 +25,8 @@ BATCH_WINDOW = timedelta(hours=6)
 https://cloud.google.com/bigquery/quotas#query_jobs"""
 STAGE_FIRST = "Run `idc-indexer stage` with the same options while there is a network."
 _SHARD = re.compile(r"[0-9]{12}\.parquet")
-_PLACE = re.compile(r"(idc_v([1-9][0-9]*)(_clinical)?)/([A-Za-z0-9_]+)/[0-9]{12}\.parquet")
-_DATASET = re.compile(r"idc_v([1-9][0-9]*)")
+_PLACE = re.compile(r"(idc_v([1-9][0-9]{0,5})(_clinical)?)/([A-Za-z0-9_]+)/[0-9]{12}\.parquet")
+_DATASET = re.compile(r"idc_v([1-9][0-9]{0,5})")
 
 
 class Listing:

@@ -10,27 +10,34 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import GenericError
 from obstore.store import GCSStore, LocalStore, S3Store
 
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.exports.bounded import check_page, supervised
 from idc_indexer.exports.retry import Retrier
+from idc_indexer.files import os_errors_for
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+Result = TypeVar("Result")
 
 PUBLIC_BUCKET, PUBLIC_REGION = "idc-open-metadata", "us-east-1"
 SILENCE = timedelta(seconds=20)
 """How long a connection may stay silent before its request is made again."""
 
-_REQUEST = timedelta(minutes=10)  # ranges are small: whoever needs longer has a connection that carries nothing
+SLOWEST = 20_000
+"""Bytes a second of one request, which takes one of 32 connections. A request that is slower is made again."""
+_REQUEST = timedelta(minutes=10)
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -92,11 +99,13 @@ class Location:
         Raises:
             IndexerError: it cannot be listed.
         """
-        found = self.retrier.call(self.uri, lambda: obstore.list_with_delimiter(self.store))
+        found = self.retrier.call(
+            self.uri, lambda: self._supervised(self.uri, lambda: obstore.list_with_delimiter(self.store))
+        )
         return [PurePosixPath(prefix).name for prefix in found["common_prefixes"]]
 
     def list(self, folder: str) -> list[ObjectMeta]:
-        """The objects that lie directly in a folder; none when it is not there. A listing that breaks off goes on.
+        """The objects that lie directly in a folder; none if it does not exist. A listing that breaks off continues.
 
         Raises:
             IndexerError: it cannot be listed.
@@ -115,9 +124,19 @@ class Location:
                 pages = None
                 raise
 
-        while (page := self.retrier.call(f"{self.uri}/{folder}", following)) is not None:
+        name = f"{self.uri}/{folder}"
+        while (page := self.retrier.call(name, lambda: self._supervised(name, following))) is not None:
+            if not self.folder:
+                last = found[-1].key if found else ""
+                check_page(name, f"{folder}/", last, len(found) + len(page), [(o["path"], o["e_tag"]) for o in page])
             found += [ObjectMeta(o["path"], o["size"], o["e_tag"] or "", o["last_modified"]) for o in page]
-        return [entry for entry in found if str(PurePosixPath(entry.key).parent) == folder]
+        listed = [entry for entry in found if str(PurePosixPath(entry.key).parent) == folder]
+        if self.folder:
+            _check_unlisted(self.folder / folder, {entry.name for entry in listed})
+        return listed
+
+    def _supervised(self, name: str, request: Callable[[], Result]) -> Result:
+        return request() if self.folder else supervised(name, request)
 
     def read(self, source: ObjectMeta, start: int, end: int) -> memoryview:
         """The bytes of an object from `start` up to, and without, `end`.
@@ -130,12 +149,48 @@ class Location:
 
         def get() -> memoryview:
             options: Any = {"range": (start, end), "if_match": source.etag or None}
-            data = memoryview(obstore.get(self.store, source.key, options=options).bytes())
+            answer = obstore.get(self.store, source.key, options=options)
+            data = memoryview(answer.bytes()) if self.folder else _received(answer, end - start)
             if len(data) != end - start:
                 raise GenericError("another number of bytes than was asked for")
             return data
 
         return self.retrier.call(name, get, end - start)
+
+
+def _received(answer: Any, size: int) -> memoryview:
+    """The bytes of an answer, up to the first that was not asked for, and within a time that any usable line keeps."""
+    data, end = bytearray(), time.monotonic() + max(SILENCE.total_seconds(), size / SLOWEST)
+    for part in answer.stream(min_chunk_size=1):
+        data += part
+        if len(data) > size:
+            break  # the caller sees that it is another number of bytes
+        if time.monotonic() > end:
+            raise GenericError(f"fewer than {SLOWEST:,} bytes a second")
+    return memoryview(data)
+
+
+def _check_unlisted(folder: Path, listed: set[str]) -> None:
+    """Look for Parquet files that the listing of a folder leaves out without a word.
+
+    Raises:
+        IndexerError: there is one: a link whose target is gone, a folder, or another thing that is not a file.
+    """
+    if not folder.is_dir():
+        return
+    with os_errors_for(folder):
+        for path in sorted(folder.glob("*.parquet")):
+            if path.name not in listed:
+                raise IndexerError(f"{path}: {_what(path)}", "Fetch that shard again, or move it away if it is none.")
+
+
+def _what(path: Path) -> str:
+    """Why a listing leaves out something that has the name of a shard."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to {path.readlink()}, which does not exist"
+    if path.is_dir():
+        return "a folder, not a file"
+    return "not a regular file" if not path.is_file() else "cannot be listed"
 
 
 def open_location(source: str, retrier: Retrier) -> Location:
@@ -159,6 +214,11 @@ def open_location(source: str, retrier: Retrier) -> Location:
             f"{source}: not the address of an export", "Give s3://bucket/prefix, gs://bucket/prefix or a folder."
         )
     uri = f"{scheme}://{bucket}/{prefix}".rstrip("/")
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        # obstore reads the certificates of SSL_CERT_FILE.
+        if not Path(bundle).is_file():
+            raise UsageError(f"AWS_CA_BUNDLE={bundle}: no such file", "Give a file with certificates in PEM format.")
+        os.environ.setdefault("SSL_CERT_FILE", bundle)
     settings = _s3(bucket) if scheme == "s3" else _gs()
     endpoint = settings.get("base_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     client: ClientConfig = {
@@ -205,6 +265,6 @@ def _s3(bucket: str) -> dict[str, Any]:
 def _gs() -> dict[str, Any]:
     if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):
         return {"base_url": emulator.rstrip("/"), "skip_signature": True}
-    configured = Path(os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
-    present = (configured / "application_default_credentials.json").is_file()
+    configured = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")  # noqa: PTH111  # no error without a home
+    present = Path(configured, "application_default_credentials.json").is_file()
     return {} if present or any(map(os.environ.get, _GOOGLE_CREDENTIALS)) else {"skip_signature": True}

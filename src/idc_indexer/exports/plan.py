@@ -45,6 +45,7 @@ class TableInPlace:
 
     paths: tuple[str, ...]
     facts: ExportTableFacts
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class StagingPlan:
     fact: Callable[[SourceTable, int], ExportTableFacts]
     estimate: StagingEstimate
 
+    @property
+    def tables(self) -> set[SourceTable]:
+        """The tables that were checked."""
+        return {*self.in_place, *self.stagings}
+
     def of(self, tables: Iterable[SourceTable]) -> StagingPlan:
         """The plan for some of the tables."""
         wanted = set(tables)
@@ -142,15 +148,18 @@ class StagingPlan:
                 uses.enter_context(staging.folder.used())
             if any(staging.missing() for staging in stagings):
                 self._stage_missing(stagings, listener)
-            yield self._staged(stagings)
+            yield self._staged(stagings, listener)
 
-    def _staged(self, stagings: Sequence[TableStaging]) -> StagedExport:
+    def _staged(self, stagings: Sequence[TableStaging], listener: ProgressListener) -> StagedExport:
         paths = {table: found.paths for table, found in self.in_place.items()}
         facts = {table: found.facts for table, found in self.in_place.items()}
+        warnings = [found.warning for found in self.in_place.values()]
         for staging in stagings:
-            staging.check_schemas()
+            warnings.append(staging.check_schemas())
             facts[staging.table] = self.fact(staging.table, staging.rows())
             paths[staging.table] = tuple(str(staging.folder.shard(shard)) for shard in staging.shards)
+        for warning in filter(None, warnings):
+            listener.message(warning)
         return StagedExport(paths, facts, frozenset(self.stagings))
 
     def _stage_missing(self, stagings: Sequence[TableStaging], listener: ProgressListener) -> None:

@@ -31,6 +31,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _KINDS = {"Connect": "no connection", "Interrupted": "connection lost", "Timeout": "no answer in time"}
+_CERTIFICATE = re.compile(r"(?:invalid peer certificate: |InvalidCertificate\(\s*)(\w+)")
+_CONNECTION = re.compile(r"(dns error|connection refused|network is unreachable|no route to host)", re.IGNORECASE)
 _PASSING = {408, 425, 429}
 _UNAUTHORIZED = (401, 403)
 _CREDENTIALS = (
@@ -146,12 +148,20 @@ def _passing(error: Exception, name: str) -> str:
         raise IndexerError(f"{name}: access denied{_said(text)}", _CREDENTIALS) from error
     if "redirect" in text or status in (301, 307):
         raise IndexerError(f"{name}: the bucket is in another region", "Set AWS_REGION to its region.") from error
+    if certificate := _CERTIFICATE.search(text):
+        raise IndexerError(
+            f"{name}: the certificate of the server is not trusted: {certificate[1]}",
+            "If a proxy of your network opens TLS, or the server has a CA of its own, give the certificate of that CA "
+            "with AWS_CA_BUNDLE or SSL_CERT_FILE.",
+        ) from error
     if isinstance(error, OSError):
         raise IndexerError(f"{name}: {error.strerror or text.splitlines()[0]}") from error
     if status in range(400, 500) and status not in _PASSING:
         raise IndexerError(f"{name}: refused with status {status}{_said(text)}", "Look at --source.") from error
     if status:
         return f"status {status}"
+    if connection := _CONNECTION.search(text):
+        return f"no connection ({connection[1].lower()})"
     kind = _KIND.search(text)
     return _KINDS.get(kind[1], "HTTP error") if kind else text.split("\n", 1)[0]
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from idc_indexer import documents, files
+from idc_indexer import documents, files, locks
 from idc_indexer.cache import LISTING, Cache, CacheFolder
 from idc_indexer.exports.location import ObjectMeta
 from idc_indexer.schema.source_tables import SourceTable
@@ -42,5 +40,5 @@ class StagedTable(CacheFolder):
         try:
             with self.written(timeout=0):
                 files.write_atomic(self.path / LISTING, documents.dump(document, "listing"))
-        except filelock.Timeout:
+        except locks.Timeout:
             pass

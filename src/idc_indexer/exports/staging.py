@@ -8,7 +8,7 @@ those alone and merges the two. Memory holds a few row groups and the bytes in f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,11 +34,13 @@ from idc_indexer.exports.pruning.footer import (
     chunk_ranges,
     coalesced,
     read_footer,
-    read_metadata,
 )
+from idc_indexer.exports.pruning.footer import check as check_footer
 from idc_indexer.exports.pruning.schema import ShardSchema
 from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, read_shard_info
+from idc_indexer.exports.shard_schemas import compare, leaf_types
 from idc_indexer.exports.staged import StagedTable
+from idc_indexer.parquet_footer import DAMAGE, read_metadata
 from idc_indexer.schema.source_tables import SourceTable
 
 Argument = TypeVar("Argument")
@@ -182,17 +184,34 @@ class TableStaging:
                 self._location.retrier.count_retry("damaged bytes")
         raise AssertionError("the last attempt returned or raised")
 
-    def check_schemas(self) -> None:
+    def check_schemas(self) -> str:
         """Compare the schemas of the staged shards.
 
+        Returns:
+            A warning that columns differ which are not needed; "" if none do.
+
         Raises:
-            IndexerError: shards have more than one schema.
+            IndexerError: needed columns differ.
         """
         found = {shard: info for shard in self.shards if (info := self.info(shard))}
-        first = next(iter(found.values()))
-        odd = [shard.name for shard, info in found.items() if info.schema != first.schema]
-        if odd:
-            raise other_schema(self._location, self.table, odd, self.shards[0])
+        first, about = next(iter(found.items()))
+        odd = [shard for shard, info in found.items() if info.schema != about.schema]
+        if not odd:
+            return ""
+        types = {shard.name: leaf_types(pq.read_schema(self.folder.shard(shard))) for shard in (first, *odd)}
+        warning = self._compare(first.name, types)
+        return (
+            warning
+            or f"warning: {self._table_name}: {some(one.name for one in odd)} of another schema than {first.name}"
+        )
+
+    @property
+    def _table_name(self) -> str:
+        return f"{self._location.uri}: {self.table}"
+
+    def _compare(self, first: str, types: Mapping[str, Mapping[str, str]]) -> str:
+        others = {name: of_shard for name, of_shard in types.items() if name != first}
+        return compare(self._table_name, (first, types[first]), others, self.leaves)
 
     def rows(self) -> int:
         """Rows of all staged shards."""
@@ -223,20 +242,22 @@ class TableStaging:
         return self._schemas[-1]
 
     def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:
-        """The byte ranges of the column chunks, by row group."""
-        try:
-            groups = range(footer.metadata.num_row_groups)
-            return [chunk_ranges(footer.metadata, group, leaves) for group in groups]
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedError(f"{self.table}: {error}") from error
+        """The byte ranges of the column chunks, by row group; they are checked before."""
+        check_footer(str(self.table), footer, leaves)
+        return [chunk_ranges(footer.metadata, group, leaves) for group in range(footer.metadata.num_row_groups)]
 
     def _stage(self, shard: ObjectMeta) -> None:
         path, older = self.folder.shard(shard), self.info(shard)
         footer = self._footer(shard)
         schema = self._schema_of(footer)
         if schema.digest != self._schemas[0].digest:
-            error = other_schema(self._location, self.table, [shard.name], self.shards[0])
-            raise DamagedError(error.message, error.hint)  # or so it seems: the bytes may be damaged
+            try:
+                self._compare(
+                    "the first shard",
+                    {"the first shard": leaf_types(self._schemas[0].arrow), shard.name: leaf_types(schema.arrow)},
+                )
+            except IndexerError as error:
+                raise DamagedError(error.message, error.hint) from error  # or so it seems: the bytes may be damaged
         about = ShardInfo(schema.digest, self.leaves | _leaves(older), footer.metadata.num_rows)
         with files.atomic_path(path) as temporary:
             with temporary.open("wb") as file, ExitStack() as opened:
@@ -244,7 +265,7 @@ class TableStaging:
                 writer = Writer(file, schema)
                 self._copy(shard, footer, schema.numbers(self.leaves - _leaves(older)), before, writer)
                 writer.finish(about, footer.metadata.created_by)
-            with self._damage(shard, OSError, pa.ArrowException, ValueError):
+            with self._damage(shard, *DAMAGE):
                 self._limits.decode(check, temporary)
         self._infos[path] = (_version(path.stat()), about)
 
@@ -308,14 +329,6 @@ def stage_all(
         except BaseException:
             location.retrier.stop()
             raise
-
-
-def other_schema(location: Location, table: SourceTable, odd: Sequence[str], first: ObjectMeta) -> IndexerError:
-    """The error that shards of one table have two schemas."""
-    return IndexerError(
-        f"{location.uri}: {table}: {some(odd)} of another schema than {first.name}",
-        "Shards of one export share one schema; leave the others out with --exclude-shard.",
-    )
 
 
 def _to_read(footer: Footer, ranges: Sequence[Range]) -> list[Range]:

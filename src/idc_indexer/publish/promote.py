@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.publish.promotion import Change, Copy, Decision, Done, Finish, State, WriteRecord, decide
+from idc_indexer.publish.promotion import Copy, Decision, Done, Finish, State, WriteObjects, WriteRecord, decide
 from idc_indexer.publish.records import (
     CURRENT,
     IMMUTABLE,
@@ -90,7 +90,7 @@ def _carry_out(
         written[one.name] = made.generation, writes + 1 if last == one.generation else 1
 
     match decision:
-        case Change(_, copies, removals):
+        case WriteObjects(_, copies, removals):
             in_upload_order(copies, lambda one: one.name, copy, workers)
             in_parallel(removals, store.delete, workers)
         case WriteRecord(record, replaces):

@@ -142,7 +142,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Change:
+class WriteObjects:
     """Copy files in the order of writing, then remove objects."""
 
     record: Promotion
@@ -159,7 +159,7 @@ class Finish:
     removals: tuple[StoredObject, ...]
 
 
-Decision = Done | WriteRecord | Change | Finish
+Decision = Done | WriteRecord | WriteObjects | Finish
 
 
 def decide(state: State) -> Decision:
@@ -180,7 +180,7 @@ def decide(state: State) -> Decision:
         )
     if record.done and record.release_version == state.version and not state.work:
         # A promotion that lost may have staged an object after the winner had finished.
-        return Change(record, removals=state.staged) if state.staged else Done()
+        return WriteObjects(record, removals=state.staged) if state.staged else Done()
     joined = not record.done and record.release_version == state.version
     if not joined and state.own not in (None, record.id):
         raise IndexerError(
@@ -193,7 +193,7 @@ def decide(state: State) -> Decision:
         # Every generation that others listed before they saw this record is in this listing, or gone.
         return WriteRecord(replace(record, force_rewrite=state.generations), _generation(state))
     if state.work:
-        return _change(state, record)
+        return _writes(state, record)
     return Finish(replace(record, done=True, force_rewrite={}), _generation(state), state.staged)
 
 
@@ -201,7 +201,7 @@ def _begin(state: State, force_rewrite: Mapping[str, int] | None) -> WriteRecord
     return WriteRecord(Promotion(state.new_id, state.version, force_rewrite=force_rewrite), _generation(state))
 
 
-def _change(state: State, record: Promotion) -> Change:
+def _writes(state: State, record: Promotion) -> WriteObjects:
     """The next changes of a promotion whose record is in place: clear the staged objects, stage, or write."""
     staged_names = {name: f"{_STAGED}{record.id}/{file.name}" for name, file in state.files.items()}
     expected = {staged_names[name]: file for name, file in state.files.items()}
@@ -211,10 +211,10 @@ def _change(state: State, record: Promotion) -> Change:
         if found.name not in expected or not state.publication.same_content(expected[found.name], found)
     )
     if useless:
-        return Change(record, removals=useless)
+        return WriteObjects(record, removals=useless)
     new = [step.name for step in state.work if step.action == "create"]
     if missing := [name for name in new if staged_names[name] not in state.listing]:
-        return Change(record, tuple(state.copy(name, staged_names[name], ABSENT) for name in missing))
+        return WriteObjects(record, tuple(state.copy(name, staged_names[name], ABSENT) for name in missing))
     _refuse_other_values(state)
     copies = []
     for step in state.work:
@@ -223,7 +223,7 @@ def _change(state: State, record: Promotion) -> Change:
         elif step.action == "replace":
             copies.append(state.copy(step.name, step.name, step.generation))
     removals = tuple(state.listing[step.name] for step in state.work if step.action == "remove")
-    return Change(record, tuple(copies), removals)
+    return WriteObjects(record, tuple(copies), removals)
 
 
 def _refuse_other_values(state: State) -> None:

@@ -120,4 +120,8 @@ def _read_back(store: Store, publication: Publication) -> None:
     version = publication.release_version
     if problems := publication.problems(store.list(f"{version}/"), version, IMMUTABLE):
         name = min(problems)
-        raise IndexerError(f"{store.uri}/{name} {problems[name]}; {len(problems)} such objects")
+        raise IndexerError(
+            f"{store.uri}/{name} {problems[name]}; {len(problems)} such objects",
+            f"`publish` replaces no object: find out what else writes to the store or changes its objects, remove the "
+            f"folder {version}, and publish again.",
+        )

@@ -8,9 +8,11 @@ release. The templates of the files that are generated for it lie in `wheel_proj
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from hatchling.builders.wheel import WheelBuilder
 from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.publish.records import PUBLISHED, folder
-from idc_indexer.release.derived import CSV
+from idc_indexer.release.derived import CSV, IDC_INDEX
 from idc_indexer.release.manifest import MANIFEST, IndexEntry, Release, parquet_name, schema_name, sql_name, zip_name
 from idc_indexer.release.verify import open_valid
 
@@ -29,30 +31,41 @@ LIMIT = 100_000_000
 """Bytes of the largest file that PyPI accepts."""
 NEARLY = 90_000_000
 """Bytes above which the wheel of the next release may be too large."""
+NEEDED = (IDC_INDEX, "prior_versions_index")
+"""The client opens the Parquet of both on start, and stops in a TypeError when one is missing."""
 _TEMPLATES = Path(__file__).with_name("wheel_project")
 
 
-def build_wheel(release: Path, out: Path, exclude: Collection[str] = (), published: str = PUBLISHED) -> Path:
+def build_wheel(
+    release: Path, out: Path, exclude: Collection[str] = (), published: str = PUBLISHED, partial: bool = False
+) -> Path:
     """Build the data wheel of a release.
 
     Args:
         release: the release folder; it is verified first.
         out: the folder of the wheel; the wheel appears there complete, and replaces an older one of the same name.
         exclude: indices whose Parquet to leave out, although their schemas say `"in_wheel": true`.
+        partial: whether to build a wheel that lacks a table of `NEEDED`.
         published: address under which the release is, or will be, published as `<version>/release_artifacts/`.
 
     Raises:
         UsageError: `exclude` has an index that the wheel would not carry anyway.
-        IndexerError: the release is not valid, or the wheel is larger than PyPI accepts.
+        IndexerError: the release is not valid, or the wheel would lack a table of `NEEDED` or be larger than PyPI
+            accepts.
     """
+    _check_epoch()
     verified = open_valid(release)
     carried = _carried(verified, exclude)
+    if (missing := [name for name in NEEDED if name not in carried]) and not partial:
+        raise IndexerError(
+            f"the wheel would lack {' and '.join(map(parquet_name, missing))}, which the idc-index client needs",
+            "Build the release with all indices, and exclude neither. For a wheel for other uses, give --partial.",
+        )
     with files.os_errors_for(out):
         out.mkdir(parents=True, exist_ok=True)
-    with files.os_errors_for(out), tempfile.TemporaryDirectory(prefix=".wheel-", dir=out) as scratch:
-        project, made = Path(scratch, "project"), Path(scratch, "made")
+    with files.os_errors_for(out), files.temporary_folder(".wheel-", out) as scratch, _temporary_files_in(scratch):
+        project, made = scratch / "project", scratch / "made"
         _write_project(project, verified, carried, f"{published}/{folder(verified.release_version)}".removesuffix("/"))
-        # Its timestamps are SOURCE_DATE_EPOCH, or always the same.
         (wheel,) = map(Path, WheelBuilder(str(project)).build(directory=str(made)))
         if wheel.stat().st_size > LIMIT:
             raise IndexerError(
@@ -62,6 +75,16 @@ def build_wheel(release: Path, out: Path, exclude: Collection[str] = (), publish
                 '"in_wheel": false in its schema.',
             )
         return wheel.replace(out / wheel.name)
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have hatchling write its temporary wheel there, so that a killed process leaves nothing elsewhere."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _carried(release: Release, exclude: Collection[str]) -> dict[str, IndexEntry]:
@@ -128,3 +151,17 @@ def _rendered(file: str, **values: Any) -> str:
 def _cell(text: str) -> str:
     """Text that stays in its cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+_ZIP_SECONDS = range(315_532_800, 4_354_819_200)
+"""The times that a zip file can hold, 1980 to 2107, in seconds since 1970."""
+
+
+def _check_epoch() -> None:
+    """Refuse a SOURCE_DATE_EPOCH that hatchling would fail on."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given is not None and not (given.isascii() and given.isdecimal() and int(given[:20]) in _ZIP_SECONDS):
+        raise IndexerError(
+            f"SOURCE_DATE_EPOCH is {given[:40]!r}, not the seconds since 1970 of a time from 1980 to 2107",
+            "A wheel is a zip file, which holds no other times. Correct it, or unset it.",
+        )

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from idc_indexer import files
-from idc_indexer.duckdb_session import connect, quote_name, read_parquet
+from idc_indexer.duckdb_session import connect, first_line, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.parquet import Written
@@ -133,8 +133,8 @@ def table_problems(connection: duckdb.DuckDBPyConnection, name: str) -> Iterator
                 yield "has other rows than idc_index"
         elif name == GDC:
             yield from _mapping_problems(connection)
-    except duckdb.Error as error:
-        yield f"cannot be compared with idc_index: {error}"
+    except (duckdb.Error, ValueError, OverflowError, MemoryError) as error:
+        yield f"cannot be compared with idc_index: {first_line(error)}"
 
 
 def _mapping_problems(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -186,8 +186,8 @@ def csv_problems(connection: duckdb.DuckDBPyConnection, path: Path, rows: int) -
                     yield f"has {written[0]} rows, in the manifest {rows}, idc_index {expected[0]}"
                 elif written != expected:
                     yield "has other rows than idc_index"
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, pa.ArrowException, duckdb.Error) as error:
-        yield f"cannot be read: {error}"
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, pa.ArrowException, duckdb.Error, ValueError) as error:
+        yield f"cannot be read: {first_line(error)}"
 
 
 def _numbered(batches: csv.CSVStreamingReader) -> pa.RecordBatchReader:

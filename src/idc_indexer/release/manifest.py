@@ -5,6 +5,7 @@ Its file names, its version grammar, its lock.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from idc_indexer import documents, files
+from idc_indexer import documents, files, locks
 from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
+LOCK = ".lock"
+"""The lock of a release that is filled in place; others have `<dir>.lock` beside them."""
 FORMAT_VERSION = 1
 # PEP 440 without epochs and local versions: PyPI accepts it, and it is safe in paths and URLs.
 _VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
@@ -124,6 +125,7 @@ class IndexEntry:
         query_sha256: digest of its `.sql`; None for a derived table, which has no query.
         schema_sha256: digest of its `_schema.json`; None for a zipped CSV.
         files: the Parquet, its sidecar, the schema and, for an index, the query; or the zipped CSV.
+        overrides_built_in: True when a query or schema of the user replaced the built-in one of that name.
     """
 
     name: str
@@ -131,6 +133,7 @@ class IndexEntry:
     query_sha256: str | None = None
     schema_sha256: str | None = None
     files: tuple[FileEntry, ...] = ()
+    overrides_built_in: bool | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> IndexEntry:
@@ -255,6 +258,14 @@ class Release:
         return [*of_tables, self.report] if self.report else of_tables
 
 
+def in_place(path: Path) -> bool:
+    """Whether a release folder can only be filled, not replaced by a rename.
+
+    It is a mount point, such as the volume of a container; a symbolic link; or in a folder that cannot be written.
+    """
+    return path.is_dir() and (path.is_symlink() or path.is_mount() or not os.access(path.absolute().parent, os.W_OK))
+
+
 @contextmanager
 def release_lock(path: Path) -> Iterator[None]:
     """Keep other commands from writing to a release. The system drops the lock of a process that dies.
@@ -264,12 +275,13 @@ def release_lock(path: Path) -> Iterator[None]:
     Raises:
         IndexerError: another command is writing there.
     """
-    lock = path.absolute().with_name(f"{path.absolute().name}.lock")
+    path = files.absolute(path)
+    lock = path / LOCK if in_place(path) else path.with_name(f"{path.name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()  # filelock would report a folder that is not writable as locked
     try:
-        with filelock.FileLock(lock, timeout=0):
+        with locks.exclusive(lock, 0, "Or choose another --out."):
             try:
                 with files.os_errors_for(path):
                     for left in path.glob(".*.partial"):
@@ -280,5 +292,5 @@ def release_lock(path: Path) -> Iterator[None]:
                 # open file; there, filelock removes it once it is closed, unless another process has opened it.
                 if sys.platform != "win32":
                     lock.unlink(missing_ok=True)
-    except filelock.Timeout as error:
+    except locks.Timeout as error:
         raise IndexerError(f"{path}: another command is writing there", "Wait until it has ended.") from error

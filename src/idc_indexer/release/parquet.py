@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer.files import atomic_file
+from idc_indexer.files import atomic_path
+from idc_indexer.release.keys import KeyCheck
 from idc_indexer.schema.arrow import arrow_schema, conform, file_schema
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.table import Schema
@@ -44,9 +45,9 @@ class Written:
 
 
 def write_parquet(
-    batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, context: str
+    batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, context: str, derived: bool = False
 ) -> Written:
-    """Write one index, atomically.
+    """Write one index or derived table, atomically.
 
     Memory holds one row group. The digest is computed while the bytes are written.
 
@@ -56,20 +57,25 @@ def write_parquet(
         path: the file; it appears, complete, at the end.
         version: the release version, for the file's metadata.
         context: the index, for messages.
+        derived: whether it is a derived table; see `file_schema`.
 
     Raises:
-        IndexerError: a row does not fit the schema, or the file cannot be written.
+        IndexerError: a row does not fit the schema, a key is NULL or repeated, a row is out of order, or the file
+            cannot be written.
     """
     about = {VERSION_KEY: version.encode(), DESCRIPTION_KEY: index.description.encode()}
-    schema = file_schema(index.columns).with_metadata(about)
+    schema = file_schema(index.columns, derived).with_metadata(about)
     conformed = (conform(batch, index.columns, context) for batch in batches)
-    rows = 0
-    with atomic_file(path) as file:
-        sink = _Hashing(file)
-        with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **layout(index.columns)) as writer:
-            for group in _groups(conformed, arrow_schema(index.columns)):
-                rows += group.num_rows
-                writer.write_table(group.cast(schema), row_group_size=ROW_GROUP_ROWS)
+    rows, keys = 0, KeyCheck(index, context)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            sink = _Hashing(file)
+            with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **layout(index.columns)) as writer:
+                for group in _groups(conformed, arrow_schema(index.columns)):
+                    keys.add(group)
+                    rows += group.num_rows
+                    writer.write_table(group.cast(schema), row_group_size=ROW_GROUP_ROWS)
+        keys.finish(temporary)
     return Written(rows, sink.bytes, sink.digest.hexdigest())
 
 

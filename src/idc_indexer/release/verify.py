@@ -6,17 +6,16 @@ what is in its Parquet, and idc_index says what the tables derived from it must 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from idc_indexer import documents, files
-from idc_indexer.duckdb_session import connect, first_line, interruptible, quote_name, read_parquet
+from idc_indexer import documents, files, parquet_footer
+from idc_indexer.duckdb_session import connect, errors_for, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.release import derived
 from idc_indexer.release.derived import IDC_INDEX
@@ -36,6 +35,8 @@ from idc_indexer.release.manifest import (
 from idc_indexer.release.parquet import VERSION_KEY
 from idc_indexer.schema.arrow import file_schema
 from idc_indexer.schema.table import Reference, Schema
+
+_SOURCE_TABLE = re.compile(r"idc_v(?P<release>[1-9][0-9]{0,3})(?P<kind>(?:_clinical)?\.)(?P<table>\w+)")
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,14 @@ def _manifest(found: _Findings) -> Iterator[Problem]:
         check_version(release.release_version, release.idc_version)
     except UsageError as error:
         yield Problem(MANIFEST, error.message)
+    for mismatch in release.about["source"].get("row_count_mismatches", ()):
+        if not mismatch["accepted"]:
+            counts = ", ".join(f"{table} has {rows:,}" for table, rows in mismatch["rows"].items())
+            yield Problem(
+                MANIFEST,
+                f"source tables with one row per instance have different numbers of rows: {counts}; "
+                "if the source is right, build with --allow-row-count-mismatch",
+            )
     for entry in release.entries:
         digests = {file.name: file.sha256 for file in entry.files}
         if entry.expected != digests.keys():
@@ -121,6 +130,26 @@ def _manifest(found: _Findings) -> Iterator[Problem]:
             yield Problem(MANIFEST, f"the query of {entry.name} has two digests")
         elif entry.schema_sha256 != digests.get(schema_name(entry.name)):
             yield Problem(MANIFEST, f"the schema of {entry.name} has two digests")
+
+
+def _sources(found: _Findings) -> Iterator[Problem]:
+    """The source tables in the manifest: of the IDC release that the release is of.
+
+    A table of prior releases is a source only when an index has a template for prior releases; then it is one in every
+    prior release. One of a single other release comes from a query that names it instead of `idc_current`.
+    """
+    ours = found.release.idc_version
+    releases: dict[str, set[int]] = {}
+    for name in found.release.about["source"]["tables"]:
+        if match := _SOURCE_TABLE.fullmatch(name):
+            releases.setdefault(match["kind"] + match["table"], set()).add(int(match["release"]))
+        else:
+            yield Problem(MANIFEST, f"source table {name} is not of an IDC release")
+    for table, numbers in releases.items():
+        others = numbers - {ours}
+        if others and others != set(range(1, ours)):
+            names = ", ".join(f"idc_v{number}{table}" for number in sorted(others))
+            yield Problem(MANIFEST, f"source tables of another IDC release than {ours}: {names}")
 
 
 def _files(found: _Findings) -> Iterator[Problem]:
@@ -140,7 +169,10 @@ def _files(found: _Findings) -> Iterator[Problem]:
 
 
 def _file_problem(folder: Path, file: FileEntry) -> str:
-    path = folder / file.name
+    try:
+        path = files.local_file(folder, file.name)
+    except IndexerError as error:
+        return error.message
     if not path.is_file():
         return "is missing"
     if (size := path.stat().st_size) != file.bytes:
@@ -184,26 +216,36 @@ def _footers(found: _Findings) -> Iterator[Problem]:
         if entry.name not in found.schemas:
             continue
         name = parquet_name(entry.name)
-        problems = list(_footer_problems(found.release, entry, found.schemas[entry.name]))
+        problems = list(_footer_problems(found.release, entry, found.schemas[entry.name])) or _view(found, entry.name)
         yield from (Problem(name, problem) for problem in problems)
         if not problems:
-            rows = read_parquet([str(found.release.path / name)], ", file_row_number=true")
-            found.connection.execute(f"CREATE OR REPLACE VIEW {quote_name(entry.name)} AS FROM {rows}")
             found.readable.add(entry.name)
+
+
+def _view(found: _Findings, table: str) -> list[str]:
+    """Make the view of a table; a problem if DuckDB cannot read the footer."""
+    name = parquet_name(table)
+    rows = read_parquet([str(found.release.path / name)], ", file_row_number=true")
+    try:
+        with errors_for(name):
+            found.connection.execute(f"CREATE OR REPLACE VIEW {quote_name(table)} AS FROM {rows}")
+    except IndexerError as error:
+        return [error.message.removeprefix(f"{name}: ")]
+    return []
 
 
 def _footer_problems(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[str]:
     name = parquet_name(entry.name)
     try:
-        footer = pq.read_metadata(release.path / name)
-        present = footer.schema.to_arrow_schema()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        yield f"is not Parquet: {first_line(error)}"
+        footer = parquet_footer.read(release.path / name)
+    except IndexerError as error:
+        yield f"is not Parquet: {error.message.removeprefix(f'{release.path / name}: ')}"
         return
+    present = footer.schema.to_arrow_schema()
     version = (footer.metadata or {}).get(VERSION_KEY, b"").decode(errors="replace")
     if version != release.release_version:
         yield f"carries version {version!r}, the release is {release.release_version}"
-    expected = file_schema(schema.columns)
+    expected = file_schema(schema.columns, derived=entry.query_sha256 is None)
     if not present.equals(expected):
         different = [f"{a} instead of {b}" for a, b in zip(present, expected, strict=False) if not a.equals(b)]
         counts = f"{len(present)} columns instead of {len(expected)}"
@@ -220,10 +262,11 @@ def _rows(found: _Findings) -> Iterator[Problem]:
     for table in sorted(found.readable):
         name = parquet_name(table)
         try:
-            for check in (_null_keys, _repeated_keys_or_order, _broken_references):
-                yield from (Problem(name, problem) for problem in check(found, table))
-        except duckdb.Error as error:
-            yield Problem(name, f"cannot be read: {first_line(error)}")
+            with errors_for(name):
+                for check in (_null_keys, _repeated_keys_or_order, _broken_references):
+                    yield from (Problem(name, problem) for problem in check(found, table))
+        except IndexerError as error:
+            yield Problem(name, error.message.removeprefix(f"{name}: "))
 
 
 def _first(found: _Findings, sql: str, *parameters: Any) -> tuple[Any, ...] | None:
@@ -301,6 +344,7 @@ def _derived_problems(found: _Findings, entry: IndexEntry, file: str) -> Iterato
 
 CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (
     _manifest,
+    _sources,
     _files,
     _schemas,
     _reference_columns,

@@ -46,21 +46,23 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     return pa.schema([arrow_field(column) for column in columns])
 
 
-def file_schema(columns: Iterable[Column]) -> pa.Schema:
-    """The Arrow schema of an index file: text has 64-bit offsets, as in pandas.
+def file_schema(columns: Iterable[Column], derived: bool = False) -> pa.Schema:
+    """The Arrow schema of a Parquet file of a release.
 
-    pandas 3 reads all of idc_index in 0.36 s; with 32-bit offsets in 0.56 s (each in a process of its own).
+    Text columns of an index have 64-bit offsets, as in pandas, which reads all of idc_index in 0.36 s; with 32-bit
+    offsets in 0.56 s (each in a process of its own). Text in records and arrays has 32-bit offsets, as in the files
+    of idc-index-data up to 25.0.5, so that tables of old and new releases can be concatenated.
+
+    Args:
+        derived: whether it is a derived table. All its text has 32-bit offsets: the TCIA Data Retriever, in Go, casts
+            the columns of these tables to `array.String`.
     """
-    return pa.schema([_long(field) for field in arrow_schema(columns)])
-
-
-def _long(field: pa.Field[Any]) -> pa.Field[Any]:
-    kind = field.type
-    if pa.types.is_string(kind):
-        return field.with_type(pa.large_string())
-    if pa.types.is_list(kind):
-        return field.with_type(pa.list_(_long(kind.value_field)))
-    return field.with_type(pa.struct([_long(child) for child in kind])) if pa.types.is_struct(kind) else field
+    schema = arrow_schema(columns)
+    if derived:
+        return schema
+    return pa.schema(
+        [field.with_type(pa.large_string()) if pa.types.is_string(field.type) else field for field in schema]
+    )
 
 
 def mismatch(kind: pa.DataType, field: Column) -> str:

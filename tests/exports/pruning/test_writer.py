@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idc_indexer.exports.limits import StagingLimits
 from idc_indexer.exports.location import open_location
 from idc_indexer.exports.pruning.footer import coalesced, leaf_paths
 from idc_indexer.exports.pruning.thrift_compact import Reader
 from idc_indexer.exports.pruning.writer import Parts
 from idc_indexer.exports.retry import Retrier
 from idc_indexer.exports.staged import StagedTable
-from idc_indexer.exports.staging import StagingLimits, TableStaging
+from idc_indexer.exports.staging import TableStaging
 from idc_indexer.schema.source_tables import SourceTable
 
 NAMES = ["a", "B", "c d", "list", "element"]
@@ -103,13 +104,13 @@ def test_staged_equals_what_pyarrow_reads(table: pa.Table, data: st.DataObject) 
             kept = StagedTable(Path(temporary, "kept"))
             staging = TableStaging(place, SourceTable(25, False, "x"), [shard], kept, staged, StagingLimits())
             with kept.written():
-                if staging.lacking():
+                if staging.missing():
                     staging.schema()
                     staging.stage(shard)
-            there = staging.kept(shard)
+            there = staging.info(shard)
             assert there is not None
             assert (set(there.leaves), there.rows) == (staged, table.num_rows)
-            assert not staging.lacking()
+            assert not staging.missing()
             assert read(kept.shard(shard), staged) == read(path, staged)
         whole, narrow = (pq.ParquetFile(one).schema for one in (path, kept.shard(shard)))
         logical = {whole.column(leaf).path: str(whole.column(leaf).logical_type) for leaf in range(len(whole))}
@@ -140,7 +141,7 @@ def test_every_encoding_is_copied(tmp_path: Path) -> None:
     )
     with kept.written():
         staging.schema()
-        staging.stage(*staging.lacking())
+        staging.stage(*staging.missing())
     (narrow,) = kept.files
     encodings = pq.read_metadata(narrow).row_group(0)
     assert [set(encodings.column(place).encodings) & {name} for place, name in enumerate(columns)] == [
@@ -161,7 +162,7 @@ def test_other_rows_are_not_put_together(tmp_path: Path) -> None:
     with kept.written():
         for leaves in ({"a"}, {"a", "b"}):
             staging = TableStaging(place, SourceTable(25, False, "x"), shards, kept, leaves, StagingLimits())
-            for shard in staging.lacking():
+            for shard in staging.missing():
                 staging.schema()
                 staging.stage(shard)
             if leaves == {"a"}:

@@ -190,13 +190,13 @@ def write_dicom_all(job: Export) -> None:
     )
 
 
-def write_side_table(job: Export, table: str, columns: Sequence[str], shift: int, where: str = "TRUE") -> None:
+def write_side_table(job: Export, table: str, columns: Sequence[str], shift: int) -> None:
     """Write a table with one row per instance, in another order and in other shards than dicom_all."""
-    job.con.execute(f"""
+    job.con.execute("""
         CREATE TABLE side AS
         SELECT SeriesInstanceUID, sop_prefix, h, instanceCount, Modality, BodyPartExamined,
             series_init_idc_version, series_revised_idc_version
-        FROM series WHERE {where} ORDER BY h, SeriesInstanceUID
+        FROM series ORDER BY h, SeriesInstanceUID
     """)
     write_shards(
         job,
@@ -210,7 +210,7 @@ def write_side_table(job: Export, table: str, columns: Sequence[str], shift: int
 
 
 def write_dicom_metadata_curated(job: Export) -> None:
-    """Write the curated body parts; some series have none and no row."""
+    """Write the curated body parts; some series have none."""
     write_side_table(
         job,
         "dicom_metadata_curated",
@@ -221,7 +221,6 @@ def write_dicom_metadata_curated(job: Export) -> None:
             "CASE WHEN Modality IN ('CT', 'MR', 'PT') THEN (1 + h % 32) / 4 END::DOUBLE AS SliceThickness",
         ],
         shift=1,
-        where="BodyPartExamined IS NOT NULL OR h % 2 = 0",
     )
 
 

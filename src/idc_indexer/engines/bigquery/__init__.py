@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.engines import QueryEstimate
+from idc_indexer.engines import QueryEstimate, row_counts
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import PROJECT, SourceTable
@@ -61,16 +61,19 @@ class BigQueryEngine:
         cache: Path | None = None,
         most_billed: int | None = None,
         listener: ProgressListener | None = None,
+        allow_row_count_mismatch: bool = False,
     ) -> None:
         """Args:
         cache: folder of results for later builds; None caches none and reuses none.
         most_billed: bytes that one build may bill; no limit when None.
         listener: receives messages for the user.
+        allow_row_count_mismatch: accept tables with one row per instance whose numbers of rows differ.
         """
         self._project = connection.project
         self._client = connection.client
         self._cache = ResultCache(cache) if cache else None
         self._most_billed = most_billed
+        self._allowed = allow_row_count_mismatch
         self._listener = listener or NullListener()
         self._jobs = Jobs(connection.client, self._listener)
         self._results = Results(connection.storage, connection.project, self._listener)
@@ -96,8 +99,18 @@ class BigQueryEngine:
             with noting(f"table {table}"):
                 tables[table] = self._look_at(table)
         estimates: dict[str, QueryEstimate] = {}
+        mismatches = row_counts.mismatches({table: state.facts.rows for table, state in tables.items()})
+        row_counts.warn(mismatches, self._listener)
         plan = BigQueryPlan(
-            self._project, self._cache, self._most_billed, self._listener, self._jobs, self._results, tables, estimates
+            self._project,
+            self._cache,
+            self._most_billed,
+            self._listener,
+            self._jobs,
+            self._results,
+            tables,
+            estimates,
+            row_counts.document(mismatches, self._allowed),
         )
         for index in indices:
             if all(leaf.table in tables for leaf in index.statement.leaves):
@@ -133,6 +146,7 @@ class BigQueryPlan:
     results: Results
     tables: Mapping[SourceTable, _TableState]
     estimates: Mapping[str, QueryEstimate]
+    row_counts: Mapping[str, Any]
 
     def fingerprint(self, index: PinnedIndex) -> str:
         """A digest of the versions of the tables that an index reads."""
@@ -182,7 +196,7 @@ class BigQueryRun:
         tables = {str(table): asdict(state.facts) for table, state in sorted(self.plan.tables.items())}
         return {
             "engine": {"name": "bigquery", "version": bigquery.__version__},
-            "source": {"kind": "bigquery", "tables": tables},
+            "source": {"kind": "bigquery", "tables": tables, **self.plan.row_counts},
         }
 
     @contextmanager

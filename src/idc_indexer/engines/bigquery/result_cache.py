@@ -6,13 +6,14 @@ There is one Parquet file for each index and release; each page has a checksum.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer.cache import Cache
+from idc_indexer import locks
+from idc_indexer.cache import HINT, Cache
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.errors import IndexerError
 from idc_indexer.files import atomic_path, os_errors_for
@@ -62,12 +63,12 @@ class ResultCache:
     def storing(self, index: PinnedIndex, inputs: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same batches; once all have come, the cache holds them."""
         path = self._path(index)
-        try:
-            lock = filelock.FileLock(path.with_suffix(".lock"), timeout=0).acquire()
-        except filelock.Timeout:  # another build stores them
-            yield from batches
-            return
-        with lock:
+        with ExitStack() as held:
+            try:
+                held.enter_context(locks.exclusive(path.with_suffix(".lock"), 0, HINT))
+            except locks.Timeout:  # another build stores them
+                yield from batches
+                return
             first = next(batches, None)
             if first is None:
                 return

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from idc_indexer import parquet_footer
 from idc_indexer.errors import IndexerError
+from idc_indexer.parquet_footer import DAMAGE, DamagedFooterError, read_metadata
 
 FIRST_GUESS = 64 << 10
 """Bytes asked for at the end of a table's first shard. Small tables come whole with it."""
 MAX_OVERREAD = 0.1
-"""Bytes that nobody needs and that are read with the others, so that there are fewer requests, as a part of footer and
-needed column chunks. What other parts would make of requests and bytes is in docs/staging.md."""
+"""Surplus bytes read between needed ones, to make fewer requests: at most this share of the footer and the needed
+column chunks. docs/staging.md compares other shares."""
 RANGE = 8 << 20
-"""The most bytes of one request: what breaks off is asked for again whole."""
+"""The most bytes of one request. A request that breaks off is repeated from its beginning."""
 
 MAGIC = b"PAR1"
 """What a Parquet file begins and ends with."""
@@ -31,6 +32,18 @@ Range = tuple[int, int]
 
 class DamagedError(IndexerError):
     """The bytes of a shard are not what a Parquet file has in that place."""
+
+
+def check(name: str, footer: Footer, leaves: Sequence[int]) -> None:
+    """Check what a footer says of the column chunks of some leaves.
+
+    Raises:
+        DamagedError: it says what no Parquet file has.
+    """
+    try:
+        parquet_footer.check(footer.metadata, footer.start + len(footer.tail), leaves)
+    except DamagedFooterError as error:
+        raise _not_parquet(name, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -51,21 +64,6 @@ class Footer:
     def encoded(self) -> memoryview:
         """The footer as it is in the file."""
         return self.tail[-self.bytes : -_TRAILER]
-
-
-def read_metadata(file: pa.NativeFile) -> pq.FileMetaData:
-    """The footer of a Parquet file.
-
-    Not `pyarrow.parquet.read_metadata`, which lists in Python what is nested in what: with 2,008 leaf columns it takes
-    13.2 ms, this 8.7 ms, in which other threads can run.
-
-    Raises:
-        OSError: it is none, or cannot be read.
-        pyarrow.ArrowException: likewise.
-    """
-    fragment: Any = ds.ParquetFileFormat().make_fragment(cast(Any, file))
-    metadata: pq.FileMetaData = fragment.metadata
-    return metadata
 
 
 def read_footer(
@@ -100,13 +98,14 @@ def read_footer(
         tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
     try:
         metadata = parse(pa.BufferReader(pa.py_buffer(tail)))
-    except (OSError, pa.ArrowException) as error:
-        raise _not_parquet(name, str(error)) from error
+        metadata.schema.to_arrow_schema()
+    except DAMAGE as error:
+        raise _not_parquet(name, str(error).split("\n", 1)[0]) from error
     return Footer(metadata, length, tail, start)
 
 
 def _not_parquet(name: str, why: str) -> DamagedError:
-    return DamagedError(f"{name}: not a whole Parquet file: {why}", "Fetch that shard again.")
+    return DamagedError(f"{name}: not a complete Parquet file: {why}", "Fetch that shard again.")
 
 
 def leaf_paths(schema: pa.Schema) -> list[str]:
@@ -128,7 +127,7 @@ def _leaves(field: pa.Field[Any]) -> Iterator[str]:
 
 
 def chunk_ranges(metadata: pq.FileMetaData, group: int, leaves: Collection[int]) -> list[Range]:
-    """Where the column chunks of these leaves lie in a file, in its order."""
+    """Where the column chunks of these leaves lie in a file, in its order. Check the footer before, with `check`."""
     row_group = metadata.row_group(group)
     return sorted(chunk_range(row_group.column(leaf)) for leaf in leaves)
 

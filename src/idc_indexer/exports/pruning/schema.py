@@ -22,6 +22,7 @@ class ShardSchema:
     Attributes:
         digest: tells it from other schemas.
         leaves: the leaf columns in order, as `leaf_paths` names them.
+        arrow: the schema itself.
     """
 
     def __init__(self, footer: Footer) -> None:
@@ -31,6 +32,7 @@ class ShardSchema:
         arrow = footer.metadata.schema.to_arrow_schema().remove_metadata()
         self.digest = hashlib.sha256(arrow.serialize()).hexdigest()
         self.leaves = leaf_paths(arrow)
+        self.arrow = arrow
         self._footer = footer
         self._narrow: dict[frozenset[str], list[Encoded]] = {}
 

@@ -14,9 +14,10 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer.exports.pruning.footer import MAGIC, chunk_range, read_metadata
+from idc_indexer.exports.pruning.footer import MAGIC, chunk_range
 from idc_indexer.exports.pruning.schema import ShardSchema
 from idc_indexer.exports.pruning.thrift_compact import Long, Value, encode
+from idc_indexer.parquet_footer import DAMAGE, read_metadata
 
 _DIGEST, _LEAVES = b"idc_indexer_schema", b"idc_indexer_leaves"
 
@@ -48,7 +49,7 @@ def read_shard_info(path: Path) -> ShardInfo | None:
     try:
         with pa.OSFile(str(path), "rb") as file:
             metadata = read_metadata(file)
-    except (OSError, pa.ArrowException):
+    except DAMAGE:
         return None
     about = metadata.metadata or {}
     if _DIGEST not in about or _LEAVES not in about:

@@ -179,13 +179,13 @@ class GcsStore:
                 f"{request}: the credentials were refused ({type(error).__name__})",
                 "Log in again: `gcloud auth application-default login`, or the login step of the workflow.",
             ) from None
-        except _TRANSPORT as error:
-            raise IndexerError(f"{request}: {_response(error)}", _AGAIN) from None
-        except _INVALID as error:
+        except _INVALID as error:  # also an undecodable body, which is a RequestException too
             raise IndexerError(
                 f"{request}: the response is damaged, or not one of Google Cloud Storage ({type(error).__name__})",
                 f"Check the network and its proxies. {_AGAIN}",
             ) from None
+        except _TRANSPORT as error:
+            raise IndexerError(f"{request}: {_response(error)}", _AGAIN) from None
 
 
 def _response(error: BaseException) -> str:

@@ -1,0 +1,197 @@
+"""Servers that answer what no object store answers: a clear error in less than half a minute, whatever they do."""
+
+from __future__ import annotations
+
+import http.server
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from idc_indexer.errors import IndexerError
+from idc_indexer.exports import bounded, open_export, retry
+from idc_indexer.exports import location as locations
+from idc_indexer.schema.source_tables import SourceTable
+
+TABLE = SourceTable(25, False, "dicom_all")
+MODIFIED = "<LastModified>2026-01-02T03:04:05.000Z</LastModified>"
+ENTRY = f"<Contents><Key>{{key}}</Key>{MODIFIED}{{etag}}<Size>{{size}}</Size></Contents>"
+ETAG = "<ETag>&quot;abc&quot;</ETag>"
+
+
+def entry(number: int, etag: str = ETAG, folder: str = "x/idc_v25/dicom_all") -> str:
+    return ENTRY.format(key=f"{folder}/{number:012}.parquet", etag=etag, size=1000)
+
+
+def page(entries: str, token: str = "") -> bytes:
+    more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    return (
+        '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>'
+        f"<Prefix></Prefix>{more}{entries}</ListBucketResult>"
+    ).encode()
+
+
+@contextmanager
+def server(answer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Answers each GET with `answer(path, write)`."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):  # the client has gone
+                answer(self.path, self.wfile.write)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
+        monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        yield
+        running.shutdown()
+
+
+def refused(expected: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(IndexerError, match=expected):
+        open_export("s3://b/x", cache_dir=tmp_path).shards(TABLE)
+    assert time.monotonic() - began < 30
+
+
+def same_page(_: str, write: Any) -> None:
+    write(page("".join(map(entry, range(10))), "again"))
+
+
+def empty_pages(_: str, write: Any) -> None:
+    write(page("", "again"))
+
+
+def endless(_: str, write: Any) -> None:
+    write(page("".join(map(entry, range(2)))).removesuffix(b"</ListBucketResult>"))
+    while True:
+        write(b" " * (1 << 20))
+
+
+def dripping(_: str, write: Any) -> None:
+    while True:
+        write(b" ")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (same_page, "the listing repeats itself"),
+        (empty_pages, "no page of the listing within 2 seconds"),
+        (endless, r"a page of the listing takes more than|no page of the listing within"),
+        (dripping, "no page of the listing within 2 seconds"),
+        (lambda _, write: write(page(entry(0, folder="y/z"))), "b/x/idc_v25/dicom_all: "),
+        (lambda _, write: write(page(entry(0, etag=""))), "the listing gives no ETag for"),
+        (lambda _, write: write(page(entry(0, etag="<ETag>a&#10;b</ETag>"))), "the listing gives the ETag"),
+        (lambda _, write: write(b"<html>"), "b/x/idc_v25/dicom_all: "),
+        (lambda _, write: write(b"\xff\xfe\x00"), "b/x/idc_v25/dicom_all: "),
+    ],
+    ids=["same page", "empty pages", "endless", "dripping", "outside", "no etag", "odd etag", "html", "bytes"],
+)
+def test_a_listing_is_bounded(answer: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "LISTING_SECONDS", 2.0)
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
+    with server(answer, monkeypatch):
+        refused(expected, tmp_path)
+
+
+def test_too_many_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page has other keys, without end."""
+    monkeypatch.setattr(bounded, "MOST_KEYS", 5_000)
+    count = iter(range(1_000_000))
+
+    def answer(_: str, write: Any) -> None:
+        first = next(count) * 1000
+        write(page("".join(map(entry, range(first, first + 1000))), f"t{first}"))
+
+    with server(answer, monkeypatch):
+        refused("the listing has more than 5,000 objects", tmp_path)
+
+
+def test_a_release_of_5000_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefixes = "".join(f"<CommonPrefixes><Prefix>x/idc_v{n}/</Prefix></CommonPrefixes>" for n in ("9" * 5_000, "25"))
+    with server(lambda _, write: write(page(prefixes)), monkeypatch):
+        assert open_export("s3://b/x", cache_dir=tmp_path).releases() == [25]
+
+
+@pytest.mark.parametrize("kind", ["endless", "dripping"])
+def test_the_body_of_an_object_is_bounded(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(locations, "SILENCE", timedelta(seconds=1))
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
+    from idc_indexer.exports import export
+
+    monkeypatch.setattr(export, "ATTEMPTS", 2)
+
+    def answer(path: str, write: Any) -> None:
+        if "list-type" in path:
+            write(page(entry(0)))
+        elif kind == "endless":
+            endless(path, write)
+        else:
+            dripping(path, write)
+
+    began = time.monotonic()
+    with server(answer, monkeypatch):
+        opened = open_export("s3://b/x", cache_dir=tmp_path)
+        (shard,) = opened.shards(TABLE)
+        with pytest.raises(IndexerError, match=r"000000000000\.parquet"):
+            opened.location.read(shard, 0, 1000)
+    assert time.monotonic() - began < 30
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named at once, not after many attempts; AWS_CA_BUNDLE mends it."""
+    openssl = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=CA && "
+        "openssl req -newkey rsa:2048 -nodes -keyout key -out csr -subj /CN=127.0.0.1 && "
+        "echo subjectAltName=IP:127.0.0.1 > ext && "
+        "openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -out crt -days 2 -extfile ext"
+    )
+    subprocess.run(["sh", "-c", openssl], cwd=tmp_path, check=True, capture_output=True)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(page("<CommonPrefixes><Prefix>x/idc_v25/</Prefix></CommonPrefixes>"))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.socket = context.wrap_socket(running.socket, server_side=True)
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{running.server_port}")
+        monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        opened = open_export("s3://b/x", cache_dir=tmp_path)
+        with pytest.raises(IndexerError, match="the certificate of the server is not trusted: UnknownIssuer") as error:
+            opened.releases()
+        assert "AWS_CA_BUNDLE" in error.value.hint
+        assert opened.location.retrier.requests == 1
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))  # which is set from it, and not left behind
+        assert open_export("s3://b/x", cache_dir=tmp_path).releases() == [25]
+        running.shutdown()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://no-such-host.invalid")
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
+    with pytest.raises(IndexerError, match=r"no connection \(dns error\)"):
+        open_export("s3://b/x", cache_dir=tmp_path).releases()

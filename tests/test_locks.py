@@ -1,0 +1,57 @@
+"""Locks, and file systems that have none."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+
+import pytest
+
+from idc_indexer import locks
+from tests.conftest import Start, contents
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="flock is of POSIX")
+
+WITHOUT = """
+import fcntl
+def flock(*_):
+    raise OSError({number}, "as on such a file system")
+def lockf(*_):
+    raise OSError({number}, "as on such a file system")
+fcntl.flock, fcntl.lockf = flock, lockf
+"""
+
+
+def test_shared_and_sole(tmp_path: Path) -> None:
+    path = tmp_path / "use"
+    with locks.shared(path), locks.shared(path, 0), pytest.raises(locks.Timeout), locks.sole(path, 0):
+        pass
+    with locks.sole(path, 0), pytest.raises(locks.Timeout), locks.shared(path, 0.1):
+        pass
+    with locks.exclusive(path), pytest.raises(locks.Timeout), locks.exclusive(path, 0):
+        pass
+    with locks.sole(path, 0):
+        pass
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(number: int, start: Start, out: Path, sample_release: Path) -> None:
+    """A warning for each folder, once; the build does what it always does."""
+    process = start("sample", "prior_versions_index", first=WITHOUT.format(number=number))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    warnings = [line for line in errors.splitlines() if "without locks" in line]
+    assert len(warnings) == len(set(warnings)) >= 2
+    assert any(str(out.parent) in line and "--out" in line for line in warnings), warnings
+    assert any("cache" in line and "--cache-dir" in line for line in warnings), warnings
+    name = "prior_versions_index.parquet"
+    assert contents(out)[name] == contents(sample_release)[name]
+
+
+@posix
+def test_without_the_module_sqlite3(start: Start) -> None:
+    process = start("sample", "prior_versions_index", first="import sys; sys.modules['sqlite3'] = None")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
