@@ -83,6 +83,8 @@ TIER_OF = {
     "test_files.py": "emulator",
     "test_fuzz.py": "emulator",
     "test_http.py": "emulator",
+    "test_locks.py": "emulator",
+    "test_parquet_footer.py": "emulator",
 }
 # All tests in these files run on the second major version of DuckDB too, and so does a test with the marker `duckdb`.
 ON_BOTH_DUCKDB = {

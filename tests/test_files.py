@@ -1,19 +1,20 @@
-"""Names that come from outside reach nothing but the folder they are meant for; locks hold, or say why not."""
+"""Names that come from outside reach nothing but the folder they are meant for; temporary folders do not stay."""
 
 from __future__ import annotations
 
-import errno
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import filelock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.files import MAX_NAME, NO_LOCKS, local_file, lock
+from idc_indexer.files import MAX_NAME, local_file, temporary_folder
 
 GOOD = [
     "manifest.json", "idc_index.parquet", "idc_index.parquet.sha256", "ct_index_schema.json", "ct_index.sql",
@@ -51,33 +52,40 @@ def test_a_name_lands_in_its_folder_or_nowhere(name: str) -> None:
     assert path.name == name
 
 
-def test_a_lock_keeps_others_out(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    program = "import sys, pathlib, idc_indexer.files as f\nwith f.lock(pathlib.Path(sys.argv[1]), 0): pass"
-    command = [sys.executable, "-c", program, str(path)]
-    with lock(path):
-        assert "Timeout" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
-        with pytest.raises(filelock.Timeout), lock(path, timeout=0):
-            pass
-    assert subprocess.run(command, check=False).returncode == 0
+HOLD = """
+import sys, time
+from pathlib import Path
+from idc_indexer.files import temporary_folder
+with temporary_folder(".wheel-", Path(sys.argv[1])) as folder:
+    (folder / "x").write_text("x")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="every file system of Windows has locks")
-@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """Lustre mounted without -o flock, some network file systems. A lock file that is there already changes nothing."""
+def age(folder: Path) -> None:
+    os.utime(folder, (time.time() - 3600,) * 2)
 
-    def flock(*_: object) -> None:
-        raise OSError(code, "no locks")
 
-    (tmp_path / ".lock").touch()
-    monkeypatch.setattr("fcntl.flock", flock)
-    with (
-        pytest.raises(IndexerError, match=f"{tmp_path}: its file system has no locks: ") as caught,
-        lock(tmp_path / ".lock"),
-    ):
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_folders_of_killed_processes_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
+    (bystander := tmp_path / ".wheel").mkdir()
+    processes, folders = [], []
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        processes.append(process)
+        folders.append(Path(process.stdout.readline().strip()))
+    dead, alive = processes
+    dead.send_signal(signal.SIGKILL)
+    dead.communicate()
+    for folder in folders:
+        age(folder)
+    with temporary_folder(".wheel-", tmp_path) as mine:
+        assert [folder.exists() for folder in (*folders, mine, bystander)] == [False, True, True, True]
+    alive.kill()
+    alive.communicate()
+    age(folders[1])
+    with temporary_folder(".wheel-", tmp_path):
         pass
-    assert NO_LOCKS in caught.value.hint
-    monkeypatch.setenv(NO_LOCKS, "1")
-    with lock(tmp_path / ".lock"):
-        pass
+    assert list(tmp_path.iterdir()) == [bystander]

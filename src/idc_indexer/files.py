@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-import filelock
-
+from idc_indexer import locks
 from idc_indexer.errors import IndexerError
 
-NO_LOCKS = "IDC_INDEXER_NO_LOCKS"
-"""Environment variable: if it is set, commands go on without locks where the file system has none."""
-_WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 MAX_NAME = 255
 """Bytes of a file name, on every file system in use."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?", re.ASCII)
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 """Names that Windows takes for devices, in any folder."""
 
-NO_LOCKS = "IDC_INDEXER_NO_LOCKS"
-"""Environment variable of a user who accepts a file system without locks."""
 _ABANDONED_AFTER = 60.0
-"""Seconds after which a scratch folder that nobody has locked belongs to no process that is about to lock it."""
+"""Seconds after which a temporary folder without a lock belongs to no process that is about to lock it."""
 
 
 @contextmanager
@@ -49,23 +39,6 @@ def os_errors_for(path: Path) -> Iterator[None]:
         raise IndexerError(
             f"{path}: {reason}", "Check that the folder exists, may be read and written, and has room."
         ) from error
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A new folder for temporary files, which is removed at the end.
-
-    Raises:
-        IndexerError: the system has no folder for temporary files that can be written.
-    """
-    try:
-        folder = TemporaryDirectory(prefix="idc-indexer-")
-    except OSError as error:
-        raise IndexerError(
-            f"no temporary folder can be made: {error.strerror or error}", "Set TMPDIR to a folder that can be written."
-        ) from error
-    with folder as path:
-        yield Path(path)
 
 
 @contextmanager
@@ -115,52 +88,6 @@ def sha256_of(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def lock(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock file until the end of the block. The system drops the lock of a process that dies.
-
-    Some file systems have no locks, such as Lustre that is mounted without `-o flock`. There this is an error, unless
-    the environment variable `IDC_INDEXER_NO_LOCKS` says that only one command writes at a time.
-
-    Args:
-        timeout: seconds to wait for another process; without end if negative.
-
-    Raises:
-        filelock.Timeout: another process holds it.
-        IndexerError: the folder cannot be written, or its file system has no locks.
-    """
-    import filelock  # Not at the top: --help needs no locks.
-
-    with os_errors_for(path.parent):
-        problem = _no_locks(path)
-    if not problem:
-        with filelock.FileLock(path, timeout=timeout):
-            yield
-    elif os.environ.get(NO_LOCKS):
-        yield
-    else:
-        raise IndexerError(
-            f"{path.parent}: its file system has no locks: {problem}",
-            f"Use a folder on another file system; or, if no other command writes there meanwhile, set {NO_LOCKS}=1.",
-        )
-
-
-def _no_locks(path: Path) -> str:
-    """What the system says if a file cannot be locked; empty if it can. An unlock disturbs no other process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where every file system has locks
-        return ""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_UN)
-        except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
-                raise
-            return error.strerror or str(error)
-    return ""
-
-
 def local_file(folder: Path, name: str) -> Path:
     """Where a file lands whose name came from a listing, a manifest, a wheel or an export.
 
@@ -184,86 +111,57 @@ def local_file(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def can_lock(folder: Path) -> bool:
-    """Whether to lock files in a folder: the file system has locks that end with their process.
-
-    Returns:
-        False when it has none and the user has set `NO_LOCKS`.
-
-    Raises:
-        IndexerError: it has none; or the folder cannot be written.
-    """
-    with os_errors_for(folder):
-        if _has_locks(folder.absolute()):
-            return True
-    if os.environ.get(NO_LOCKS):
-        return False
-    raise IndexerError(
-        f"{folder}: this file system has no file locks (flock)",
-        "Use a folder on another file system; or, if no other idc-indexer command writes there meanwhile, set "
-        f"{NO_LOCKS}=1.",
-    )
+def absolute(path: Path) -> Path:
+    """The path from the root, without `.` and `..`. Links are not followed: a release may be one."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve follows links
 
 
-@cache
-def _has_locks(folder: Path) -> bool:
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+def writable(folder: Path) -> bool:
+    """Whether this process may create files in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 @contextmanager
-def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
-    """A folder for temporary files, which is removed at the end. Removes those of processes that were killed.
+def temporary_folder(prefix: str = "idc-indexer-", parent: Path | None = None) -> Iterator[Path]:
+    """A new folder for temporary files, which is removed at the end. Removes those of processes that were killed.
 
     Args:
-        prefix: of its name; all folders with this prefix are scratch folders.
-        parent: the folder in which it lies; by default the system's folder for temporary files.
+        prefix: of its name; every folder with this prefix is one of these.
+        parent: the folder in which it lies; the system's folder for temporary files if None.
 
     Raises:
-        IndexerError: it cannot be created.
+        IndexerError: it cannot be made.
     """
-    if parent is None:
-        try:
-            parent = Path(tempfile.gettempdir())
-        except FileNotFoundError as error:
-            raise IndexerError(
-                "there is no folder for temporary files that can be written", "Set TMPDIR to one."
-            ) from error
-    with os_errors_for(parent):
-        locks = can_lock(parent)
-        for folder in parent.glob(f"{prefix}*") if locks else ():
-            _remove_abandoned(folder)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
-        with ExitStack() as stack:
-            if locks:
-                stack.enter_context(filelock.FileLock(_scratch_lock(folder)))
+        parent = parent or Path(tempfile.gettempdir())
+        if locks.supported(parent):
+            for left in parent.glob(f"{prefix}*"):
+                _remove_abandoned(left)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    except OSError as error:
+        raise IndexerError(
+            f"no temporary folder can be made: {error.strerror or error}", "Set TMPDIR to a folder that can be written."
+        ) from error
+    try:
+        with locks.exclusive(_lock_of(folder)):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        _scratch_lock(folder).unlink(missing_ok=True)
+        _lock_of(folder).unlink(missing_ok=True)
 
 
-def _scratch_lock(folder: Path) -> Path:
+def _lock_of(folder: Path) -> Path:
     # Beside the folder: Windows removes no folder with an open file in it.
     return folder.with_name(f".{folder.name.removeprefix('.')}.lock")
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove a scratch folder whose process has died."""
+    """Remove a temporary folder whose process has died."""
     try:
         if folder.is_symlink() or not folder.is_dir() or time.time() - folder.stat().st_mtime < _ABANDONED_AFTER:
             return
-        with filelock.FileLock(_scratch_lock(folder), timeout=0):
+        with locks.exclusive(_lock_of(folder), 0):
             shutil.rmtree(folder)
-        _scratch_lock(folder).unlink(missing_ok=True)
-    except (OSError, filelock.Timeout):
+        _lock_of(folder).unlink(missing_ok=True)
+    except (OSError, locks.Timeout):
         pass  # in use, or of another user

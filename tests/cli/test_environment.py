@@ -26,7 +26,6 @@ from idc_indexer.errors import printable
 from tests.cli.test_cli import ALL, GROUPS, command_at
 from tests.conftest import Run, TinyExport, contents, refused
 
-pytestmark = pytest.mark.any_duckdb
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs file names or devices that Windows does not have")
 
 Releases = dict[str, Path]

@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from idc_indexer.exports import location as locations
 from idc_indexer.schema.source_tables import SourceTable
 
 TABLE = SourceTable(25, False, "dicom_all")
-ENTRY = "<Contents><Key>{key}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>{etag}<Size>{size}</Size></Contents>"
+MODIFIED = "<LastModified>2026-01-02T03:04:05.000Z</LastModified>"
+ENTRY = f"<Contents><Key>{{key}}</Key>{MODIFIED}{{etag}}<Size>{{size}}</Size></Contents>"
 ETAG = "<ETag>&quot;abc&quot;</ETag>"
 
 
@@ -44,10 +46,8 @@ def server(answer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            try:
+            with suppress(OSError):  # the client has gone
                 answer(self.path, self.wfile.write)
-            except OSError:
-                pass  # the client has gone
 
         def log_message(self, *_: object) -> None:
             pass
@@ -68,21 +68,21 @@ def refused(expected: str, tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
 
 
-def same_page(path: str, write: Any) -> None:
+def same_page(_: str, write: Any) -> None:
     write(page("".join(map(entry, range(10))), "again"))
 
 
-def empty_pages(path: str, write: Any) -> None:
+def empty_pages(_: str, write: Any) -> None:
     write(page("", "again"))
 
 
-def endless(path: str, write: Any) -> None:
+def endless(_: str, write: Any) -> None:
     write(page("".join(map(entry, range(2)))).removesuffix(b"</ListBucketResult>"))
     while True:
         write(b" " * (1 << 20))
 
 
-def dripping(path: str, write: Any) -> None:
+def dripping(_: str, write: Any) -> None:
     while True:
         write(b" ")
         time.sleep(0.1)
@@ -132,7 +132,7 @@ def test_a_release_of_5000_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("kind", ["endless", "dripping"])
 def test_the_body_of_an_object_is_bounded(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(locations, "SILENCE", locations.timedelta(seconds=1))
+    monkeypatch.setattr(locations, "SILENCE", timedelta(seconds=1))
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
     from idc_indexer.exports import export
 

@@ -315,6 +315,103 @@ def test_empty_folder_may_be_the_target(tiny: TinyExport, build: Build, run: Run
     assert run("verify", out).exit_code == 0
 
 
+def test_a_link_to_an_empty_folder_is_filled(
+    tiny: TinyExport, build: Build, run: Run, out: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    out.symlink_to(disk)
+    assert build(tiny, "version_metadata_index").exit_code == 0
+    assert out.is_symlink()
+    assert around(out) == ["release"]
+    assert run("verify", disk).stdout == f"{disk}: OK\n"
+    refused(build(tiny, "version_metadata_index"), 2, f"{out}: holds a release already")
+    refused(
+        build(tiny, "version_metadata_index", "--force"), 2, f"{out}: holds a release and cannot be replaced in one"
+    )
+    assert run("verify", out).exit_code == 0
+
+
+def test_the_working_directory_is_filled(
+    tiny: TinyExport, build: Build, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaced by a rename, it would leave the shell in a folder that is gone."""
+    out.mkdir()
+    before = out.stat().st_ino
+    monkeypatch.chdir(out)
+    assert build(tiny, "version_metadata_index", "--out", ".").exit_code == 0
+    assert out.stat().st_ino == before == Path.cwd().stat().st_ino
+    assert run("verify", out).exit_code == 0
+    assert around(out) == ["release"]
+
+
+def test_a_folder_that_is_filled_in_place_is_finished_by_the_next_build(
+    tiny: TinyExport, build: Build, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two of the moves at the end: no manifest says that it is a release."""
+    (disk := out.with_name("disk")).mkdir()
+    out.symlink_to(disk)
+    moves: list[Path] = []
+    replace = Path.replace
+
+    def die(path: Path, target: Path) -> Path:
+        if path.parent.name == ".incomplete" and target.parent == out:
+            moves.append(target)
+            if len(moves) == 3:
+                raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", die)
+    build(tiny, *OF_ONE_RELEASE)
+    monkeypatch.undo()
+    left = {path.name for path in disk.iterdir()}
+    assert ".incomplete" in left
+    assert len(left) == 3
+    assert "manifest.json" not in left
+    result = build(tiny, *OF_ONE_RELEASE)
+    assert result.exit_code == 0, result.stderr
+    assert run("verify", disk).stdout == f"{disk}: OK\n"
+
+
+MOUNTED = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+assert libc.mount(b"tmpfs", {0!r}, b"tmpfs", 0, None) == 0
+import atexit, shutil
+atexit.register(lambda: shutil.copytree({0!r}.decode(), {1!r}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file system")
+def test_a_mount_point_is_filled(start: Start, run: Run, out: Path, tmp_path: Path) -> None:
+    """As the volume of a container: whatever lies beside it goes with the container."""
+    out.mkdir()
+    process = start("sample", "version_metadata_index", first=MOUNTED.format(bytes(out), str(tmp_path / "volume")))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert around(out) == ["release"]
+    assert list(out.iterdir()) == []  # only the mounted file system was written
+    shutil.rmtree(out)
+    assert run("verify", tmp_path / "volume").exit_code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux")
+def test_an_empty_folder_in_one_that_cannot_be_written_is_filled(start: Start, run: Run, out: Path) -> None:
+    out.mkdir()
+    out.parent.chmod(0o555)
+    process = start("sample", "version_metadata_index", first=ORDINARY_USER)
+    _, errors = process.communicate()
+    out.parent.chmod(0o755)
+    assert process.returncode == 0, errors
+    assert run("verify", out).exit_code == 0
+
+
+def test_the_root_is_no_target(tiny: TinyExport, build: Build) -> None:
+    refused(build(tiny, "version_metadata_index", "--out", Path("/")), 2, "/: exists and is not a release")
+
+
 def test_folders_on_the_way_are_made(tiny: TinyExport, build: Build, run: Run, out: Path) -> None:
     target = out / "2026" / "it's ready"
     assert build(tiny, "version_metadata_index", "--out", target).exit_code == 0

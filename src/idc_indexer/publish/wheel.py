@@ -31,8 +31,6 @@ LIMIT = 100_000_000
 """Bytes of the largest file that PyPI accepts."""
 NEARLY = 90_000_000
 """Bytes above which the wheel of the next release may be too large."""
-_FIRST, _LAST = 315_532_800, 4_354_819_198
-"""Seconds since 1970 of the first and the last time that a zip can hold: the years 1980 to 2107."""
 NEEDED = (IDC_INDEX, "prior_versions_index")
 """The client opens the Parquet of both on start, and stops in a TypeError when one is missing."""
 _TEMPLATES = Path(__file__).with_name("wheel_project")
@@ -65,7 +63,7 @@ def build_wheel(
         )
     with files.os_errors_for(out):
         out.mkdir(parents=True, exist_ok=True)
-    with files.os_errors_for(out), files.scratch(".wheel-", out) as scratch, _temporary_files_in(scratch):
+    with files.os_errors_for(out), files.temporary_folder(".wheel-", out) as scratch, _temporary_files_in(scratch):
         project, made = scratch / "project", scratch / "made"
         _write_project(project, verified, carried, f"{published}/{folder(verified.release_version)}".removesuffix("/"))
         (wheel,) = map(Path, WheelBuilder(str(project)).build(directory=str(made)))
@@ -77,22 +75,6 @@ def build_wheel(
                 '"in_wheel": false in its schema.',
             )
         return wheel.replace(out / wheel.name)
-
-
-def _check_epoch() -> None:
-    """Check SOURCE_DATE_EPOCH, which hatchling gives the files in the wheel; without it, their time is a constant.
-
-    Raises:
-        UsageError: not a time that a zip can hold.
-    """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None and not (
-        epoch.isdecimal() and len(epoch) <= len(str(_LAST)) and _FIRST <= int(epoch) <= _LAST
-    ):
-        raise UsageError(
-            f"SOURCE_DATE_EPOCH={epoch[:20]!r} is not a time that a zip file can hold",
-            "Unset it, or set it to seconds since 1970, between the years 1980 and 2107.",
-        )
 
 
 @contextmanager

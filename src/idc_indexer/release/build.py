@@ -1,7 +1,9 @@
 """Build: from a catalog and an engine to a release folder.
 
-The release is built under `<dir>.incomplete` and renamed at the end. An interrupted build leaves its finished indices
-there; the next build reuses them if their inputs have not changed.
+The release is built under `<dir>.incomplete` and renamed at the end. A folder that cannot be renamed, such as a mount
+point or the working directory, is filled in place: the release is built in `<dir>/.incomplete`, and its files move up
+at the end, the manifest last. An interrupted build leaves its finished indices in the incomplete folder; the next
+build reuses them if their inputs have not changed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,13 @@ from idc_indexer.release import derived
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.manifest import (
+    LOCK,
     MANIFEST,
     FileEntry,
     IndexEntry,
     Release,
     check_version,
+    in_place,
     parquet_name,
     release_lock,
     schema_name,
@@ -45,6 +49,7 @@ from idc_indexer.release.parquet import layout, write_parquet
 from idc_indexer.schema.table import Schema
 
 _STATE = "build_state.json"
+_INCOMPLETE = ".incomplete"
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Plan:
         derived: the derived tables to make; idc_index is among the indices when there are any.
         csv: whether to write idc_index as a zipped CSV too.
         force: whether to replace a release that lies at `out`.
+        overrides: indices for which the user's folders have a query or a schema in place of the built-in one.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -65,6 +71,7 @@ class Plan:
     derived: tuple[DerivedTable, ...] = ()
     csv: bool = False
     force: bool = False
+    overrides: frozenset[str] = frozenset()
 
     @property
     def incomplete(self) -> Path:
@@ -79,7 +86,13 @@ class Plan:
 
 def incomplete(out: Path) -> Path:
     """The folder in which a release for `out` is built."""
-    return out.absolute().with_name(f"{out.name}.incomplete")
+    out = files.absolute(out)
+    return out / _INCOMPLETE if _in_place(out) else out.with_name(f"{out.name}{_INCOMPLETE}")
+
+
+def _in_place(out: Path) -> bool:
+    """Whether to fill `out` instead of replacing it: see the module's text. A build of that kind may have begun."""
+    return in_place(out) or (out / _INCOMPLETE).is_dir() or (out.is_dir() and Path.cwd().is_relative_to(out.resolve()))
 
 
 def check_request(
@@ -95,7 +108,7 @@ def check_request(
     check_version(release_version, idc_version)
     catalog.select(set(names) - catalog.derived.keys())
     with files.os_errors_for(out):
-        _check_target(out.absolute(), force)
+        _check_target(files.absolute(out), force)
 
 
 def plan_build(
@@ -127,7 +140,8 @@ def plan_build(
     if wanted and (made or csv):
         wanted = wanted - catalog.derived.keys() | {IDC_INDEX}
     indices = tuple(index.for_release(idc_version) for index in catalog.select(wanted))
-    return Plan(indices, idc_version, release_version, out.absolute(), made, csv, force)
+    overrides = frozenset(index.name for index in indices) & catalog.replaced
+    return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides)
 
 
 def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
@@ -146,6 +160,8 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
     gdc, listener = gdc or Gdc(), listener or NullListener()
     with files.os_errors_for(plan.out), release_lock(plan.out):
         _check_target(plan.out, plan.force)
+        for name in sorted(plan.overrides):
+            listener.message(f"{name}: a file in --queries or --schemas replaces the built-in one")
         listener.building("", "checking", 0)
         queries = engine.plan(plan.indices)
         if GDC in {table.name for table in plan.derived}:
@@ -185,20 +201,33 @@ def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
 
 
 def _replaced(out: Path) -> Path:
-    return out.with_name(f"{out.name}.replaced")
+    return out.parent / f"{out.name}.replaced"
 
 
 def _check_target(out: Path, force: bool) -> None:
-    """Refuse to write where a release, or other files, would be lost."""
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
+    """Refuse to write where a release, or other files, would be lost, or where the end of the build would fail."""
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"{out}: exists and is not a folder: it is a link to nowhere")
+    if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: exists and is not a folder")
     if (replaced := _replaced(out)).exists() and not force:
         raise UsageError(f"{replaced}: a build was killed while it replaced {out}", "Finish it with --force.")
-    if out.exists() and any(out.iterdir()):
-        if not (out / MANIFEST).is_file():
-            raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
+    if not out.exists():
+        return
+    content = {path.name for path in out.iterdir()}
+    if MANIFEST in content:
         if not force:
             raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
+        if _in_place(out):
+            raise UsageError(
+                f"{out}: holds a release and cannot be replaced in one step: it is a mount point, a link, the working "
+                "directory, or in a folder that cannot be written",
+                "Empty it, or choose another folder with --out.",
+            )
+    elif content - {LOCK} and _INCOMPLETE not in content:
+        raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
+    if _in_place(out) and not files.writable(out):
+        raise UsageError(f"{out}: cannot be written", "Choose another folder with --out.")
 
 
 def _build_indices(
@@ -210,7 +239,8 @@ def _build_indices(
     with queries.running([one for one in plan.indices if state.reusable(one.name, keys[one.name]) is None]) as run:
         for index in plan.indices:
             make = partial(_build_index, plan, run, index, listener)
-            entries.append(_once(state, index.name, keys[index.name], make, listener))
+            entry = _once(state, index.name, keys[index.name], make, listener)
+            entries.append(replace(entry, overrides_built_in=True if index.name in plan.overrides else None))
         return tuple(entries), run.describe()
 
 
@@ -364,6 +394,11 @@ class _State:
 
 def _move_into_place(plan: Plan) -> None:
     """Move the finished release to its place. An old one stays complete until the moment it is replaced."""
+    if plan.incomplete.parent == plan.out:
+        for path in sorted(plan.incomplete.iterdir(), key=lambda path: path.name == MANIFEST):
+            path.replace(plan.out / path.name)
+        plan.incomplete.rmdir()
+        return
     if plan.out.exists():
         shutil.rmtree(plan.replaced, ignore_errors=True)
         plan.out.rename(plan.replaced)

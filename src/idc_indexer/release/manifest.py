@@ -18,9 +18,14 @@ from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
+LOCK = ".lock"
+"""The lock of a release that is filled in place; others have `<dir>.lock` beside them."""
 FORMAT_VERSION = 1
 # PEP 440 without epochs and local versions: PyPI accepts it, and it is safe in paths and URLs.
-_VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
+# Nine digits at most: Python converts no text of 5,000 digits.
+_VERSION = re.compile(
+    r"(0|[1-9]\d{0,8})(\.(0|[1-9]\d{0,8})){2}((a|b|rc)\d{1,9})?(\.post\d{1,9})?(\.dev\d{1,9})?", re.ASCII
+)
 
 
 def idc_version_of(release_version: str) -> int:
@@ -122,6 +127,7 @@ class IndexEntry:
         query_sha256: digest of its `.sql`; None for a derived table, which has no query.
         schema_sha256: digest of its `_schema.json`; None for a zipped CSV.
         files: the Parquet, its sidecar, the schema and, for an index, the query; or the zipped CSV.
+        overrides_built_in: True when a query or schema of the user replaced the built-in one of that name.
     """
 
     name: str
@@ -129,6 +135,7 @@ class IndexEntry:
     query_sha256: str | None = None
     schema_sha256: str | None = None
     files: tuple[FileEntry, ...] = ()
+    overrides_built_in: bool | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> IndexEntry:
@@ -253,6 +260,14 @@ class Release:
         return [*of_tables, self.report] if self.report else of_tables
 
 
+def in_place(path: Path) -> bool:
+    """Whether a release folder can only be filled, not replaced by a rename.
+
+    It is a mount point, such as the volume of a container; a symbolic link; or in a folder that cannot be written.
+    """
+    return path.is_dir() and (path.is_symlink() or path.is_mount() or not files.writable(path.absolute().parent))
+
+
 @contextmanager
 def release_lock(path: Path) -> Iterator[None]:
     """Keep other commands from writing to a release. The system drops the lock of a process that dies.
@@ -262,7 +277,8 @@ def release_lock(path: Path) -> Iterator[None]:
     Raises:
         IndexerError: another command is writing there.
     """
-    lock = path.absolute().with_name(f"{path.absolute().name}.lock")
+    path = files.absolute(path)
+    lock = path / LOCK if in_place(path) else path.with_name(f"{path.name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()  # filelock would report a folder that is not writable as locked

@@ -20,11 +20,13 @@ from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.release import derived
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import (
+    LOCK,
     MANIFEST,
     FileEntry,
     IndexEntry,
     Release,
     check_version,
+    idc_version_of,
     parquet_name,
     schema_name,
     sidecar,
@@ -138,7 +140,10 @@ def _sources(found: _Findings) -> Iterator[Problem]:
     A table of prior releases is a source only when an index has a template for prior releases; then it is one in every
     prior release. One of a single other release comes from a query that names it instead of `idc_current`.
     """
-    ours = found.release.idc_version
+    try:
+        ours = idc_version_of(found.release.release_version)
+    except UsageError:
+        return  # _manifest reports it
     releases: dict[str, set[int]] = {}
     for name in found.release.about["source"]["tables"]:
         if match := _SOURCE_TABLE.fullmatch(name):
@@ -162,7 +167,8 @@ def _files(found: _Findings) -> Iterator[Problem]:
             beside = folder / sidecar_name(file.name)
             if beside.is_file() and beside.read_bytes() != sidecar(file.sha256, file.name):
                 yield Problem(beside.name, "does not hold the digest that the manifest has")
-    listed = {MANIFEST, *(file.name for file in found.release.files)}
+    # `report` and `verify --accept` hold the lock while they verify
+    listed = {MANIFEST, LOCK, *(file.name for file in found.release.files)}
     for path in sorted(folder.iterdir()):
         if path.name not in listed:
             yield Problem(path.name, "is not in the manifest")
