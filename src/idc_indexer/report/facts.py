@@ -172,7 +172,7 @@ def _sizes(metadata: pq.FileMetaData) -> Mapping[str, int]:
     for group in range(metadata.num_row_groups):
         for leaf in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(leaf)
-            name = chunk.path_in_schema.split(".", 1)[0]
+            name = metadata.schema.column(leaf).path.split(".", 1)[0]
             sizes[name] = sizes.get(name, 0) + chunk.total_compressed_size
     return sizes
 

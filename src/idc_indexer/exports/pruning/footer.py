@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from idc_indexer import parquet_footer
 from idc_indexer.errors import IndexerError
-from idc_indexer.parquet_footer import DAMAGE, DamagedFooterError, read_metadata
+from idc_indexer.parquet_footer import DAMAGE, DamagedFooterError, arrow_schema, read_metadata
 
 FIRST_GUESS = 64 << 10
 """Bytes asked for at the end of a table's first shard. Small tables come whole with it."""
@@ -98,7 +98,7 @@ def read_footer(
         tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
     try:
         metadata = parse(pa.BufferReader(pa.py_buffer(tail)))
-        metadata.schema.to_arrow_schema()
+        arrow_schema(metadata)
     except DAMAGE as error:
         raise _not_parquet(name, str(error).split("\n", 1)[0]) from error
     return Footer(metadata, length, tail, start)
