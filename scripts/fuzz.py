@@ -42,9 +42,16 @@ from tests.emulators.s3 import S3Server
 from tests.support import damage
 
 import idc_indexer
-import idc_indexer.diff
+import idc_indexer.api.build
+import idc_indexer.api.compare
+import idc_indexer.api.publish
+import idc_indexer.catalog
+import idc_indexer.engines.duckdb
+import idc_indexer.exports.staging
 import idc_indexer.publish.wheel
+import idc_indexer.release.build
 import idc_indexer.report
+import idc_indexer.sql
 from idc_indexer.cli import main
 
 SECONDS = 30
