@@ -1,8 +1,8 @@
 """Limits for what a server may do to a listing or a request: seconds, pages, keys, bytes.
 
-obstore follows the pages of a listing by itself, and hides their tokens: a server that repeats a token with empty pages,
-or never ends a page, keeps it busy without end, in memory without bound. Such a call runs in a thread that is left behind
-when the time or the memory is used up; it ends with the process, which by then reports the error.
+obstore follows the pages of a listing by itself, and hides their tokens: a server that repeats a token with empty
+pages, or never ends a page, keeps it busy without end, in memory without bound. Such a call runs in a thread that is
+left behind when the time or the memory is used up; it ends with the process, which by then reports the error.
 """
 
 from __future__ import annotations

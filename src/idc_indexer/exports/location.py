@@ -105,7 +105,9 @@ class Location:
         return [PurePosixPath(prefix).name for prefix in found["common_prefixes"]]
 
     def list(self, folder: str) -> list[ObjectMeta]:
-        """The objects that lie directly in a folder; none if there is no such folder. A listing that breaks off continues.
+        """The objects that lie directly in a folder; none if there is no such folder.
+
+        A listing that breaks off continues where it was.
 
         Raises:
             IndexerError: it cannot be listed.
@@ -150,10 +152,7 @@ class Location:
         def get() -> memoryview:
             options: Any = {"range": (start, end), "if_match": source.etag or None}
             answer = obstore.get(self.store, source.key, options=options)
-            if self.folder:
-                data = memoryview(answer.bytes())
-            else:
-                data = _received(answer, end - start)
+            data = memoryview(answer.bytes()) if self.folder else _received(answer, end - start)
             if len(data) != end - start:
                 raise GenericError("another number of bytes than was asked for")
             return data
