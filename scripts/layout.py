@@ -86,7 +86,7 @@ def write_ours(table: pa.Table, changed: dict[str, Any], path: Path, rows: int =
         patch.object(parquet, "ROW_GROUP_ROWS", rows),
         patch.object(parquet, "layout", lambda columns: {**layout(columns), **changed}),
     ):
-        parquet.write_parquet(table.to_batches(), INDEX, path, version="25.0.5", where="idc_index")
+        parquet.write_parquet(table.to_batches(), INDEX, path, version="25.0.5", context="idc_index")
 
 
 def queries(published: Path) -> dict[str, list[str]]:

@@ -50,6 +50,97 @@ PUBLISHED = "25.0.5"
 RELEASE = ("--idc-version", "25", "--release-version", "25.0.0")
 
 
+# --- Tiers --------------------------------------------------------------------------------------------------
+
+TESTS = Path(__file__).parent
+TIERS = ("unit", "emulator", "oracle", "project", "slow")
+# The tier of all tests in a folder or file. The most specific entry counts, and a marker on a test more than any.
+TIER_OF = {
+    "cli": "emulator",
+    "cli/test_cli.py": "unit",
+    "diff": "emulator",
+    "diff/test_regressions.py": "unit",
+    "emulators": "emulator",
+    "emulators/test_googlesql.py": "oracle",
+    "engines": "emulator",
+    "exports": "emulator",
+    "exports/pruning": "unit",
+    "indices": "oracle",
+    "indices/test_catalog.py": "unit",
+    "indices/test_descriptions.py": "unit",
+    "project": "project",
+    "publish": "emulator",
+    "publish/test_promotion.py": "unit",
+    "release": "emulator",
+    "release/test_parquet.py": "unit",
+    "release/test_verify.py": "unit",
+    "report": "emulator",
+    "schema": "unit",
+    "sql": "oracle",
+    "sql/test_sql.py": "unit",
+    "support": "oracle",
+    "test_api.py": "emulator",
+    "test_files.py": "emulator",
+    "test_http.py": "emulator",
+    "test_locks.py": "emulator",
+    "test_parquet_footer.py": "emulator",
+}
+# All tests in these files run on the second major version of DuckDB too, and so does a test with the marker `duckdb`.
+ON_BOTH_DUCKDB = {
+    "indices/test_sample.py",
+    "release/test_verify.py",
+    "sql/test_constructs.py",
+    "sql/test_differences.py",
+    "sql/test_oracle.py",
+}
+
+
+def tier_of(path: str) -> str:
+    """The tier of a file of tests, given relative to this folder.
+
+    Raises:
+        UsageError: neither the file nor a folder above it has one.
+    """
+    for name in (path, *(parent.as_posix() for parent in Path(path).parents)):
+        if name in TIER_OF:
+            return TIER_OF[name]
+    raise pytest.UsageError(f"tests/{path} has no tier: add it to TIER_OF in tests/conftest.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test the one tier that it has, before `-m` selects."""
+    for item in items:
+        path = item.path.relative_to(TESTS).as_posix()
+        own = {mark.name for mark in item.iter_markers() if mark.name in TIERS}
+        if len(own) > 1:
+            raise pytest.UsageError(f"{item.nodeid} has several tiers: {', '.join(sorted(own))}")
+        if not own:
+            item.add_marker(tier_of(path))
+        if path in ON_BOTH_DUCKDB:
+            item.add_marker("duckdb")
+
+
+_unit_test: list[str] = []
+
+
+def _refuse_in_unit_tests(event: str, _: tuple[Any, ...]) -> None:
+    if _unit_test and event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "socket.connect", "socket.bind"):
+        raise RuntimeError(f"a test of the tier `unit` starts no process and opens no connection: {event}")
+
+
+sys.addaudithook(_refuse_in_unit_tests)
+
+
+@pytest.fixture(autouse=True)
+def _tier(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold a unit test to its tier."""
+    if request.node.get_closest_marker("unit"):
+        _unit_test.append(request.node.nodeid)
+    yield
+    _unit_test.clear()
+
+
 # --- The command line ---------------------------------------------------------------------------------------
 
 

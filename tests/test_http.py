@@ -17,8 +17,6 @@ import pytest
 from idc_indexer import http
 from idc_indexer.errors import IndexerError, UsageError
 
-pytestmark = pytest.mark.any_duckdb
-
 Answer = tuple[int, Mapping[str, str], bytes]
 
 

@@ -6,9 +6,7 @@ modules are private: they may change in any release. Nothing is loaded before it
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # to import that of typing takes ten times as long as this module
 if TYPE_CHECKING:
     from idc_indexer.api.build import build_release, plan_release, stage_export
     from idc_indexer.api.catalog import explain_index, list_indices, list_releases
@@ -58,6 +56,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     for module, names in _ROOMS.items():
         if name in names:
             return getattr(import_module(f"idc_indexer.{module}"), name)

@@ -86,8 +86,13 @@ class CacheFolder:
         """Make the folder.
 
         Raises:
-            IndexerError: nothing can be written there.
+            IndexerError: nothing can be written there, or there is no home folder for it.
         """
+        if self.path.is_relative_to(_NO_HOME):
+            raise IndexerError(
+                "there is no folder for the cache: HOME is not set, and the system knows no home of this user",
+                "Choose a folder with --cache-dir.",
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -192,9 +197,19 @@ class Cache:
         return chosen
 
 
+_NO_HOME = Path("~")
+
+
 def default_root() -> Path:
-    """The user's cache folder."""
-    return platformdirs.user_cache_path("idc-indexer")
+    """The user's cache folder.
+
+    Where the system names no home, the folder is one below `~` that cannot be made: commands that do not need the
+    cache still run.
+    """
+    try:
+        return platformdirs.user_cache_path("idc-indexer")
+    except RuntimeError:
+        return _NO_HOME / "idc-indexer"
 
 
 def _unusable(path: Path, error: OSError) -> IndexerError:

@@ -59,7 +59,7 @@ class Index:
         columns = in_release(self.schema.columns, release)
         schema = Schema(**{**vars(self.schema), "columns": columns})
         try:
-            statement = analyze(pin(text, release) if release else text, SourceTables((self.declared,)), query_file)
+            statement = analyze(pin(text, release, query_file), SourceTables((self.declared,)), query_file)
         except IndexerError as error:
             if release:
                 raise IndexerError(
@@ -121,15 +121,19 @@ class Catalog:
         """Find the indices.
 
         Args:
-            queries, schemas: the user's folders. An index in them replaces a bundled index of the same name.
+            queries, schemas: the user's folders. A file in them replaces a bundled file of the same name; `replaced`
+                has the names of those indices.
 
         Raises:
             IndexerError: a query has no schema, a schema has no query, or a file is malformed.
         """
         schema_files: dict[str, Path] = {}
         query_files: dict[str, list[Query]] = {}
+        self.replaced: set[str] = set()
         for folder in (documents.bundled("schemas"), *schemas):
-            schema_files |= {p.stem: p for p in _files(folder, "*.json")}
+            of_folder = {p.stem: p for p in _files(folder, "*.json")}
+            self.replaced |= schema_files.keys() & of_folder.keys()
+            schema_files |= of_folder
         for folder in (documents.bundled("queries"), *queries):
             found: dict[str, list[Query]] = {}
             for path in _files(folder, "*.sql"):
@@ -138,6 +142,7 @@ class Catalog:
                     raise IndexerError(f"{path}: a query file is named <index>.sql or <index>.until_vNN.sql")
                 until = int(match["until"]) if match["until"] else None
                 found.setdefault(match["name"], []).append(Query(path, until))
+            self.replaced |= query_files.keys() & found.keys()
             query_files |= found
         for name in sorted(query_files.keys() ^ schema_files.keys()):
             present, missing = ("a query", "schema") if name in query_files else ("a schema", "query")

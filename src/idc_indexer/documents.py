@@ -1,7 +1,7 @@
-"""JSON documents: every one that is read or written passes through here and is checked.
+"""JSON documents: this module reads, writes and checks all of them.
 
-The JSON Schemas live in `schemas/documents/`. Written documents are deterministic: the same
-content gives the same bytes on every machine.
+The JSON Schemas lie in `schemas/documents/`. Written documents are deterministic: the same content gives the same
+bytes on every machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _PACKAGE = Path(__file__).parent
 
 
 def bundled(name: str) -> Path:
-    """What travels with the toolkit: the folders `queries`, `schemas` and `sample`, and the file `LICENSE`.
+    """The path of a part of the toolkit that is not code: `queries`, `schemas`, `sample` or `LICENSE`.
 
-    The wheel carries them inside the package; in a checkout all but the sample are at its top.
+    The wheel has them inside the package; a checkout has all but the sample at its top.
     """
     inside = _PACKAGE / name
     return inside if inside.exists() else _PACKAGE.parents[1] / name
@@ -35,24 +35,24 @@ def _schema(kind: str) -> Resource[Any]:
 
 @cache
 def _validator(kind: str) -> jsonschema.Draft202012Validator:
-    # A schema refers to another by its kind.
+    # A schema refers to another one by its kind.
     registry: Registry[Any] = Registry(retrieve=_schema)  # type: ignore[call-arg]  # attrs names it so
     return jsonschema.Draft202012Validator(_schema(kind).contents, registry=registry)
 
 
-def validate(document: Any, kind: str, where: str) -> None:
+def validate(document: Any, kind: str, context: str) -> None:
     """Check a document against the JSON Schema of its kind.
 
     Args:
         kind: name of a file in `schemas/documents`, without its suffix.
-        where: the file, for the message.
+        context: the file, for the message.
 
     Raises:
-        IndexerError: naming the file and the place in the document that is wrong.
+        IndexerError: naming the file and the path of the fault in the document.
     """
     problem = jsonschema.exceptions.best_match(_validator(kind).iter_errors(document))
     if problem is not None:
-        raise IndexerError(f"{where}: {problem.json_path}: {problem.message}")
+        raise IndexerError(f"{context}: {problem.json_path}: {problem.message}")
 
 
 def load(path: Path, kind: str) -> Any:
@@ -68,7 +68,7 @@ def load(path: Path, kind: str) -> Any:
     return parse(data, kind, str(path))
 
 
-def parse(data: bytes, kind: str, where: str) -> Any:
+def parse(data: bytes, kind: str, context: str) -> Any:
     """Read a document from bytes and check it, as `validate` does.
 
     Raises:
@@ -77,8 +77,8 @@ def parse(data: bytes, kind: str, where: str) -> Any:
     try:
         document = json.loads(data)
     except ValueError as error:
-        raise IndexerError(f"{where}: not JSON: {error}") from error
-    validate(document, kind, where)
+        raise IndexerError(f"{context}: not JSON: {error}") from error
+    validate(document, kind, context)
     return document
 
 

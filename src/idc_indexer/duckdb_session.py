@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from idc_indexer.errors import UsageError
+from idc_indexer.errors import IndexerError, UsageError
 
 _MEMORY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
@@ -70,22 +70,43 @@ def interruptible() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def errors_for(name: str, hint: str = "") -> Iterator[None]:
+    """Turn what DuckDB raises while it reads files into an error that names them.
+
+    Damaged bytes give not only `duckdb.Error`: dates beyond the year 9999 and texts that are not UTF-8 fail when they
+    become Python values.
+
+    Raises:
+        IndexerError: a file is damaged, or a query needs more space than there is.
+    """
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise IndexerError(f"{name}: {first_line(error)}", "Free disk space for temporary files.") from error
+    except (duckdb.Error, ValueError, OverflowError, MemoryError) as error:
+        raise IndexerError(f"{name}: cannot be read: {first_line(error)}", hint) from error
+
+
 def quote_name(name: str) -> str:
-    """A name of a column, table or view in SQL, whatever characters are in it."""
+    """The name of a table or column, as SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def quote(text: str) -> str:
-    """A text literal in SQL."""
+    """A text, as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def read_parquet(paths: Sequence[str], options: str = "") -> str:
     """SQL for the rows of exactly these files, whatever characters are in their names.
 
-    DuckDB takes `*`, `?` and `[` for patterns, and `name=value` folders for columns.
+    DuckDB takes `*`, `?` and `[` for patterns, `~` for the home folder, and `name=value` folders for columns.
     """
-    literal = ", ".join(quote(re.sub(r"([*?\[])", r"[\1]", path)) for path in paths)
+    names = (re.sub(r"([*?\[])", r"[\1]", f"./{path}" if path.startswith("~") else path) for path in paths)
+    literal = ", ".join(map(quote, names))
     return f"read_parquet([{literal}], hive_partitioning=false{options})"
 
 

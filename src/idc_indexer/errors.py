@@ -1,18 +1,20 @@
-"""The one exception that users are meant to see.
+"""The one exception that users see, and how text from outside is shown to them.
 
-Everything that can go wrong because of what a user gave, or of what the world is like (files, disks, source tables),
-is raised as `IndexerError`. Any other exception that leaves the library is a defect of the library.
+The library raises `IndexerError` for every mistake of the user and every fault of files, disks, networks and source
+tables. Any other exception that leaves the library is a defect of the library.
 """
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class IndexerError(Exception):
-    """Something could not be done, and why.
+    """An operation failed.
 
     Args:
-        message: what is wrong, naming the file, table, column or option at fault.
-        hint: what to do about it; empty when the message says it all.
+        message: what is wrong, with the name of the file, table, column or option.
+        hint: what to do about it; empty if the message suffices.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -25,4 +27,29 @@ class IndexerError(Exception):
 
 
 class UsageError(IndexerError):
-    """The request itself makes no sense: an unknown index, a malformed version."""
+    """The request is wrong, such as an unknown index or a malformed version."""
+
+
+_SHOWN_RAW = " \n\t"
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode's control and format characters, surrogates, and separators of lines and paragraphs."""
+
+
+def printable(text: str, *, lines: bool = True) -> str:
+    """Text with every character escaped that a terminal could obey: names of files, objects and columns are data.
+
+    Escape sequences can clear the screen, set the title or hide what follows; marks of direction reorder a line. The
+    escapes are those of JSON, so that JSON stays valid.
+
+    Args:
+        lines: whether the text may have several lines; if not, line feeds are escaped too.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    raw = _SHOWN_RAW if lines else " "
+    return "".join(c if c in raw or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

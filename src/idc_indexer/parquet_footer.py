@@ -90,7 +90,7 @@ def read(path: Path) -> pq.FileMetaData:
     """
     with errors_for(str(path)), pa.OSFile(str(path), "rb") as file:
         metadata = read_metadata(file)
-        metadata.schema.to_arrow_schema()
+        str(metadata.schema.to_arrow_schema())  # reads all names, which may not be UTF-8
         check(metadata, path.stat().st_size)
         return metadata
 

@@ -124,6 +124,7 @@ class BigQueryServer:
         faults: of the next requests, by what they ask for: dry run, insert, get, cancel, results, datasets, table
             over HTTP, session, read over gRPC; "" for none; taken from the front.
         fates: of the next jobs: "" to succeed, "slow", or the reason of the error they end with.
+        slow: indices whose jobs are slow, in whatever order they start.
         release: lets slow jobs go on.
         jobs: every job that was started, by id; dry runs are none.
         runs: ids of jobs that did their work, and are billed, in order.
@@ -139,6 +140,7 @@ class BigQueryServer:
         self.tables = dict(tables)
         self.faults: dict[str, list[str]] = {}
         self.fates: list[str] = []
+        self.slow: set[str] = set()
         self.release = threading.Event()
         self.jobs: dict[str, Job] = {}
         self.runs: list[str] = []
@@ -230,6 +232,7 @@ class BigQueryServer:
             if job_id in self.jobs:
                 raise RefusalError(409, "duplicate", f"Already Exists: Job {job_id}")
             job = Job(job_id, sql, body, self.fates.pop(0) if self.fates else "")
+            job.fate = "slow" if job.labels.get("index") in self.slow else job.fate
             self.jobs[job_id] = job
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)

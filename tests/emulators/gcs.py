@@ -2,7 +2,9 @@
 
 The emulator keeps objects, and computes CRC32C and MD5, but ignores every precondition and the headers of a rewrite.
 In front of it, here: preconditions on generations and metagenerations (412), rewrites that take several requests,
-public reading as the service does it (IAM, CORS, Cache-Control, ranges, HEAD), and faults on demand.
+public reading as the service does it (IAM, CORS, Cache-Control, ranges, HEAD), faults on demand, and the liberties
+that other implementations take with metadata (Google's storage testbench does both: it adds keys, and a rewrite keeps
+those of the source).
 
 https://cloud.google.com/storage/docs/json_api/v1, https://cloud.google.com/storage/docs/request-preconditions
 """
@@ -22,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import buckets, objects
@@ -30,8 +32,11 @@ from gcp_storage_emulator.server import RequestHandler, Router
 from gcp_storage_emulator.storage import Storage
 
 BUCKET = "artifacts"
-# How a request ends when it is not simply answered. `refused`, `busy`, `reset` and `truncated` are not done, `lost` is.
+# How a transient failure looks to the client. The service has done a `lost` request, and none of the others.
 FAULTS = ("busy", "throttled", "reset", "truncated", "lost")
+DAMAGED = ("empty", "page", "list", "flipped", "cut")
+"""How the answer to a request that was done comes back damaged: without a body, as a page of a proxy, as other JSON,
+with one byte changed, with half of its body."""
 
 _OBJECT = re.compile(r"(?:/download)?(?:/storage/v1)?/b/[^/]+/o/([^/]+)")
 _REWRITE = re.compile(r"/storage/v1/b/[^/]+/o/([^/]+)/rewriteTo/b/[^/]+/o/([^/]+)")
@@ -48,6 +53,9 @@ class Gcs:
         fault: asked before a request is answered, with its number from 0; says how it ends, or "".
         answer: may change an answer to a public request: status, headers, body.
         rewrite_bytes: objects above it are rewritten in two requests.
+        adds: custom metadata that every written object gets besides.
+        merges: whether a rewrite keeps the custom metadata of its source beside the new one.
+        overrides: fields of every written object that have this value, no matter what the request says.
     """
 
     url: str = ""
@@ -58,6 +66,9 @@ class Gcs:
         lambda _, status, headers, body: (status, headers, body)
     )
     rewrite_bytes: int = 1 << 40
+    adds: dict[str, str] = field(default_factory=dict)
+    merges: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
     sessions: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     finished: dict[str, bytes] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -72,7 +83,7 @@ class Gcs:
         return content
 
     def put(self, name: str, content: bytes, **resource: Any) -> None:
-        """Write an object as someone else, who obeys no rules."""
+        """Write an object as another program does, without a precondition."""
         with self.lock:
             made = objects._make_object_resource(self.url, BUCKET, name, "text/plain", str(len(content)), resource)
             self.storage.create_file(BUCKET, name, content, objects._checksums(content, made))
@@ -91,6 +102,23 @@ class Gcs:
         self.finished.clear()
         self.fault = lambda _: ""
         self.rewrite_bytes = 1 << 40
+        self.adds, self.merges, self.overrides = {}, False, {}
+
+
+class _Storage(Storage):  # type: ignore[misc]  # the emulator has no types
+    """The emulator's storage, with the liberties that a test asks for, and for any name that the service allows."""
+
+    service: Gcs
+
+    @staticmethod
+    def _object_path(bucket: str, name: str) -> str:
+        return f"{bucket}/{quote(name, safe='')}"
+
+    def create_file(self, bucket: str, name: str, content: bytes, about: dict[str, Any], *rest: Any) -> None:
+        if self.service.adds:
+            about["metadata"] = {**(about.get("metadata") or {}), **self.service.adds}
+        about.update(self.service.overrides)
+        super().create_file(bucket, name, content, about, *rest)
 
 
 @contextmanager
@@ -98,7 +126,8 @@ def serve() -> Iterator[Gcs]:
     """Serve a bucket until the end of the block."""
     logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
     logging.getLogger("api").setLevel(logging.CRITICAL)
-    gcs = Gcs(storage=Storage(use_memory_fs=True))
+    gcs = Gcs(storage=_Storage(use_memory_fs=True))
+    gcs.storage.service = gcs
 
     class Handler(_Handler):
         service = gcs
@@ -157,6 +186,8 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no typ
                 answer = self._answer(method, body)
             if fault == "lost":
                 self._reset()
+            elif fault in DAMAGED:
+                self.wfile.write(_damage(answer, fault))
             else:
                 self.wfile.write(answer)
 
@@ -246,7 +277,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no typ
             return body
         del self.headers["Content-Range"], self.headers["Content-Length"]
         rest = body[skipped:]
-        # Without a rest, it is asked how much is there.
+        # Without a rest, the client asks how many bytes have arrived.
         self.headers["Content-Range"] = f"bytes {kept}-{part[2]}/{part[3]}" if rest else f"bytes */{part[3]}"
         self.headers["Content-Length"] = str(len(rest))
         return rest
@@ -263,6 +294,8 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no typ
             self._json(200, unfinished)
             return
         about = {key: value for key, value in resource.items() if key != "name"} or original
+        if self.service.merges:
+            about["metadata"] = {**(original.get("metadata") or {}), **(about.get("metadata") or {})}
         made = objects._make_object_resource(self.service.url, BUCKET, target, original["contentType"], size, about)
         made = objects._checksums(content, made)
         if original["md5Hash"] is None:
@@ -328,7 +361,20 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no typ
         return {}
 
 
-_REFUSALS = {"busy": 503, "throttled": 429, "dead": 418}
+def _damage(answer: bytes, how: str) -> bytes:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
+    changed = bytearray(body)
+    if how == "flipped" and body:
+        changed[len(body) // 2] ^= 1
+    else:
+        changed = bytearray(
+            {"page": b"<html>Sign in</html>", "list": b"[]", "cut": body[: len(body) // 2]}.get(how, b"")
+        )
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(changed), b"", changed])
+
+
+_REFUSALS = {"gone": 404, "conflict": 412, "forbidden": 403, "busy": 503, "throttled": 429, "dead": 418}
 
 
 def _upload_name(query: dict[str, str], body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Places to publish to, for tests: a folder and a bucket, each with the same ways to interfere.
+"""Stores for tests: a folder and a bucket, with the same ways to interfere with both.
 
 A request is one call of the store for a folder, one of HTTP for a bucket.
 """
@@ -32,41 +32,41 @@ class Seen:
 
 
 class Place(Protocol):
-    """What a test does with a place besides publishing there."""
+    """What a test does with a store besides publishing there."""
 
     uri: str
 
     @property
     def count(self) -> int:
-        """Requests since the last `calm`."""
+        """Requests since the last `without_faults`."""
 
     def store(self) -> Store:
-        """A store that is used by one process."""
+        """A client of the store, for one process."""
 
     def without_faults(self) -> None:
-        """Nothing is interfered with any more; counting starts again."""
+        """End all interference, and count requests from 0 again."""
 
     def cut(self, number: int, after: bool) -> None:
-        """The process dies at that request, before it is done or after."""
+        """Kill the process at that request, before the store handles it or after."""
 
     def between(self, number: int, act: Callable[[], object]) -> None:
-        """Something else happens just before that request is done."""
+        """Call `act` just before the store handles that request."""
 
     def look(self) -> dict[str, Seen]:
         """All objects, by name."""
 
     def save(self) -> Callable[[], None]:
-        """What makes all objects as they are now, generations included, and lets nothing interfere any more."""
+        """A function that restores all objects as they are now, with their generations, and ends all interference."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Someone writes an object who obeys no rules."""
+        """Write an object as another program does, without a precondition."""
 
     def remove(self, name: str) -> None:
-        """Someone removes an object."""
+        """Remove an object as another program does."""
 
 
 class KilledError(IndexerError):
-    """The process is no more; whatever it would still ask for is not done."""
+    """The process was killed; the store handles none of its requests any more."""
 
 
 class FolderPlace:
@@ -141,7 +141,7 @@ class FolderPlace:
 
 
 class _Watched:
-    """A store whose calls pass through a place."""
+    """A store whose calls pass through a `FolderPlace`."""
 
     def __init__(self, place: FolderPlace) -> None:
         self._place = place
@@ -171,11 +171,11 @@ class _Watched:
 class BucketPlace:
     def __init__(self, gcs: Gcs, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-        # It is a request in the background, now before, now after the others.
+        # The client would send it in the background, at no fixed place among the others.
         monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         self.uri = f"gs://{BUCKET}/{PREFIX}"
         self.gcs = gcs
-        # One client: opening connections is most of what a small request costs.
+        # One client, because a new connection takes most of the time of a small request.
         self._store = GcsStore(BUCKET, PREFIX, first_wait=0.001, patience=5)
         gcs.renew()
 
@@ -199,7 +199,7 @@ class BucketPlace:
         self.gcs.fault = fault
 
     def fail(self, number: int, fault: str) -> None:
-        """That request ends otherwise; the next ones do not."""
+        """That request fails; the next ones do not."""
         self.gcs.fault = lambda now: fault if now == number else ""
 
     def between(self, number: int, act: Callable[[], object]) -> None:

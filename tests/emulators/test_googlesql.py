@@ -12,8 +12,6 @@ import wasmtime
 from tests.emulators import googlesql
 from tests.emulators.googlesql import GoogleSQL, GoogleSQLError
 
-pytestmark = pytest.mark.any_duckdb
-
 NESTED = pa.list_(pa.struct([("code", pa.string()), ("values", pa.list_(pa.struct([("n", pa.int64())])))]))
 TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),

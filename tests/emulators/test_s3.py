@@ -21,8 +21,6 @@ from pyarrow import fs
 
 from tests.emulators.s3 import FAULTS, OWNER, REGION, ROOT, S3Server
 
-pytestmark = pytest.mark.any_duckdb
-
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 

@@ -49,8 +49,6 @@ from tests.release.test_build_target import FOREGROUND, posix
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
 
-pytestmark = pytest.mark.any_duckdb
-
 SAMPLE = bundled("sample")
 MEGABYTE = 1 << 20
 PAY = ("--engine", "bigquery", "--project", "my-project")
@@ -141,6 +139,29 @@ def test_both_engines_write_the_same_bytes(
     assert server.requests.count("session") == (len(INDICES) if way == "storage" else 1)
     assert server.requests.count("read") == (len(INDICES) if way == "storage" else 0)
     assert result.stderr.count("Storage Read API is not permitted") == (way == "rest")
+
+
+@pytest.mark.parametrize("release", [24, 25])
+@pytest.mark.parametrize("engine", [("--source", "sample"), PAY], ids=["duckdb", "bigquery"])
+def test_a_published_query_is_no_query_file(
+    engine: tuple[str, ...],
+    release: int,
+    server: BigQueryServer,
+    run: Run,
+    out: Path,
+    sample_release: Path,
+    tmp_path: Path,
+) -> None:
+    """It reads one fixed release: as another it would build the wrong rows, and as the same one only by luck."""
+    add_index(tmp_path, "mine", (sample_release / "version_metadata_index.sql").read_text(), idc_version="INTEGER")
+    folders = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+    version = ("--idc-version", release, "--release-version", f"{release}.0.0", "--out", out)
+    result = run("build", "mine", *engine, *folders, *version)
+    refused(
+        result, 1, "mine.sql: line", "reads idc_v25.version_metadata, a table of IDC release 25 only", "idc_current"
+    )
+    assert not server.jobs
+    assert not out.exists()
 
 
 def test_only_one_stream_keeps_the_order(server: BigQueryServer) -> None:
@@ -334,8 +355,11 @@ def test_a_killed_build_finds_its_jobs_again(
     server: BigQueryServer, start: Start, bill: Bill, out: Path, tmp_path: Path
 ) -> None:
     """Those that finished, and those that were running."""
-    server.fates = ["", "slow", "", "slow"]
+    server.slow = {FIVE[1], FIVE[3]}
     process = start("sample", *PAY, *FIVE)
+    assert process.stderr is not None
+    assert any(line.startswith(f"done {FIVE[0]}: ") for line in process.stderr)
+    # now the build waits for the second index, whatever the machine does besides
     until(lambda: len(server.runs) == 3, process)
     process.kill()
     process.communicate()

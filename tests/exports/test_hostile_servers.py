@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_a_release_of_5000_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("kind", ["endless", "dripping"])
 def test_the_body_of_an_object_is_bounded(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(locations, "SILENCE", locations.timedelta(seconds=1))
+    monkeypatch.setattr(locations, "SILENCE", timedelta(seconds=1))
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
     from idc_indexer.exports import export
 

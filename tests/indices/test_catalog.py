@@ -19,8 +19,6 @@ from idc_indexer.schema.column import Column, in_release
 from tests.conftest import IN_WHEEL, INDICES
 from tests.support.dicom_types import bigquery_types
 
-pytestmark = pytest.mark.any_duckdb
-
 CATALOG = Catalog()
 TABLE = "`bigquery-public-data.idc_current.version_metadata`"
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from idc_indexer.catalog import Catalog
+from idc_indexer.release.manifest import Release, parquet_name
 from idc_indexer.release.parquet import write_parquet
 from idc_indexer.schema.arrow import conform
 from tests.conftest import once
@@ -42,14 +43,15 @@ def folder(published: Path, shared: Path) -> Path:
         (folder / "published.parquet").symlink_to(published / "idc_index.parquet")
         batches = pq.read_table(published / "idc_index.parquet").to_batches()
         rows = (conform(batch, SCHEMA.columns, "idc_index") for batch in batches)
-        write_parquet(rows, SCHEMA, folder / "ours.parquet", version="25.0.5", where="idc_index")
+        write_parquet(rows, SCHEMA, folder / "ours.parquet", version="25.0.5", context="idc_index")
 
     return once(shared / "layout", make)
 
 
 def test_it_is_smaller_than_the_published_one(folder: Path, published: Path) -> None:
     ours, theirs = folder / "ours.parquet", published / "idc_index.parquet"
-    assert ours.stat().st_size <= 0.95 * theirs.stat().st_size
+    # 0.946 with an encoding of UUIDs that Spark before 3.3 and fastparquet cannot read
+    assert ours.stat().st_size <= 0.97 * theirs.stat().st_size
     assert pq.read_metadata(ours).num_rows == pq.read_metadata(theirs).num_rows
 
 
@@ -107,3 +109,36 @@ def test_descriptions_are_in_the_file(folder: Path) -> None:
     assert (schema.metadata or {})[b"description"].decode() == SCHEMA.description
     for column in SCHEMA.columns:
         assert (schema.field(column.name).metadata or {})[b"description"].decode() == column.description
+
+
+def test_a_go_reader_can_cast_the_derived_tables(sample_release: Path) -> None:
+    """The TCIA Data Retriever casts text of these tables to arrow-go's `array.String`, and panics on LargeString."""
+    for entry in Release.open(sample_release).entries:
+        if entry.schema_sha256 is None:
+            continue
+        schema = pq.read_schema(sample_release / parquet_name(entry.name))
+        text = {
+            field.type for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        }
+        assert text <= {pa.string() if entry.query_sha256 is None else pa.large_string()}, entry.name
+    subset = pq.read_schema(sample_release / "tcia_idc_subset.parquet")
+    assert [field.name for field in subset if pa.types.is_string(field.type)] == [
+        "collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "series_aws_url"
+    ]  # fmt: skip
+
+
+def test_tables_of_old_and_new_releases_concatenate(sample_release: Path, published: Path) -> None:
+    """Column by column, where both have it, records and arrays included."""
+    for file in sorted(published.glob("*.parquet")):
+        old, new = pq.read_schema(file), pq.read_schema(sample_release / file.name)
+        common = [name for name in old.names if name in new.names]
+        assert len(common) > 1
+        for name in common:
+            assert old.field(name).type.equals(new.field(name).type), (file.name, name)
+        tables = [pq.read_table(folder / file.name, columns=common) for folder in (published, sample_release)]
+        one, other = (table.replace_schema_metadata().cast(without_metadata(table.schema)) for table in tables)
+        assert pa.concat_tables([one, other]).num_rows == one.num_rows + other.num_rows
+
+
+def without_metadata(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([pa.field(field.name, field.type) for field in schema])

@@ -1,4 +1,4 @@
-"""Whoever reads what is published can read it: every file of a release, every cell.
+"""The readers in use can read a release: every file, every cell.
 
 Each reader has an environment of its own, made once by pip or npm and kept in the cache of the tests.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,6 +37,7 @@ PANDAS = "__import__('pandas').read_parquet(sys.argv[1]).to_dict('records')"
 PYARROW = "__import__('pyarrow.parquet').parquet.read_table(sys.argv[1]).to_pylist()"
 POLARS = "__import__('polars').read_parquet(sys.argv[1]).to_dicts()"
 DUCKDB = "(r := __import__('duckdb').read_parquet(sys.argv[1])) and [dict(zip(r.columns, row)) for row in r.fetchall()]"
+FASTPARQUET = "__import__('fastparquet').ParquetFile(sys.argv[1]).to_pandas().to_dict('records')"
 DATAFUSION = "__import__('datafusion').SessionContext().read_parquet(sys.argv[1]).to_pylist()"
 # The newest, and what was the newest two years ago.
 READERS = {
@@ -47,7 +49,13 @@ READERS = {
     "duckdb": ("duckdb", DUCKDB),
     "duckdb 1.0": ("duckdb==1.0.0", DUCKDB),
     "datafusion": ("datafusion pyarrow", DATAFUSION),  # the crate parquet of Rust
+    "fastparquet": ("fastparquet pandas", FASTPARQUET),
 }
+# It reads neither records nor arrays.
+FLAT = {"fastparquet"}
+SPARK = "pyspark==3.2.4"
+# What Spark 3.2 does to Java's own classes is closed since Java 16.
+OPENED = ("java.nio", "sun.nio.ch", "java.lang", "java.lang.invoke", "java.util")
 
 
 def environment(name: str) -> Path:
@@ -95,11 +103,14 @@ def same(read: Any, expected: Any) -> bool:
     return bool(read == expected)
 
 
-def check(release: Path, read: Any) -> None:
+def check(release: Path, read: Any, flat: bool = False) -> None:
     files = sorted(release.glob("*.parquet"))
     assert len(files) > 17
     for file in files:
-        rows, expected = read(file), pq.read_table(file).to_pylist()
+        table = pq.read_table(file)
+        if flat:
+            table = table.select([field.name for field in table.schema if not pa.types.is_nested(field.type)])
+        rows, expected = read(file), table.to_pylist()
         assert len(rows) == len(expected), file.name
         different = [(one, other) for one, other in zip(rows, expected, strict=True) if not same(one, other)]
         assert not different, (file.name, different[0])
@@ -121,7 +132,53 @@ def test_python(name: str, sample_release: Path) -> None:
         assert done.returncode == 0, (file.name, done.stderr[-2000:])
         return json.loads(done.stdout)
 
-    check(sample_release, read)
+    check(sample_release, read, flat=name in FLAT)
+
+
+def test_spark(sample_release: Path) -> None:
+    """Spark 3.2 reads no DELTA_LENGTH_BYTE_ARRAY."""
+    if not shutil.which("java"):
+        pytest.skip("Java is not installed")
+
+    def make(folder: Path) -> None:
+        # Unpacked, not installed: the setup of this release needs a Python of its time.
+        pip = (
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "--dest",
+            folder,
+        )
+        run(*pip, SPARK)
+        (archive,) = folder.glob("*.tar.gz")
+        shutil.unpack_archive(archive, folder, filter="data")
+        archive.unlink()
+
+    (home,) = once(environment(SPARK), make).glob("pyspark-*")
+    (py4j,) = home.glob("lib/py4j-*.zip")
+    files = sorted(sample_release.glob("*.parquet"))
+    done = subprocess.run(
+        [sys.executable, HERE / "read_spark.py", *files],
+        env={
+            **os.environ,
+            "SPARK_HOME": str(home / "deps"),
+            "PYTHONPATH": os.pathsep.join(map(str, (home, py4j))),
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "JAVA_TOOL_OPTIONS": " ".join(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in OPENED),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    read = dict(zip(files, done.stdout.splitlines(), strict=True))
+    check(sample_release, lambda file: json.loads(read[file]))
 
 
 @pytest.mark.parametrize("script", ["read_hyparquet.mjs", "read_duckdb_wasm.mjs"])

@@ -21,8 +21,6 @@ from idc_indexer.cli import main
 from tests.cli.test_cli import ALL
 from tests.emulators.workflows import WORKFLOWS
 
-pytestmark = pytest.mark.any_duckdb
-
 TOP = Path(__file__).parents[2]
 PAGES = sorted((TOP / "docs").rglob("*.md"))
 DOCUMENTS = [*(TOP / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")), *PAGES]
@@ -167,7 +165,6 @@ def test_messages_are_explained() -> None:
 # --- The site -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.project
 def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import platformdirs
 import pytest
+import yaml
 
 import idc_indexer
 from idc_indexer.cli import main
@@ -27,10 +28,7 @@ from tests.emulators.places import PREFIX, BucketPlace
 from tests.emulators.workflows import TOP, WORKFLOWS, Rehearsal, Repository
 from tests.support.expressions import condition, evaluate
 
-pytestmark = [
-    pytest.mark.project,
-    pytest.mark.skipif(sys.platform == "win32", reason="the workflows run on Linux, in bash"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workflows run on Linux, in bash")
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
 OURS = Path(sys.executable).parent
@@ -206,13 +204,13 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     assert (LOG_IN in jobs["build"]) == (engine == "bigquery")
     assert LOG_IN in jobs["publish"]
     assert LOG_IN in jobs["promote"]
-    assert ("Say what changed" in jobs["changes"]) == ("Hand over what changed" in jobs["changes"]) == (not first)
-    assert ("Take what changed" in jobs["github"]) == (not first)
-    assert ("Say that nothing was there before" in jobs["github"]) == first
+    assert ("Describe the changes" in jobs["changes"]) == ("Upload the changes" in jobs["changes"]) == (not first)
+    assert ("Download the changes" in jobs["github"]) == (not first)
+    assert ("Note that this is the first release" in jobs["github"]) == first
     (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
-    assert (build["IDC_INDEXER_BUILD_ENGINE"], build["VERSION"]) == (engine, "25.1.0")
+    assert (build["IDC_INDEXER_ENGINE"], build["VERSION"]) == (engine, "25.1.0")
     (report,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer report"))
-    against = {report[f"IDC_INDEXER_{command}_AGAINST"] for command in ("VERIFY", "REPORT")}
+    against = {report["IDC_INDEXER_AGAINST"]}
     assert against == {"" if first else "current"}
 
 
@@ -250,15 +248,15 @@ def test_nothing_runs_by_itself_where_nothing_is_published(name: str) -> None:
     [
         ([], "", []),
         ([], "1", ["Close it"]),
-        (["Check"], "", ["Open it", "Fail, so that it is seen"]),
-        (["Check"], "1", ["Update it", "Fail, so that it is seen"]),
+        (["Check"], "", ["Open it", "Fail if there are problems"]),
+        (["Check"], "1", ["Update it", "Fail if there are problems"]),
     ],
 )
 def test_health_keeps_one_issue(failing: list[str], number: str, steps: list[str]) -> None:
     rehearsal = Rehearsal(failing, {"find": {"number": number}})
     jobs = rehearse("health", "schedule", rehearsal=rehearsal)
-    assert jobs["check"][-2:] == ["Check", "Hand over what was found"]
-    assert jobs["issue"] == ["Take the health", "Find the issue", *steps]
+    assert jobs["check"][-2:] == ["Check", "Upload the findings"]
+    assert jobs["issue"] == ["Download the health", "Find the issue", *steps]
     assert all(variables["NUMBER"] == number for _, variables in rehearsal.scripts if "NUMBER" in variables)
 
 
@@ -266,9 +264,9 @@ def test_health_keeps_one_issue(failing: list[str], number: str, steps: list[str
 def test_reproduce_explains_a_difference(failing: list[str], explained: bool) -> None:
     rehearsal = Rehearsal(failing)
     steps = rehearse("reproduce", rehearsal=rehearsal, indices="ct_index mr_index")["rebuild"]
-    assert ("Say what is different" in steps) == explained
+    assert ("Compare the contents" in steps) == explained
     (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
-    assert build["IDC_INDEXER_BUILD_INDICES"] == "ct_index mr_index"
+    assert build["IDC_INDEXER_INDICES"] == "ct_index mr_index"
     assert build["PUBLISHED"] == f"{HERE['PUBLISHED_URL']}/current/release_artifacts/"
 
 
@@ -378,11 +376,23 @@ def test_every_command_of_the_toolkit_parses(
 def test_the_tag_of_a_toolkit_is_its_version(tmp_path: Path) -> None:
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist" / f"idc_indexer-{idc_indexer.__version__}.tar.gz").touch()
-    script = script_of("toolkit", "package", "See that the tag is its version")
+    script = script_of("toolkit", "package", "Check that the tag is the version")
     assert bash(script, tmp_path, TAG=f"v{idc_indexer.__version__}").returncode == 0
     wrong = bash(script, tmp_path, TAG="v9.9.9")
     assert wrong.returncode != 0
     assert "idc_indexer-9.9.9.tar.gz" in wrong.stderr
+
+
+def test_a_toolkit_is_never_the_latest_release(tmp_path: Path) -> None:
+    """Readers look for prior_versions_index.parquet at releases/latest."""
+    program(tmp_path, "gh", 'echo "$@" >> told')
+    steps = yaml.safe_load((WORKFLOWS / "toolkit.yml").read_text(encoding="utf-8"))["jobs"]["attach"]["steps"]
+    for step in steps:
+        if "run" in step:
+            assert bash(step["run"], tmp_path, TAG="v0.1.0").returncode == 0
+    first, *others = (tmp_path / "told").read_text(encoding="utf-8").splitlines()
+    assert first == "release edit v0.1.0 --latest=false"
+    assert all(line.startswith("release upload v0.1.0 ") for line in others)
 
 
 def test_the_branch_of_a_proposal_holds_the_draft_and_can_be_pushed_again(tmp_path: Path) -> None:

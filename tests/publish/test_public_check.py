@@ -18,8 +18,6 @@ from tests.conftest import Run, refused
 from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.places import PREFIX, BucketPlace
 
-pytestmark = pytest.mark.any_duckdb
-
 Releases = dict[str, Path]
 VERSION, CURRENT = "25.0.0/release_artifacts", "current/release_artifacts"
 DATA = "collections_index.parquet"
@@ -195,7 +193,7 @@ def shifted(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, b
     return status, headers, (b"\0" + body[:-1] if status == 206 else body)
 
 
-def whole(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+def complete(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
     return 200 if status == 206 else status, headers, body
 
 
@@ -211,7 +209,7 @@ def short(status: int, headers: Headers, body: bytes) -> tuple[int, Headers, byt
     ("answer", "message"),
     [
         (shifted, "has other bytes from"),
-        (whole, "is not served in parts: HTTP 200"),
+        (complete, "is not served in parts: HTTP 200"),
         (other_range, "is served in wrong parts"),
         (short, "is served in wrong parts"),
     ],
@@ -228,10 +226,73 @@ def test_wrong_range_answer(
 
 def test_a_page_to_sign_in_is_not_the_file(published: Published) -> None:
     gcs, url = published
-    gcs.answer = lambda name, *rest: (302, {"Location": gcs.url}, b"") if name.endswith(DATA) else rest
+    gcs.put("login", b"<html>Sign in</html>")
+    to_login = (302, {"Location": f"{gcs.url}/{BUCKET}/login"}, b"")
+    gcs.answer = lambda name, *rest: to_login if name.endswith(DATA) else rest
     problems = check(f"{url}/{CURRENT}")
     assert {problem.file for problem in problems} == {DATA}
-    assert problems[0].message == "is not public: HTTP 302"
+    assert any(problem.message.startswith("has content type text/plain, not") for problem in problems)
+    assert any(problem.message.startswith("is corrupted: 20 bytes") for problem in problems)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_redirect_is_followed(published: Published, deep: bool) -> None:
+    """As that of GitHub's release assets: every file is at another address."""
+    gcs, url = published
+    for name in list(gcs.objects()):
+        gcs.storage.create_file(BUCKET, name.replace(CURRENT, "mirror/current"), gcs.content(name), gcs.objects()[name])
+
+    def redirect(name: str, *rest: Any) -> Any:
+        elsewhere = name.replace(CURRENT, "mirror/current")
+        return (302, {"Location": f"{gcs.url}/{BUCKET}/{elsewhere}"}, b"") if CURRENT in name else rest
+
+    gcs.answer = redirect
+    assert set(found(f"{url}/{CURRENT}", deep).values()) <= {
+        "may not be read in parts by pages of other sites: the preflight (OPTIONS) is refused"
+    }
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("http://10.0.0.1/x", "private network"),
+        ("http://169.254.169.254/computeMetadata/v1/", "private network"),
+        ("https://127.0.0.1/x", "another scheme"),
+        ("file:///etc/passwd", "another scheme"),
+        ("{self}", "more than"),
+    ],
+)
+def test_a_redirect_to_where_it_must_not(run: Run, published: Published, location: str, message: str) -> None:
+    gcs, url = published
+    address = location.format(self=f"{url}/{CURRENT}/{DATA}")
+    gcs.answer = lambda name, *rest: (302, {"Location": address}, b"") if name.endswith(DATA) else rest
+    refused(run("check", f"{url}/{CURRENT}"), 1, DATA, message)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a\\b", "\ud800", "x\n", "x\x1b[31m", "x" * 300])
+def test_a_hostile_name_in_a_manifest(published: Published, name: str) -> None:
+    gcs, url = published
+
+    def change(content: bytearray) -> None:
+        document = json.loads(content)
+        document["indices"][0]["files"][0]["name"] = name
+        content[:] = json.dumps(document).encode()
+
+    spoil(gcs, "manifest.json", change)
+    assert "is not a manifest" in found(f"{url}/{CURRENT}")["manifest.json"]
+
+
+def test_a_footer_larger_than_its_file(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    gcs, url = published
+    monkeypatch.setattr(room, "SMALL", 1000)
+    spoil(gcs, DATA, lambda content: content.__setitem__(slice(-8, -4), b"\xff\xff\xff\x7f"))
+    assert found(f"{url}/{CURRENT}") == {DATA: "has a footer that is larger than the file"}
+
+
+def test_a_cache_header_of_many_digits(published: Published) -> None:
+    gcs, url = published
+    resource(gcs, DATA, VERSION)["cacheControl"] = "public, max-age=" + "9" * 5000
+    assert found(f"{url}/{VERSION}") == {}
 
 
 def test_a_busy_server_is_asked_again(published: Published) -> None:
@@ -259,7 +320,7 @@ def test_a_release_that_is_replaced_meanwhile(run: Run, published: Published, sm
         return rest
 
     gcs.answer = promote_once
-    with pytest.raises(IndexerError, match="replaced while it was checked"):
+    with pytest.raises(IndexerError, match="replaced during the check"):
         check(f"{url}/{CURRENT}")
 
 

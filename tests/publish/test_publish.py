@@ -23,8 +23,6 @@ from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.places import PREFIX, BucketPlace, Place, Seen
 from tests.support.damage import change_byte
 
-pytestmark = pytest.mark.any_duckdb
-
 Releases = dict[str, Path]
 CURRENT = "current/release_artifacts/"
 
@@ -48,7 +46,7 @@ def done(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-# --- What is made -------------------------------------------------------------------------------------------
+# --- What publishing writes -------------------------------------------------------------------------------------------
 
 
 def test_a_release_is_published_and_promoted(run: Run, place: Place, small_releases: Releases) -> None:
@@ -149,7 +147,7 @@ def test_a_dry_run_prints_what_is_then_done(run: Run, place: Place, small_releas
             assert len(after[step["name"]].content) == step["bytes"]
 
 
-# --- What is refused ----------------------------------------------------------------------------------------
+# --- Refusals ----------------------------------------------------------------------------------------
 
 
 def test_a_published_version_never_changes(run: Run, place: Place, small_releases: Releases) -> None:
@@ -173,16 +171,14 @@ def test_an_object_of_other_content_stops_all(run: Run, place: Place, small_rele
     refused(run("publish", small_releases["25.0.0"], "--to", place.uri), 1, "more.txt", "not of 25.0.0")
 
 
-def test_a_release_that_is_not_whole_is_refused(
-    run: Run, place: Place, small_releases: Releases, tmp_path: Path
-) -> None:
+def test_an_invalid_release_is_refused(run: Run, place: Place, small_releases: Releases, tmp_path: Path) -> None:
     release = shutil.copytree(small_releases["25.0.0"], tmp_path / "release")
     change_byte("collections_index.parquet")(release)
     refused(run("publish", release, "--to", place.uri), 1, "collections_index.parquet", "verify")
     assert place.look() == {}
 
 
-def test_what_was_not_published_whole_is_not_promoted(run: Run, place: Place, small_releases: Releases) -> None:
+def test_an_incomplete_version_is_not_promoted(run: Run, place: Place, small_releases: Releases) -> None:
     refused(run("promote", "25.0.0", "--to", place.uri), 1, "25.0.0 was not published")
     run("publish", small_releases["25.0.0"], "--to", place.uri)
     place.remove("25.0.0/release_artifacts/manifest.json")
@@ -192,8 +188,8 @@ def test_what_was_not_published_whole_is_not_promoted(run: Run, place: Place, sm
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "gs://", "gs:///x", "gs://Bucket", "https://x/y"])
-def test_other_places_are_refused(run: Run, small_releases: Releases, uri: str) -> None:
-    refused(run("publish", small_releases["25.0.0"], "--to", uri), 2, "no place to publish to", "gs://bucket")
+def test_other_stores_are_refused(run: Run, small_releases: Releases, uri: str) -> None:
+    refused(run("publish", small_releases["25.0.0"], "--to", uri), 2, "not a store to publish to", "gs://bucket")
 
 
 # --- What others do -----------------------------------------------------------------------------------------
@@ -203,7 +199,7 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     run: Run, place: Place, small_releases: Releases
 ) -> None:
     run("publish", small_releases["25.0.0"], "--to", place.uri, "--promote")
-    whole = {name: seen.content for name, seen in place.look().items() if name != PROMOTION}
+    complete = {name: seen.content for name, seen in place.look().items() if name != PROMOTION}
 
     place.write(f"{CURRENT}collections_index.sql", b"SELECT 1")
     place.remove(f"{CURRENT}manifest.json")
@@ -214,7 +210,7 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     for problem in ("collections_index.sql has other content", "manifest.json is missing", "more.txt is not of 25.0.0"):
         assert f"    {CURRENT}{problem}" in found.stdout
     assert run("promote", "25.0.0", "--to", place.uri).exit_code == 0
-    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == whole
+    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == complete
 
     place.write("25.0.0/release_artifacts/collections_index.sql", b"SELECT 1")
     found = run("status", "--to", place.uri)
@@ -224,7 +220,7 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     place.remove("25.0.0/release_artifacts/collections_index.sql")
     assert run("publish", small_releases["25.0.0"], "--to", place.uri).exit_code == 0
     assert run("status", "--to", place.uri).exit_code == 0
-    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == whole
+    assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == complete
 
 
 @pytest.mark.parametrize("record", [b"{}", b"nonsense", b'{"format_version": 1, "id": 3}'])
@@ -302,7 +298,8 @@ def test_other_headers_are_found_and_repaired(run: Run, bucket: BucketPlace, sma
     run("publish", small_releases["25.0.0"], "--to", bucket.uri, "--promote")
     name = f"{PREFIX}/{CURRENT}collections_index.parquet"
     bucket.gcs.objects()[name]["cacheControl"] = "public, max-age=3600"
-    assert "other headers" in run("status", "--to", bucket.uri).stdout
+    found = run("status", "--to", bucket.uri).stdout
+    assert "collections_index.parquet has Cache-Control 'public, max-age=3600', not 'no-cache'" in found
     assert run("promote", "25.0.0", "--to", bucket.uri).exit_code == 0
     assert run("status", "--to", bucket.uri).exit_code == 0
     bucket.gcs.objects()[name]["md5Hash"] = None

@@ -44,7 +44,7 @@ FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_han
 
 
 def reported(step: str, errors: str) -> list[str]:
-    """The indices that a build says it has done or kept."""
+    """The indices that a build says it has done or reused."""
     return [line.split()[1].rstrip(":") for line in errors.splitlines() if line.startswith(f"{step} ")]
 
 
@@ -53,7 +53,7 @@ def seconds(shared: Path) -> tuple[float, float]:
     """How long a build of the sample that nothing disturbs plans, and then builds."""
 
     def make(folder: Path) -> None:
-        command = [sys.executable, "-m", "idc_indexer", "build", "--source", "sample", *RELEASE]
+        command = [sys.executable, "-m", "idc_indexer", "build", *IN_WHEEL, "--source", "sample", *RELEASE]
         options = ["--out", f"{folder}/release", "--cache-dir", f"{folder}/cache"]
         times = [time.monotonic()]
         with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
@@ -75,14 +75,13 @@ def until_building(process: subprocess.Popen[str]) -> None:
 
 
 @posix
-@pytest.mark.any_duckdb
 @pytest.mark.parametrize("moment", [-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95])
 def test_killed_at_any_moment_then_run_again(
-    moment: float, seconds: tuple[float, float], sample_release: Path, start: Start, build: Build, out: Path
+    moment: float, seconds: tuple[float, float], wheel_release: Path, start: Start, build: Build, out: Path
 ) -> None:
     """A share of the time of building, or before it of planning, which writes next to nothing."""
     planning, building = seconds
-    process = start("sample")
+    process = start("sample", *IN_WHEEL)
     if moment < 0:
         time.sleep(planning * (1 + moment))
     else:
@@ -90,10 +89,10 @@ def test_killed_at_any_moment_then_run_again(
         time.sleep(building * moment)
     process.kill()
     process.communicate()
-    expected = contents(sample_release)
+    expected = contents(wheel_release)
     if out.exists():
         assert contents(out) == expected
-    again = build("sample", "--force")
+    again = build("sample", *IN_WHEEL, "--force")
     assert again.exit_code == 0, again.stderr
     assert contents(out) == expected
     assert around(out) == ["release"]
@@ -108,7 +107,8 @@ def test_stopped_build_goes_on_where_it_was(
     process = start("sample", first=FOREGROUND)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("done idc_index: "):
+        # the next one, prior_versions_index, takes long: no further one is done before the signal arrives
+        if line.startswith("done mr_index: "):
             process.send_signal(signal.Signals[how])
             break
     _, errors = process.communicate()
@@ -118,13 +118,14 @@ def test_stopped_build_goes_on_where_it_was(
     (out.with_name("release.incomplete") / ".idc_index.parquet.1.partial").write_bytes(b"half of it")
     again = build("sample")
     assert again.exit_code == 0, again.stderr
-    place = INDICES.index("idc_index") + 1
-    assert reported("kept", again.stderr) == INDICES[:place]
+    place = INDICES.index("mr_index") + 1
+    assert reported("reused", again.stderr) == INDICES[:place]
     assert reported("done", again.stderr) == [*INDICES[place:], "tcia_idc_subset"]
     assert contents(out) == contents(sample_release)
     assert around(out) == ["release"]
 
 
+@pytest.mark.duckdb
 @posix
 def test_ctrl_c_in_the_middle_of_a_query(start: Start, tiny: TinyExport, out: Path, tmp_path: Path) -> None:
     """It does not wait for the end of the query, here 25^8 rows away, and nobody sees DuckDB's own exception."""
@@ -160,14 +161,14 @@ def interrupted(tiny: TinyExport, build: Build, out: Path) -> TinyExport:
 
 
 def goes_on(result: Result, run: Run, out: Path, *, keeping: list[str]) -> None:
-    """The build was finished, and of what the first one had done it kept just that."""
+    """The build was finished, and of what the first one had done it reused just that."""
     assert result.exit_code == 0, result.stderr
-    assert reported("kept", result.stderr) == keeping
+    assert reported("reused", result.stderr) == keeping
     assert around(out) == ["release"]
     assert run("verify", out).exit_code == 0
 
 
-def test_unchanged_indices_are_kept(interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
+def test_unchanged_indices_are_reused(interrupted: TinyExport, build: Build, run: Run, out: Path) -> None:
     goes_on(build(interrupted, *OF_ONE_RELEASE), run, out, keeping=IN_WHEEL[:2])
 
 
@@ -314,6 +315,103 @@ def test_empty_folder_may_be_the_target(tiny: TinyExport, build: Build, run: Run
     assert run("verify", out).exit_code == 0
 
 
+def test_a_link_to_an_empty_folder_is_filled(
+    tiny: TinyExport, build: Build, run: Run, out: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    out.symlink_to(disk)
+    assert build(tiny, "version_metadata_index").exit_code == 0
+    assert out.is_symlink()
+    assert around(out) == ["release"]
+    assert run("verify", disk).stdout == f"{disk}: OK\n"
+    refused(build(tiny, "version_metadata_index"), 2, f"{out}: holds a release already")
+    refused(
+        build(tiny, "version_metadata_index", "--force"), 2, f"{out}: holds a release and cannot be replaced in one"
+    )
+    assert run("verify", out).exit_code == 0
+
+
+def test_the_working_directory_is_filled(
+    tiny: TinyExport, build: Build, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaced by a rename, it would leave the shell in a folder that is gone."""
+    out.mkdir()
+    before = out.stat().st_ino
+    monkeypatch.chdir(out)
+    assert build(tiny, "version_metadata_index", "--out", ".").exit_code == 0
+    assert out.stat().st_ino == before == Path.cwd().stat().st_ino
+    assert run("verify", out).exit_code == 0
+    assert around(out) == ["release"]
+
+
+def test_a_folder_that_is_filled_in_place_is_finished_by_the_next_build(
+    tiny: TinyExport, build: Build, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two of the moves at the end: no manifest says that it is a release."""
+    (disk := out.with_name("disk")).mkdir()
+    out.symlink_to(disk)
+    moves: list[Path] = []
+    replace = Path.replace
+
+    def die(path: Path, target: Path) -> Path:
+        if path.parent.name == ".incomplete" and target.parent == out:
+            moves.append(target)
+            if len(moves) == 3:
+                raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", die)
+    build(tiny, *OF_ONE_RELEASE)
+    monkeypatch.undo()
+    left = {path.name for path in disk.iterdir()}
+    assert ".incomplete" in left
+    assert len(left) == 3
+    assert "manifest.json" not in left
+    result = build(tiny, *OF_ONE_RELEASE)
+    assert result.exit_code == 0, result.stderr
+    assert run("verify", disk).stdout == f"{disk}: OK\n"
+
+
+MOUNTED = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+assert libc.mount(b"tmpfs", {0!r}, b"tmpfs", 0, None) == 0
+import atexit, shutil
+atexit.register(lambda: shutil.copytree({0!r}.decode(), {1!r}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file system")
+def test_a_mount_point_is_filled(start: Start, run: Run, out: Path, tmp_path: Path) -> None:
+    """As the volume of a container: whatever lies beside it goes with the container."""
+    out.mkdir()
+    process = start("sample", "version_metadata_index", first=MOUNTED.format(bytes(out), str(tmp_path / "volume")))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert around(out) == ["release"]
+    assert list(out.iterdir()) == []  # only the mounted file system was written
+    shutil.rmtree(out)
+    assert run("verify", tmp_path / "volume").exit_code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux")
+def test_an_empty_folder_in_one_that_cannot_be_written_is_filled(start: Start, run: Run, out: Path) -> None:
+    out.mkdir()
+    out.parent.chmod(0o555)
+    process = start("sample", "version_metadata_index", first=ORDINARY_USER)
+    _, errors = process.communicate()
+    out.parent.chmod(0o755)
+    assert process.returncode == 0, errors
+    assert run("verify", out).exit_code == 0
+
+
+def test_the_root_is_no_target(tiny: TinyExport, build: Build) -> None:
+    refused(build(tiny, "version_metadata_index", "--out", Path("/")), 2, "/: exists and is not a release")
+
+
 def test_folders_on_the_way_are_made(tiny: TinyExport, build: Build, run: Run, out: Path) -> None:
     target = out / "2026" / "it's ready"
     assert build(tiny, "version_metadata_index", "--out", target).exit_code == 0
@@ -374,9 +472,9 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
 @posix
-def test_full_disk(start: Start, build: Build, out: Path, sample_release: Path) -> None:
+def test_full_disk(start: Start, build: Build, out: Path, wheel_release: Path) -> None:
     """A limit on the size of files is what a test can have of a full disk: writing fails half-way."""
-    process = start("sample", first=LIMIT.format(50_000))
+    process = start("sample", *IN_WHEEL, first=LIMIT.format(50_000))
     output, errors = process.communicate()
     assert (process.returncode, output) == (1, ""), errors
     assert "Traceback" not in errors
@@ -385,10 +483,10 @@ def test_full_disk(start: Start, build: Build, out: Path, sample_release: Path) 
     unfinished = contents(out.with_name("release.incomplete"))
     assert not [name for name in unfinished if name.endswith(".partial")]
     assert "collections_index.parquet" not in unfinished
-    again = build("sample")
+    again = build("sample", *IN_WHEEL)
     assert again.exit_code == 0, again.stderr
-    assert reported("kept", again.stderr) == INDICES[: INDICES.index("collections_index")]
-    assert contents(out) == contents(sample_release)
+    assert reported("reused", again.stderr) == IN_WHEEL[: IN_WHEEL.index("collections_index")]
+    assert contents(out) == contents(wheel_release)
 
 
 @posix
@@ -403,19 +501,19 @@ def test_full_disk_under_the_cache(start: Start, out: Path, environment: dict[st
 
 
 @posix
-def test_second_build_to_one_target_is_refused(start: Start, build: Build, out: Path, sample_release: Path) -> None:
-    first = start("sample")
+def test_second_build_to_one_target_is_refused(start: Start, build: Build, out: Path, wheel_release: Path) -> None:
+    first = start("sample", *IN_WHEEL)
     assert first.stderr is not None
     for line in first.stderr:
         if line == "building idc_index\n":
             break
     first.send_signal(signal.SIGSTOP)
     before = around(out)
-    refused(build("sample"), 1, f"{out}: another command is writing there")
-    refused(build("sample", "--force"), 1, f"{out}: another command is writing there")
+    refused(build("sample", *IN_WHEEL), 1, f"{out}: another command is writing there")
+    refused(build("sample", *IN_WHEEL, "--force"), 1, f"{out}: another command is writing there")
     assert around(out) == before
     first.send_signal(signal.SIGCONT)
     _, errors = first.communicate()
     assert first.returncode == 0, errors
-    assert contents(out) == contents(sample_release)
+    assert contents(out) == contents(wheel_release)
     assert around(out) == ["release"]

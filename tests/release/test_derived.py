@@ -142,7 +142,7 @@ def server(index: Path) -> Iterator[GdcServer]:
 
 @pytest.fixture(scope="module")
 def built(server: GdcServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of the sample, with all three supplements."""
+    """A release of the sample, with all three derived tables."""
     tmp = tmp_path_factory.mktemp("built")
     result = build_sample(tmp, "idc_index", "tcia_idc_subset", "gdc_idc_mapping", "--gdc-url", server.url, "--csv")
     assert result.exit_code == 0, result.output
@@ -268,13 +268,13 @@ def test_interrupted_by_the_gdc(built: Path, server: GdcServer, tmp_path: Path) 
     assert not (tmp_path / "release").exists()
     assert not (tmp_path / "release.incomplete" / "gdc_idc_mapping.parquet").exists()
     result = build_sample(tmp_path, *everything)
-    assert "kept idc_index" in result.stderr
-    assert "kept gdc_idc_mapping" not in result.stderr
+    assert "reused idc_index" in result.stderr
+    assert "reused gdc_idc_mapping" not in result.stderr
     assert (tmp_path / "release" / MANIFEST).read_bytes() == (built / MANIFEST).read_bytes()
 
 
-def test_kept_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
-    """The GDC's answer is not kept from an interrupted build; what depends on idc_index alone is."""
+def test_reused_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
+    """The GDC's answer is not reused from an interrupted build; what depends on idc_index alone is."""
     plan = plan_build(CATALOG, ["gdc_idc_mapping", "tcia_idc_subset"], 25, "25.0.0", tmp_path / "r", csv=True)
     steps: list[tuple[str, str]] = []
 
@@ -322,7 +322,7 @@ def tiny_index(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 def mapping_of(index: Path, server: GdcServer) -> list[dict[str, Any]]:
     gdc = Gdc(server.url, timeout=1, sleep=lambda _: None)
-    return [row for batch in derived.rows(MAPPING, index, gdc) for row in batch.to_pylist()]
+    return [row for batch in derived.rows(MAPPING.name, MAPPING.schema, index, gdc) for row in batch.to_pylist()]
 
 
 @pytest.fixture
@@ -381,9 +381,9 @@ def test_other_idc_index(tmp_path: Path, tiny: GdcServer) -> None:
     with pytest.raises(IndexerError, match=r"idc_index.csv cannot be made from idc_index.parquet"):
         derived.write_csv(path, tmp_path / "idc_index.csv.zip")
     assert [file.name for file in tmp_path.iterdir()] == ["idc_index.parquet"]
-    for supplement in (MAPPING, SUBSET):
-        with pytest.raises(IndexerError, match=f"{supplement.name} cannot be made from idc_index.parquet"):
-            list(derived.rows(supplement, path, Gdc(tiny.url)))
+    for table in (MAPPING, SUBSET):
+        with pytest.raises(IndexerError, match=f"{table.name} cannot be made from idc_index.parquet"):
+            list(derived.rows(table.name, table.schema, path, Gdc(tiny.url)))
 
 
 TEXT = st.one_of(st.none(), st.sampled_from(["", " ", "a,b", 'a "b"', "a\nb", "a\r\nb", "Ä", "NULL", "0", "#"]))
@@ -639,12 +639,12 @@ def test_list_and_explain() -> None:
 
 
 def test_schemas_say_what_is_true_of_every_index() -> None:
-    for supplement in CATALOG.derived.values():
-        named = {column.name for column in supplement.schema.columns}
-        assert set(supplement.schema.primary_key) <= set(supplement.schema.order) <= named
-        assert not supplement.schema.in_wheel
+    for table in CATALOG.derived.values():
+        named = {column.name for column in table.schema.columns}
+        assert set(table.schema.primary_key) <= set(table.schema.order) <= named
+        assert not table.schema.in_wheel
         of_index = {column.name for column in CATALOG.indices["idc_index"].schema.columns}
-        for reference in supplement.schema.references:
+        for reference in table.schema.references:
             assert (reference.index, set(reference.to) <= of_index) == ("idc_index", True)
 
 

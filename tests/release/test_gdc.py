@@ -16,8 +16,6 @@ from idc_indexer.http import ATTEMPTS
 from idc_indexer.release.gdc import BATCH, Gdc
 from tests.emulators.gdc import LASTING, PASSING, GdcServer, case_id
 
-pytestmark = pytest.mark.any_duckdb
-
 # Three batches, the last one short; every seventh patient has no case.
 PATIENTS = [f"TCGA-{number:04}" for number in range(2 * BATCH + 60)]
 CASES = {patient: case_id(patient) for number, patient in enumerate(PATIENTS) if number % 7}

@@ -64,6 +64,22 @@ def list_twice(release: Path) -> None:
     manifest(release, indices=[*entries, entries[0]])
 
 
+def sources(*tables: str) -> Damage:
+    """The manifest, with more source tables."""
+
+    def change(release: Path) -> None:
+        source = manifest(release)["source"]
+        more = {name: {"rows": 1, "bytes": 1} for name in tables}
+        manifest(release, source=source | {"tables": source["tables"] | more})
+
+    return change
+
+
+def test_tables_of_every_prior_release_are_sources_of_a_template(release: Path, run: Run) -> None:
+    sources(*(f"idc_v{number}.dicom_all" for number in range(1, 25)))(release)
+    assert run("verify", release).exit_code == 0
+
+
 # Each breaks one promise. What is done, the file that is named, what is said of it.
 FILES: list[tuple[str, Damage, str, str]] = [
     ("missing Parquet", remove("idc_index.parquet"), "idc_index.parquet", "is missing"),
@@ -103,6 +119,20 @@ FILES: list[tuple[str, Damage, str, str]] = [
         "179 rows, in the manifest 178",
     ),
     ("version of another IDC release", lambda release: manifest(release, idc_version=24), "manifest.json", "25.0.0"),
+    (
+        "source of another release",
+        sources("idc_v24.dicom_all"),
+        "manifest.json",
+        "another IDC release than 25: idc_v24",
+    ),
+    (
+        "sources of some prior releases",
+        sources("idc_v1_clinical.column_metadata", "idc_v24_clinical.column_metadata"),
+        "manifest.json",
+        "than 25: idc_v1_clinical.column_metadata, idc_v24_clinical.column_metadata",
+    ),
+    ("source of a later release", sources("idc_v26.dicom_all"), "manifest.json", "idc_v26.dicom_all"),
+    ("source of no release", sources("mine.dicom_all"), "manifest.json", "source table mine.dicom_all"),
     ("index twice", list_twice, "manifest.json", "analysis_results_index"),
 ]
 
@@ -325,6 +355,15 @@ BROKEN_MANIFESTS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda document: document | {"indices": []}, "$.indices"),
     (in_first_index(name="../x"), "$.indices[0].name"),
     (in_first_index(files=[]), "$.indices[0].files"),
+    (
+        in_first_index(files=[{"name": "x" * 256, "bytes": 1, "sha256": "0" * 64}]),
+        f"{'x' * 60}...' is not a file name that a release can have",
+    ),
+    (
+        in_first_index(files=[{"name": "x.sql\n", "bytes": 1, "sha256": "0" * 64}]),
+        "'x.sql\\n' is not a file name that a release can have",
+    ),
+    (in_first_index(name="x" * 300), "$.indices[0].name"),
     (
         in_first_index(files=[{"name": "../x", "bytes": 1, "sha256": "0" * 64}] * 4),
         "$.indices[0].files[3].name: '../x'",

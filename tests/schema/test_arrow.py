@@ -17,8 +17,6 @@ from idc_indexer.schema.arrow import arrow_schema, arrow_type, conform, mismatch
 from idc_indexer.schema.column import Column
 from tests.support.strategies import record, stored, table_of
 
-pytestmark = pytest.mark.any_duckdb
-
 PLACE = (Column("city", "STRING"), Column("codes", "INTEGER", "REPEATED"))
 COLUMNS = (
     Column("id", "INTEGER", "REQUIRED"),

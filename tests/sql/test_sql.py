@@ -14,8 +14,6 @@ from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.sql import analyze, pin, to_duckdb
 from tests.support.oracle import NOT_SUPPORTED, statement
 
-pytestmark = pytest.mark.any_duckdb
-
 CATALOG = Catalog()
 SOURCES = SourceTables()
 DICOM = "`bigquery-public-data.idc_v25.dicom_all`"
@@ -44,7 +42,7 @@ def leaves(sql: str) -> dict[str, set[str]]:
     ],
 )
 def test_pin_changes_the_release_and_nothing_else(sql: str, pinned: str) -> None:
-    assert pin(sql, 7) == pinned
+    assert pin(sql, 7, "q.sql") == pinned
 
 
 PRIOR = """\
@@ -76,14 +74,16 @@ SELECT * FROM past, now
 
 
 def test_pin_writes_the_template_once_for_each_prior_release() -> None:
-    assert pin(PRIOR, 3) == PRIOR_AT_3
-    (tree,) = sqlglot.parse(pin("WITH a AS (SELECT 1 FROM `p.idc_v1.a`) SELECT * FROM a", 3), dialect="bigquery")
+    assert pin(PRIOR, 3, "q.sql") == PRIOR_AT_3
+    (tree,) = sqlglot.parse(
+        pin("WITH a AS (SELECT 1 FROM `p.idc_v1.a`) SELECT * FROM a", 3, "q.sql"), dialect="bigquery"
+    )
     assert tree is not None
     assert [table.db for table in tree.find_all(sqlglot.exp.Table) if table.db] == ["idc_v1", "idc_v2"]
-    assert pin(PRIOR, 2) == PRIOR.replace("idc_current", "idc_v2")
-    assert pin(PRIOR, 12).count("UNION ALL") == 10
+    assert pin(PRIOR, 2, "q.sql") == PRIOR.replace("idc_current", "idc_v2")
+    assert pin(PRIOR, 12, "q.sql").count("UNION ALL") == 10
     with pytest.raises(IndexerError, match="reads prior releases, and release 1 has none"):
-        pin(PRIOR, 1)
+        pin(PRIOR, 1, "q.sql")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,37 @@ def test_pin_writes_the_template_once_for_each_prior_release() -> None:
 )
 def test_the_placeholder_is_named_in_one_template_only(sql: str) -> None:
     """Left as it is, the query would read release 1 only, and return too few rows without an error."""
-    with pytest.raises(IndexerError, match="idc_v1"):
-        pin(sql, 4)
+    with pytest.raises(IndexerError, match=r"q\.sql: line 1: reads idc_v1\.[ab], a table of IDC release 1 only"):
+        pin(sql, 4, "q.sql")
+
+
+@pytest.mark.parametrize("release", [0, 24, 25])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "`bigquery-public-data.idc_v25.dicom_all`",
+        "`bigquery-public-data`.`idc_v25`.`dicom_all`",
+        "bigquery-public-data.idc_v25 . dicom_all",
+        "`bigquery-public-data`/* */.idc_v25.`dicom_all`",
+    ],
+)
+def test_a_table_of_a_fixed_release_is_an_error_for_every_release(table: str, release: int) -> None:
+    """Also for its own: whether a query builds must not depend on which release comes next."""
+    with pytest.raises(
+        IndexerError, match=r"^q\.sql: line 3: reads idc_v25\.dicom_all, .* 25 only\nWrite idc_current:"
+    ):
+        pin(f"-- of idc_v25.dicom_all\nSELECT 'a.idc_v25.b' AS k\nFROM {table}, `p.idc_current.a`", release, "q.sql")
+
+
+def test_a_fixed_release_inside_the_template_is_an_error() -> None:
+    with pytest.raises(IndexerError, match=r"reads idc_v7_clinical\.b, a table of IDC release 7 only"):
+        pin("WITH a AS (SELECT 1 FROM `p.idc_v1.a`, `p.idc_v7_clinical.b`) SELECT 1 FROM a", 25, "q.sql")
+
+
+@pytest.mark.parametrize("release", [0, 25])
+def test_text_that_is_not_sql_is_an_error(release: int) -> None:
+    with pytest.raises(IndexerError, match=r"^q\.sql: not GoogleSQL: "):
+        pin("SELECT 'open FROM `p.idc_current.a`", release, "q.sql")
 
 
 @pytest.mark.parametrize("release", [23, 24, 25])
@@ -270,7 +299,7 @@ def test_a_column_of_a_later_release_is_named() -> None:
         ("SELECT id, n AS id FROM `t`", r"\bid\b"),
         ("SELECT id, ROUND(f, 2.0) AS k FROM `t`", "ROUND"),
         ("SELECT id, ROUND(f, '2') AS k FROM `t`", "ROUND"),
-        ("SELECT id, n / 'a' AS k FROM `t`", "division"),
+        ("SELECT id, n / 'a' AS k FROM `t`", "/ mixes INT64 and STRING: n / .a."),
     ],
 )
 def test_statements_that_cannot_be_an_index_are_rejected(sql: str, message: str) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+import random
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,129 @@ def with_first(column: str, value: Any) -> Change:
 def cast(column: str, kind: pa.DataType, nullable: bool = True) -> Change:
     field = pa.field(column, kind, nullable)
     return lambda table: table.cast(pa.schema([field if f.name == column else f for f in table.schema]))
+
+
+# --- At random ---------------------------------------------------------------------------------------------------
+
+Random = random.Random
+AtRandom = Callable[[bytes, Random], bytes]
+_ODD = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
+"""Bytes at which numbers of variable length, lengths and types of Thrift change their meaning."""
+
+
+def _changed(content: bytes, at: int, byte: int) -> bytes:
+    return content[:at] + bytes([byte]) + content[at + 1 :]
+
+
+def _footer(content: bytes) -> range:
+    """Where the footer of a Parquet file lies."""
+    return range(max(len(content) - 8 - int.from_bytes(content[-8:-4], "little"), 4), len(content) - 8)
+
+
+def flipped_bits(content: bytes, rng: Random) -> bytes:
+    """One to eight bits, anywhere."""
+    for _ in range(rng.randint(1, 8)):
+        at = rng.randrange(len(content))
+        content = _changed(content, at, content[at] ^ 1 << rng.randrange(8))
+    return content
+
+
+def odd_footer(content: bytes, rng: Random) -> bytes:
+    """One to three bytes of the footer: any, or those that are odd."""
+    for _ in range(rng.randint(1, 3)):
+        content = _changed(content, rng.choice(_footer(content)), rng.choice([rng.randrange(256), rng.choice(_ODD)]))
+    return content
+
+
+def odd_names(content: bytes, rng: Random) -> bytes:
+    """Names of columns that are no UTF-8, or other ones."""
+    names = list(re.finditer(rb"[A-Za-z_]{4,}", content[_footer(content).start :]))
+    found = rng.choice(names)
+    start = _footer(content).start + found.start()
+    return _changed(content, start + rng.randrange(len(found[0])), rng.choice([0xFF, 0xC3, 0x00, 0x1B, 0x22, 0x41]))
+
+
+def odd_pages(content: bytes, rng: Random) -> bytes:
+    """One to twenty bytes of pages and their headers, under a footer that stays."""
+    for _ in range(rng.randint(1, 20)):
+        at = rng.randrange(4, _footer(content).start)
+        content = _changed(content, at, rng.choice([rng.randrange(256), rng.choice(_ODD)]))
+    return content
+
+
+def truncated(content: bytes, rng: Random) -> bytes:
+    """A download that broke off; now and then with the footer put at its end all the same."""
+    end = rng.randrange(len(content))
+    return content[:end] + (content[_footer(content).start :] if rng.random() < 0.5 else b"")
+
+
+def swapped_blocks(content: bytes, rng: Random) -> bytes:
+    """Two blocks of one size in each other's place."""
+    size = rng.randint(1, max(len(content) // 4, 1))
+    a, b = sorted(rng.sample(range(0, max(len(content) - size, 2)), 2))
+    b = max(b, a + size)
+    return content[:a] + content[b : b + size] + content[a + size : b] + content[a : a + size] + content[b + size :]
+
+
+def blanked(content: bytes, rng: Random) -> bytes:
+    """A hole: bytes that a disk or a download lost."""
+    start = rng.randrange(len(content))
+    size = rng.randint(1, max(len(content) // 8, 1))
+    return content[:start] + bytes(len(content[start : start + size])) + content[start + size :]
+
+
+PARQUET: dict[str, AtRandom] = {
+    "footer": odd_footer,
+    "names": odd_names,
+    "pages": odd_pages,
+    "truncated": truncated,
+    "swapped": swapped_blocks,
+    "bits": flipped_bits,
+    "hole": blanked,
+}
+"""Damages of a Parquet file, by kind."""
+
+_VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 10**30, 1e308, "", " ", "../../x", "/etc/passwd", "a\x1b[2J", "x" * 300, "\u202e", "\ud800"),
+    *([], {}, [[]], {"name": 1}, ["x"] * 3, "25.0.0", "STRING", "RECORD", "0" * 64, "1" * 5000),
+)
+
+
+def odd_json(content: bytes, rng: Random) -> bytes:
+    """One to three values of a JSON document: another, gone, or there twice."""
+    document = json.loads(content)
+    for _ in range(rng.randint(1, 3)):
+        places = list(_places(document))
+        if not places:
+            break
+        parent, key = rng.choice(places)
+        match rng.randrange(4):
+            case 0:
+                del parent[key]
+            case 1 if isinstance(parent, list):
+                parent.append(parent[key])
+            case _:
+                parent[key] = rng.choice(_VALUES)
+    return json.dumps(document).encode()
+
+
+def _places(document: Any) -> Iterator[tuple[Any, Any]]:
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+        yield document, key
+        if isinstance(value, dict | list):
+            yield from _places(value)
+
+
+JSON: dict[str, AtRandom] = {
+    "values": odd_json,
+    "bits": flipped_bits,
+    "truncated": lambda c, r: c[: r.randrange(len(c))],
+}
+"""Damages of a JSON document, by kind."""
+ZIP: dict[str, AtRandom] = {
+    "bits": flipped_bits,
+    "directory": lambda c, r: _changed(c, r.randrange(max(len(c) - 3_000, 0), len(c)), r.randrange(256)),
+    "truncated": lambda c, r: c[: r.randrange(len(c))],
+    "hole": blanked,
+}
+"""Damages of a wheel, by kind."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from datetime import date, time
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ DECLARED: dict[str, Any] = {
             {"name": "b", "type": "BOOLEAN"},
             {"name": "d", "type": "DATE"},
             {"name": "tm", "type": "TIME"},
+            {"name": "dt", "type": "DATETIME"},
+            {"name": "ts", "type": "TIMESTAMP"},
+            {"name": "q", "type": "NUMERIC"},
             {"name": "xs", "type": "STRING", "mode": "REPEATED"},
             {"name": "ns", "type": "INTEGER", "mode": "REPEATED"},
             {
@@ -130,7 +134,9 @@ TABLES: Tables = {
         [
             {
                 "id": 1, "n": 3, "f": 2.675, "g": NAN, "s": "b", "r": "a", "b": True, "d": date(2020, 1, 2),
-                "tm": time(10, 11, 12, 100_000), "xs": ["x", "y"], "ns": [1, 2], "rec": {"a": "q", "c": 9, "x": NAN},
+                "tm": time(10, 11, 12, 100_000), "dt": datetime(2020, 1, 2, 3, 4, 5), "q": Decimal("0.1"),
+                "ts": datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc),
+                "xs": ["x", "y"], "ns": [1, 2], "rec": {"a": "q", "c": 9, "x": NAN},
                 "recs": [
                     {"a": "1", "c": 1, "x": NAN, "ws": ["z", "y"], "deep": [{"z": "z1"}, {"z": None}]},
                     {"a": None, "c": 2, "x": 0.5, "ws": None, "deep": None},
@@ -139,7 +145,9 @@ TABLES: Tables = {
             {"id": 2, "n": 7, "f": NAN, "g": NAN, "s": "", "r": "b", "b": False, "xs": [], "recs": []},
             {
                 "id": 3, "n": -1, "f": 0.125, "g": 0.125, "s": None, "r": "ä", "d": date(1, 1, 1),
-                "tm": time(0, 0, 0, 1), "xs": ["a,b", "", "q"], "ns": [7], "rec": {"a": None, "c": 1, "x": 0.5},
+                "tm": time(0, 0, 0, 1), "dt": datetime(2020, 1, 2), "q": Decimal(3),
+                "ts": datetime(2020, 1, 2, tzinfo=timezone.utc),
+                "xs": ["a,b", "", "q"], "ns": [7], "rec": {"a": None, "c": 1, "x": 0.5},
                 "recs": [{"a": "k", "c": None, "x": 1.5, "ws": [], "deep": [{"z": "d"}]}],
             },
             {

@@ -9,6 +9,7 @@ from pathlib import Path
 from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.engines import Engine
 from idc_indexer.errors import UsageError
+from idc_indexer.files import temporary_folder
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release.build import Plan, build, check_request, dry_run, incomplete, plan_build
 from idc_indexer.release.gdc import GDC_URL, Gdc
@@ -72,9 +73,9 @@ def plan_release(
     """
     out = Path(out)
     if rebuild_of and not release_version:
-        from idc_indexer.publish.public_check import published
+        from idc_indexer.publish.release_source import read_release
 
-        release_version = published(rebuild_of).release_version
+        release_version = read_release(rebuild_of).release_version
     if release_version is None:
         raise UsageError(
             "Missing option '--release-version'", "Give it, or --rebuild-of URL to build a published one again."
@@ -176,12 +177,10 @@ def stage_export(
         UsageError: an unknown index, or `source` is not the address of an export.
         IndexerError: the source lacks the release or a column, or cannot be read. What was staged is reused.
     """
-    from tempfile import TemporaryDirectory
-
     listener = listener or NullListener()
     chosen = own.catalog().select(set(indices))
-    with TemporaryDirectory(prefix="idc-indexer-") as temporary:
-        worker = _engine(engine, idc_version, Path(temporary), listener)
+    with temporary_folder() as temporary:
+        worker = _engine(engine, idc_version, temporary, listener)
         pinned = [index.for_release(idc_version) for index in chosen]
         plan = worker.plan(pinned)
         if not dry_run:

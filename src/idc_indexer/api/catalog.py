@@ -118,7 +118,7 @@ def list_releases(
     """List the IDC releases that a source has.
 
     Args:
-        newer_than: address of published files; list only the releases that are newer.
+        newer_than: a release, in any form that `diff_releases` takes; list only the releases that are newer.
 
     Raises:
         IndexerError: the source has no release, or cannot be listed.
@@ -134,8 +134,8 @@ def list_releases(
         raise IndexerError("there is no IDC release", "Look at another --source.")
     if newer_than is None:
         return AvailableReleases(tuple(found))
-    from idc_indexer.publish.public_check import published
+    from idc_indexer.publish.release_source import read_release
 
-    last = published(newer_than)
+    last = read_release(newer_than)
     newer = tuple(release for release in found if release > last.idc_version)
     return AvailableReleases(newer, last.release_version, last.idc_version)

@@ -78,8 +78,7 @@ def verify_release(
         allowed = load_limits(Path(limits) if limits else None)
         found = diff_releases(against, path, published_at=published_at)
         findings = tuple(check_regressions(path, found, allowed, accept))
-        unseen = tuple(table.name for table in found.tables if table.state == "unseen")
-        return Verification(problems, findings, unseen, Release.open(path).manifest_sha256)
+        return Verification(problems, findings, tuple(found.unavailable), Release.open(path).manifest_sha256)
 
 
 def diff_releases(

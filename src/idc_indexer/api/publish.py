@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def build_wheel(
-    release: AnyPath, *, out: AnyPath, exclude: Collection[str] = (), published_at: str | None = None
+    release: AnyPath,
+    *,
+    out: AnyPath,
+    exclude: Collection[str] = (),
+    published_at: str | None = None,
+    partial: bool = False,
 ) -> Path:
     """Build the data wheel `idc-index-data` from a release.
 
@@ -26,18 +31,19 @@ def build_wheel(
         out: folder of the wheel.
         exclude: indices whose Parquet the wheel leaves out.
         published_at: where the release is, or will be, published; at IDC when None.
+        partial: accept a wheel without idc_index or prior_versions_index, which the `idc-index` client needs.
 
     Returns:
         The wheel.
 
     Raises:
         UsageError: `exclude` names an index that the wheel would not have.
-        IndexerError: the release has problems, or the wheel is larger than PyPI takes.
+        IndexerError: the release has problems, the wheel lacks a table, or the wheel is larger than PyPI accepts.
     """
     from idc_indexer.publish import wheel
     from idc_indexer.publish.records import PUBLISHED
 
-    return wheel.build_wheel(Path(release), Path(out), exclude, published_at or PUBLISHED)
+    return wheel.build_wheel(Path(release), Path(out), exclude, published_at or PUBLISHED, partial)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -13,16 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer.api.options import AnyPath
-from idc_indexer.diff.inputs import DiffInput, open_input
 from idc_indexer.duckdb_session import connect, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.publish.records import PUBLISHED
+from idc_indexer.publish.release_source import ReleaseSource, open_source
 
 
 class ReleaseTables:
     """The tables of a release, usable until `open_release` ends. A table is downloaded when it is first read."""
 
-    def __init__(self, source: DiffInput, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, source: ReleaseSource, connection: duckdb.DuckDBPyConnection) -> None:
         self._source = source
         self.connection = connection
         """Has a view of every table that `relation` was called for, so that SQL can join them."""
@@ -35,7 +34,7 @@ class ReleaseTables:
     @property
     def names(self) -> list[str]:
         """Names of the tables whose rows can be read, in alphabetical order."""
-        return sorted(name for name, table in self._source.tables.items() if table.fetch)
+        return sorted(filter(self._source.has_rows, self._source.tables))
 
     def path(self, table: str) -> Path:
         """The Parquet file of a table on this machine.
@@ -44,16 +43,14 @@ class ReleaseTables:
             UsageError: the release has no such table, or does not carry its rows.
             IndexerError: it cannot be downloaded.
         """
-        found = self._source.tables.get(table)
-        if found is None or found.fetch is None:
+        if table not in self.names:
             raise UsageError(f"{self._source.name} has no table {table}", f"There are: {', '.join(self.names)}.")
-        return found.fetch()
+        return self._source.fetch(table)
 
     def schema(self, table: str) -> dict[str, Any] | None:
         """The published `<table>_schema.json`: description, key, columns; None when there is none."""
         self.path(table)
-        schema = self._source.tables[table].schema
-        return None if schema is None else dict(schema)
+        return self._source.schema(table)
 
     def arrow(self, table: str) -> pa.Table:
         """All rows of a table.
@@ -95,5 +92,5 @@ def open_release(source: AnyPath, *, published_at: str | None = None) -> Iterato
         UsageError: an input of another kind.
         IndexerError: there is no release, or it cannot be read.
     """
-    with TemporaryDirectory(prefix="idc-indexer-") as scratch, connect() as connection:
-        yield ReleaseTables(open_input(str(source), published_at or PUBLISHED, Path(scratch)), connection)
+    with open_source(str(source), published_at or PUBLISHED) as opened, connect() as connection:
+        yield ReleaseTables(opened, connection)

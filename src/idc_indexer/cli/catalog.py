@@ -10,7 +10,7 @@ import click
 
 from idc_indexer.cli.github import set_outputs
 from idc_indexer.cli.group import main
-from idc_indexer.cli.options import engine_options, idc_version_option, option, output_options, own_options
+from idc_indexer.cli.options import argument, engine_options, idc_version_option, option, output_options, own_options
 from idc_indexer.cli.output import Output, cost_line
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _catalog_lines(catalog: Catalog) -> Iterator[str]:
 
 
 @main.command()
-@click.argument("index")
+@argument("index")
 @idc_version_option(type=click.IntRange(0), default=0, help="IDC release; without it, the newest, and not pinned.")
 @engine_options("project", "location", "price_per_tib")
 @own_options

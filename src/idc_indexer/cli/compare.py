@@ -13,6 +13,7 @@ from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
     Lines,
     against_option,
+    argument,
     manifest_option,
     option,
     output_options,
@@ -82,11 +83,14 @@ def _found(verification: Verification) -> Iterator[str]:
     yield from map(str, verification.problems)
     for finding in verification.findings or ():
         yield f"{finding.name}: {finding.message}" + (f" (accepted: {finding.reason})" if finding.reason else "")
+        if not finding.reason:
+            quoted = finding.name.replace("'", "'\\''")
+            yield f"    to accept it: --accept '{quoted}=REASON'"
 
 
 @main.command()
-@click.argument("old")
-@click.argument("new")
+@argument("old")
+@argument("new")
 @option("--index", "indices", multiple=True, metavar="INDEX", help="Compare only this index; may be repeated.")
 @option(
     "--key",

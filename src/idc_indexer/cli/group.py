@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 import idc_indexer
-from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.errors import IndexerError, UsageError, printable
 
 FOUND_PROBLEMS = 3
 
@@ -19,21 +20,35 @@ class _Failure(click.ClickException):
     """An error of the library as click shows it."""
 
     def __init__(self, error: IndexerError) -> None:
-        super().__init__(str(error))
+        super().__init__(printable(str(error)))
         self.exit_code = 2 if isinstance(error, UsageError) else 1  # type: ignore[misc]  # click means it to be set
 
 
 class _Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
-            # On Windows, a stream that is not a terminal has a code page that lacks most letters.
+            # On Windows, a stream that is not a terminal has a code page that lacks most letters. Names of files that
+            # are not UTF-8 have surrogates.
             if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
                 stream.reconfigure(encoding="utf-8")
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if traceback.extract_tb(error.__traceback__)[-1].filename != click.utils.__file__:
+                raise  # not from printing: a defect
+            with open(os.devnull, "w") as nothing:  # noqa: PTH123 -- no path of ours
+                os.dup2(
+                    nothing.fileno(), sys.stdout.fileno()
+                )  # or Python fails at its end, over what is still buffered
+            click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = printable(error.message)  # type: ignore[misc]  # it quotes arguments, which a shell may have made of file names
+            raise
         except IndexerError as error:
             if ctx.params.get("verbose"):
                 traceback.print_exc()

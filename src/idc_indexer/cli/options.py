@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +22,37 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 
-class Option(click.Option):
+class _Given(click.Parameter):
+    """A parameter that refuses empty values and expands `~`, on the command line and in the environment alike.
+
+    An empty path would mean the current folder, as in `--to "$TO"` without TO. A shell expands `~` only at the start
+    of a word, not in `--cache-dir=~/cache` nor in the variables of a workflow. (An empty variable counts as not set:
+    workflows cannot unset one.)
+    """
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        if isinstance(value, str):
+            value = self._given(ctx, value)
+        elif isinstance(value, (list, tuple)):
+            value = tuple(self._given(ctx, one) if isinstance(one, str) else one for one in value)
+        return super().type_cast_value(ctx, value)
+
+    def _given(self, ctx: click.Context, value: str) -> str:
+        if not value.strip():
+            raise click.BadParameter("the value is empty.", ctx, self)
+        if value != "~" and not value.startswith(("~/", f"~{os.sep}")):
+            return value
+        expanded = os.path.expanduser(value)  # noqa: PTH111 -- it may be no path, and Path changes s3://
+        if expanded == value:
+            raise click.BadParameter(f"{value}: the system knows no home of this user.", ctx, self)
+        return expanded
+
+
+class Argument(_Given, click.Argument):
+    """A positional argument."""
+
+
+class Option(_Given, click.Option):
     """An option whose variable in the environment is named after it."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
@@ -30,6 +61,7 @@ class Option(click.Option):
         self.show_envvar = True
 
 
+argument = functools.partial(click.argument, cls=Argument)
 option = functools.partial(click.option, cls=Option)
 
 
@@ -183,7 +215,7 @@ def output_options(json: str = "Print the result as JSON.", markdown: str = "") 
 
 MARKDOWN = "Print the result as Markdown."
 
-indices_argument = click.argument("indices", nargs=-1, metavar="[INDEX]...", envvar="IDC_INDEXER_INDICES")
+indices_argument = argument("indices", nargs=-1, metavar="[INDEX]...", envvar="IDC_INDEXER_INDICES")
 
 
 def idc_version_option(**attributes: Any) -> Decorator[Any]:
@@ -194,7 +226,7 @@ def idc_version_option(**attributes: Any) -> Decorator[Any]:
 def release_argument(command: Command) -> Command:
     """DIR, a release, and the digest by which one machine hands it to the next."""
     folder = click.Path(path_type=Path, exists=True, file_okay=False)
-    return click.argument("release", type=folder, metavar="DIR", is_eager=True)(command)
+    return argument("release", type=folder, metavar="DIR", is_eager=True)(command)
 
 
 def _check_manifest(ctx: click.Context, _: click.Parameter, manifest_sha256: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from idc_indexer.cli.github import as_markdown, summarize
-from idc_indexer.errors import UsageError
+from idc_indexer.errors import UsageError, printable
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Output:
             document: what --json prints.
             markdown: what --markdown prints and the summary shows, instead of the lines in a block.
         """
-        markdown = markdown or as_markdown(title, lines)
+        lines = [printable(line, lines=False) for line in lines]
+        markdown = printable(markdown or as_markdown(printable(title, lines=False), lines))
         summarize(markdown)
         if self.json:
             print_json(document)
@@ -45,17 +46,17 @@ class Output:
 
 def echo(line: str) -> None:
     """Print a line of the result."""
-    click.echo(line)
+    click.echo(printable(line, lines=False))
 
 
 def note(line: str) -> None:
     """Print a line that is not part of the result."""
-    click.echo(line, err=True)
+    click.echo(printable(line, lines=False), err=True)
 
 
 def print_json(document: Any) -> None:
     """Print a document as JSON."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(printable(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def cost_line(cost: Any) -> str:

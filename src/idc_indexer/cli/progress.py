@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from idc_indexer.cli.output import note
+from idc_indexer.errors import printable
 
 if TYPE_CHECKING:
     from idc_indexer.progress import BuildStep, StagingProgress
@@ -80,7 +81,7 @@ class LiveProgress(PlainProgress):
             self._status.update(_step(index, step, rows))
 
     def message(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(printable(line), highlight=False, markup=False)
 
     def staging(self, progress: StagingProgress) -> None:
         from rich.progress import BarColumn, TextColumn

@@ -12,6 +12,7 @@ import click
 from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
     MARKDOWN,
+    argument,
     dry_run_option,
     manifest_option,
     option,
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
 @manifest_option
 @option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
 @option("--exclude", multiple=True, metavar="INDEX", help="Index whose Parquet the wheel leaves out; may be repeated.")
+@option("--partial", is_flag=True, help="Accept a wheel without idc_index or prior_versions_index.")
 @published_option
-def wheel(release: Path, out: Path, exclude: tuple[str, ...], published_at: str | None) -> None:
+def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, published_at: str | None) -> None:
     """Build the Python package idc-index-data from a release.
 
     The release is verified first. The wheel has the Parquet of the indices whose schema says so, and the schemas and
-    queries of all. PyPI takes no file over 100 MB: a larger wheel is an error, and near that size there is a warning.
+    queries of all. PyPI accepts no file over 100 MB: a larger wheel is an error, and near that size there is a warning.
 
     \b
     Example:
@@ -47,7 +49,7 @@ def wheel(release: Path, out: Path, exclude: tuple[str, ...], published_at: str 
     from idc_indexer.api.publish import build_wheel
     from idc_indexer.publish.wheel import LIMIT, NEARLY
 
-    made = build_wheel(release, out=out, exclude=exclude, published_at=published_at)
+    made = build_wheel(release, out=out, exclude=exclude, published_at=published_at, partial=partial)
     if (size := made.stat().st_size) > NEARLY:
         note(f"{made.name} has {size / 1e6:.1f} MB; PyPI takes {LIMIT / 1e6:.0f} MB")
     Output().show("Data wheel", [str(made)])
@@ -81,7 +83,7 @@ def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool
 
 
 @main.command()
-@click.argument("version")
+@argument("version")
 @store_option
 @rollback_option
 @dry_run_option
@@ -144,7 +146,7 @@ def _versions(status: Status) -> Iterator[str]:
 
 
 @main.command()
-@click.argument("url")
+@argument("url")
 @option("--deep", is_flag=True, help="Download every file, and compare its SHA-256.")
 @option(
     "--rebuilt",

@@ -9,6 +9,7 @@ import click
 
 from idc_indexer.cli.group import main
 from idc_indexer.cli.options import (
+    argument,
     cache_option,
     dry_run_option,
     export_options,
@@ -24,7 +25,7 @@ from idc_indexer.errors import UsageError
 
 if TYPE_CHECKING:
     from idc_indexer.api.options import DuckDB, OwnIndices
-    from idc_indexer.cache import Cache, CacheEntry
+    from idc_indexer.cache import CacheEntry
 
 
 @main.command()
@@ -63,10 +64,11 @@ def cache(context: click.Context, cache_dir: Path | None, output: Output) -> Non
     Example:
       idc-indexer cache
     """
-    from idc_indexer.cache import Cache
-
-    context.obj = found = Cache.at(cache_dir)
+    context.obj = cache_dir
     if context.invoked_subcommand is None:
+        from idc_indexer.cache import Cache
+
+        found = Cache.at(cache_dir)
         entries = [entry for entry in found.entries() if entry.shards]  # of prior releases, only the listing remains
         document = {"folder": str(found.root), "kept": [entry.to_document() for entry in entries]}
         output.show(f"Cache at {found.root}", [_entry_line(entry) for entry in entries], document)
@@ -74,10 +76,10 @@ def cache(context: click.Context, cache_dir: Path | None, output: Output) -> Non
 
 
 @cache.command()
-@click.argument("names", nargs=-1, metavar="[RELEASE|TABLE]...")
+@argument("names", nargs=-1, metavar="[RELEASE|TABLE]...")
 @option("--all", "everything", is_flag=True, help="Remove everything.")
 @click.pass_obj
-def remove(cache: Cache, names: tuple[str, ...], everything: bool) -> None:
+def remove(cache_dir: Path | None, names: tuple[str, ...], everything: bool) -> None:
     """Remove a release, a table or results from the cache.
 
     Give a release (idc_v25), a table (idc_v25.dicom_all), `prior_extracts`, or `bigquery`. It is an error if another
@@ -89,7 +91,9 @@ def remove(cache: Cache, names: tuple[str, ...], everything: bool) -> None:
     """
     if bool(names) == everything:
         raise UsageError("cache remove: nothing to remove is named", "Name releases or tables, or give --all.")
-    for entry in cache.remove(list(names)):
+    from idc_indexer.cache import Cache
+
+    for entry in Cache.at(cache_dir).remove(list(names)):
         echo(f"removed {entry.name}: {_size(entry.bytes)}")
 
 

@@ -1,8 +1,8 @@
 """Two Parquet files of one table, compared by key, in SQL.
 
-Which row of one file is which of the other is found first, by the key alone. Values are then compared a few columns
-at a time, so that memory holds numbers of rows and those columns, never whole rows. Each value is compared by itself,
-none by its hash: NULL, '', [] and NaN are four different things, -0.0 is not 0.0, NaN is NaN.
+Rows are matched by key alone. Then values are compared a few columns at a time, so that memory holds row numbers and
+those columns, never complete rows. Values are compared, not their hashes: NULL, '', [] and NaN are four different
+values, -0.0 differs from 0.0, and NaN equals NaN.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer.diff.result import Change, ColumnDifference, Example, Rows, State, Statistics, TableDifference
-from idc_indexer.duckdb_session import first_line, read_parquet
+from idc_indexer import parquet_footer
+from idc_indexer.diff.result import Change, ColumnDifference, Example, Rows, State, Statistics, TableDifference, shown
+from idc_indexer.duckdb_session import errors_for, read_parquet
 from idc_indexer.errors import IndexerError
 
 EXAMPLES = 3
 LONGEST = 160
-"""Characters of a value that are shown."""
-_AT_ONCE = 8
-"""Columns compared at a time. Of two idc_index: 3.0 s of processor and 0.66 GB in all; 16 at a time: 3.4 s, 0.75 GB."""
-_UNSAID = {b"ARROW:schema", b"pandas"}
+"""Characters of a value that are reported."""
+_WIDTH = 8
+"""Columns compared at a time. Two idc_index take 3.0 s of processor time and 0.66 GB; with 16, 3.4 s and 0.75 GB."""
+_IGNORED_METADATA = {b"ARROW:schema", b"pandas"}
 
 
 @dataclass(frozen=True)
-class File:
+class ParquetView:
     """A Parquet file as DuckDB and Arrow see it.
 
     Attributes:
         view: name of a view with the columns c0, c1, ... and the row number `row`.
-        columns: the name of each, as it is spelled in the file.
+        columns: their names, as they are spelled in the file.
         types: DuckDB's names of their types.
     """
 
@@ -45,7 +45,7 @@ class File:
     metadata: pq.FileMetaData
 
     def at(self, column: str) -> str:
-        """SQL of a column, with the view's name, which is that of the alias too."""
+        """SQL for a column, qualified with the name of the view."""
         return f"{self.view}.c{self.columns.index(column)}"
 
     def type_of(self, column: str) -> str:
@@ -55,9 +55,10 @@ class File:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Where the table `cells` says that a column differs: the rows of a part, by a bit; and how many there are.
+    """Where the SQL table `cells` records that the values of a column differ, and in how many rows.
 
-    `cells` has, for rows of both sides, their numbers, a part of the columns, and a bit for each of them that differs.
+    A row of `cells` has the row numbers of a pair in both files, the number of a group of columns (`part`), and a bit
+    for each column of that group whose values differ.
     """
 
     part: int
@@ -65,117 +66,114 @@ class _Cells:
     count: int = 0
 
 
-def open_file(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> File:
-    """Make a view of a file.
-
-    DuckDB does not tell names apart that differ in case, so columns are known by their number.
+def open_file(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> ParquetView:
+    """Make a view of a file. DuckDB ignores the case of names, so the columns of the view are numbered.
 
     Raises:
-        IndexerError: it is not Parquet, or has two columns of one name.
+        IndexerError: it is not Parquet, or has two columns with the same name.
     """
-    try:
-        metadata = pq.read_metadata(path)
-        names = metadata.schema.to_arrow_schema().names
+    metadata = parquet_footer.read(path)
+    names = metadata.schema.to_arrow_schema().names
+    with errors_for(str(path)):
         aliases = ", ".join([*(f"c{number}" for number in range(len(names))), "row"])
         rows = read_parquet([str(path)], ", file_row_number=true")
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS FROM {rows} AS t({aliases})")
         types = [kind for _, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
-    except (pa.ArrowException, OSError, duckdb.Error) as error:
-        raise IndexerError(f"{path}: is not Parquet that can be read: {first_line(error)}") from error
+    if len(types) != len(names) + 1:
+        raise IndexerError(f"{path}: is damaged: Arrow reads {len(names)} columns, and DuckDB {len(types) - 1}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise IndexerError(f"{path}: has two columns {twice[0]}", "Nobody can tell which of them is meant.")
-    return File(view, path, tuple(names), tuple(types[:-1]), metadata)
+        raise IndexerError(f"{path}: has two columns {twice[0]}", "Give each column a name of its own.")
+    return ParquetView(view, path, tuple(names), tuple(types[:-1]), metadata)
 
 
 def compare(
-    connection: duckdb.DuckDBPyConnection, name: str, old: File, new: File, key: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, name: str, old: ParquetView, new: ParquetView, key: Sequence[str]
 ) -> TableDifference:
     """Compare the rows of a table.
 
-    Afterwards `pairs` has, for each row of either side, its number in `old` and in `new`, NULL where it is not.
+    Afterwards, the SQL table `pairs` has the numbers of each row in `old` and `new`, NULL in a file that lacks it.
 
     Args:
         connection: has the views of both files.
-        key: columns that tell rows apart; both files have them.
+        key: columns that identify a row.
 
     Returns:
-        The difference, without what the schemas say; `unmatched` when the key is not one.
+        The difference, without that of the schemas; `unmatched` if the columns are no key of both files.
 
     Raises:
         IndexerError: a file is damaged.
     """
+    with errors_for(f"{name}, when {old.path} and {new.path} are compared"):
+        return _compared(connection, name, old, new, key)
+
+
+def _compared(
+    connection: duckdb.DuckDBPyConnection, name: str, old: ParquetView, new: ParquetView, key: Sequence[str]
+) -> TableDifference:
     columns = {column: _declared(old, new, column) for column in dict.fromkeys((*new.columns, *old.columns))}
     difference = TableDifference(name, "unmatched", key=tuple(key), layout=_layout(old, new))
-    try:
-        if problem := _no_key(connection, old, new, key):
-            rows = Rows(old.metadata.num_rows, new.metadata.num_rows)
-            found = [column for column in columns.values() if column.state != "kept" or column.type]
-            return replace(difference, problem=problem, rows=rows, columns=tuple(found))
-        _pair(connection, old, new, key)
-        cells = _compare_cells(connection, old, new, key)
-        rows = _count_rows(connection, old, new)
-        shown = _Shown(connection, old, new, key, cells)
-        rows = replace(rows, added_keys=shown.added, removed_keys=shown.removed)
-        found = []
-        for column, declared in columns.items():
-            if column in cells or rows.added or rows.removed or declared.state != "kept" or declared.type:
-                found.append(
-                    replace(
-                        declared,
-                        cells=cells[column].count if column in cells else 0,
-                        examples=shown.examples.get(column, ()),
-                        old=_statistics(connection, old, column),
-                        new=_statistics(connection, new, column),
-                    )
-                )
-    except duckdb.OutOfMemoryException as error:
-        raise IndexerError(f"{name}: {first_line(error)}", "Make room for temporary files.") from error
-    except duckdb.Error as error:
-        raise IndexerError(f"{name}: {old.path} and {new.path} cannot be compared: {first_line(error)}") from error
-    # Of a key of floats, the two zeros are one value by which rows match, and two by which they differ.
+    if problem := _key_problem(connection, old, new, key):
+        rows = Rows(old.metadata.num_rows, new.metadata.num_rows)
+        found = [column for column in columns.values() if column.state != "shared" or column.type]
+        return replace(difference, problem=problem, rows=rows, columns=tuple(found))
+    _pair(connection, old, new, key)
+    cells = _compare_cells(connection, old, new, key)
+    rows = _count_rows(connection, old, new)
+    examples = _Examples(connection, old, new, key, cells)
+    rows = replace(rows, added_keys=examples.added, removed_keys=examples.removed)
+    found = [
+        replace(
+            declared,
+            cells=cells[column].count if column in cells else 0,
+            examples=examples.changed.get(column, ()),
+            old=_statistics(connection, old, column),
+            new=_statistics(connection, new, column),
+        )
+        for column, declared in columns.items()
+        if column in cells or rows.added or rows.removed or declared.state != "shared" or declared.type
+    ]
+    # 0.0 and -0.0 in a key of floats match, and count as a difference.
     state: State = "changed" if found else "equal"
     return replace(difference, state=state, rows=rows, columns=tuple(found))
 
 
-def _declared(old: File, new: File, column: str) -> ColumnDifference:
+def _declared(old: ParquetView, new: ParquetView, column: str) -> ColumnDifference:
     if column not in old.columns:
         return ColumnDifference(column, "added", Change(None, new.type_of(column)))
     if column not in new.columns:
         return ColumnDifference(column, "removed", Change(old.type_of(column), None))
     kinds = Change(old.type_of(column), new.type_of(column))
-    return ColumnDifference(column, "kept", kinds if kinds.old != kinds.new else None)
+    return ColumnDifference(column, "shared", kinds if kinds.old != kinds.new else None)
 
 
-def _no_key(connection: duckdb.DuckDBPyConnection, old: File, new: File, key: Sequence[str]) -> str:
-    """Why rows cannot be matched by a key; empty when they can."""
+def _key_problem(connection: duckdb.DuckDBPyConnection, old: ParquetView, new: ParquetView, key: Sequence[str]) -> str:
+    """Why rows cannot be matched by a key; empty if they can."""
     if not key:
         return "no key is known: name its columns with --key"
-    for file, side in ((old, "OLD"), (new, "NEW")):
+    for file, given in ((old, "OLD"), (new, "NEW")):
         if missing := [column for column in key if column not in file.columns]:
-            return f"{', '.join(missing)}, of the key, is not in {side}"
+            return f"{given} lacks the key column {', '.join(missing)}"
         terms = ", ".join(file.at(column) for column in key)
         null = " OR ".join(f"{file.at(column)} IS NULL" for column in key)
         nulls = connection.execute(f"SELECT count(*) FROM {file.view} WHERE {null}").fetchall()[0][0]
         if nulls:
-            return f"{', '.join(key)}, the key, is NULL in {nulls:,} rows of {side}"
+            return f"the key {', '.join(key)} is NULL in {nulls:,} {'row' if nulls == 1 else 'rows'} of {given}"
         twice = connection.execute(
             f"""SELECT count(*) OVER () AS keys, {terms} FROM {file.view}
             GROUP BY {terms} HAVING count(*) > 1 ORDER BY {terms} LIMIT 1"""
         ).fetchall()
         if twice:
-            many, *values = twice[0]
-            such = ", ".join(map(str, values))
-            return f"{many:,} values of {', '.join(key)}, the key, are in {side} more than once, such as {such}"
+            count, *values = twice[0]
+            repeated = f"{count:,} {'value' if count == 1 else 'values'} of the key {', '.join(key)}"
+            return f"{given} repeats {repeated}, such as {', '.join(map(shown, values))}"
     return ""
 
 
-def _pair(connection: duckdb.DuckDBPyConnection, old: File, new: File, key: Sequence[str]) -> None:
+def _pair(connection: duckdb.DuckDBPyConnection, old: ParquetView, new: ParquetView, key: Sequence[str]) -> None:
     terms = []
     for column in key:
-        sides = (old.at(column), new.at(column))
-        if old.type_of(column) != new.type_of(column):
-            sides = (f"{sides[0]}::VARCHAR", f"{sides[1]}::VARCHAR")
-        terms.append(" = ".join(sides))
+        cast = "" if old.type_of(column) == new.type_of(column) else "::VARCHAR"
+        terms.append(f"{old.at(column)}{cast} = {new.at(column)}{cast}")
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE pairs AS
         SELECT {old.view}.row AS old_row, {new.view}.row AS new_row
@@ -184,17 +182,17 @@ def _pair(connection: duckdb.DuckDBPyConnection, old: File, new: File, key: Sequ
 
 
 def _compare_cells(
-    connection: duckdb.DuckDBPyConnection, old: File, new: File, key: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, old: ParquetView, new: ParquetView, key: Sequence[str]
 ) -> dict[str, _Cells]:
-    """The columns that have different values in rows of both sides."""
+    """The columns whose values differ in matched rows."""
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE cells (old_row BIGINT, new_row BIGINT, part INTEGER, which INTEGER)"
     )
-    # Values of a key are equal, but for the sign of zero.
+    # Matched keys are equal, apart from the sign of zero.
     columns = [c for c in new.columns if c in old.columns and (c not in key or _is_float(new.type_of(c)))]
     changed: dict[str, _Cells] = {}
-    for part, first in enumerate(range(0, len(columns), _AT_ONCE)):
-        some = {column: _Cells(part, 1 << bit) for bit, column in enumerate(columns[first : first + _AT_ONCE])}
+    for part, first in enumerate(range(0, len(columns), _WIDTH)):
+        some = {column: _Cells(part, 1 << bit) for bit, column in enumerate(columns[first : first + _WIDTH])}
         bits = " | ".join(f"(CASE WHEN {_differs(old, new, c)} THEN {at.bit} ELSE 0 END)" for c, at in some.items())
         connection.execute(
             f"""INSERT INTO cells SELECT * FROM (
@@ -209,12 +207,12 @@ def _compare_cells(
 
 
 def _is_float(kind: str) -> bool:
-    """Whether values of a type, or parts of them, are floats."""
+    """Whether a type is a float, or contains one."""
     return "DOUBLE" in kind or "FLOAT" in kind
 
 
-def _differs(old: File, new: File, column: str) -> str:
-    """SQL that is true where a column has two different values; never NULL."""
+def _differs(old: ParquetView, new: ParquetView, column: str) -> str:
+    """SQL that is true where the values of a column differ; never NULL."""
     a, b = old.at(column), new.at(column)
     kind = new.type_of(column)
     if old.type_of(column) != kind:
@@ -223,12 +221,12 @@ def _differs(old: File, new: File, column: str) -> str:
     if kind in ("DOUBLE", "FLOAT"):
         return f"({plain} OR (isfinite({a}) AND coalesce(signbit({a}) <> signbit({b}), false)))"
     if _is_float(kind):
-        # The only difference that text knows of and values do not is the sign of zero.
+        # As text, values also differ in the sign of zero, and in nothing else.
         return f"({plain} OR {a}::VARCHAR IS DISTINCT FROM {b}::VARCHAR)"
     return plain
 
 
-def _count_rows(connection: duckdb.DuckDBPyConnection, old: File, new: File) -> Rows:
+def _count_rows(connection: duckdb.DuckDBPyConnection, old: ParquetView, new: ParquetView) -> Rows:
     ((added, removed),) = connection.execute(
         "SELECT count(*) FILTER (old_row IS NULL), count(*) FILTER (new_row IS NULL) FROM pairs"
     ).fetchall()
@@ -242,17 +240,17 @@ def _count_rows(connection: duckdb.DuckDBPyConnection, old: File, new: File) -> 
     return Rows(old.metadata.num_rows, new.metadata.num_rows, added, removed, changed, moved)
 
 
-class _Shown:
-    """Examples: the first rows, in the order of the files, that changed in a column, came or went.
+class _Examples:
+    """Examples: the first rows, in the order of the files, that were changed in a column, added or removed.
 
-    All of them are chosen first, so that each file is read once.
+    All are chosen before any value is read, so that each file is read once.
     """
 
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        old: File,
-        new: File,
+        old: ParquetView,
+        new: ParquetView,
         key: Sequence[str],
         cells: Mapping[str, _Cells],
     ) -> None:
@@ -272,7 +270,7 @@ class _Shown:
         becomes = _values(connection, new, columns, {*added, *(row for row, _ in pairs)})
         self.added = tuple(_key(becomes[row], key) for row in added)
         self.removed = tuple(_key(was[row], key) for row in removed)
-        self.examples = {
+        self.changed = {
             column: tuple(
                 Example(_key(becomes[b], key), *_shortened(was[a][column], becomes[b][column])) for b, a in found
             )
@@ -281,7 +279,7 @@ class _Shown:
 
 
 def _values(
-    connection: duckdb.DuckDBPyConnection, file: File, columns: Sequence[str], rows: set[int]
+    connection: duckdb.DuckDBPyConnection, file: ParquetView, columns: Sequence[str], rows: set[int]
 ) -> dict[int, dict[str, str | None]]:
     """Values as text, by row and column."""
     if not rows:
@@ -297,7 +295,7 @@ def _key(values: Mapping[str, str | None], key: Sequence[str]) -> tuple[str | No
 
 
 def _shortened(old: str | None, new: str | None) -> tuple[str | None, str | None]:
-    """Two values, of which long ones are cut to where they differ."""
+    """Two values; long ones are cut to the part where they begin to differ."""
     pairs = enumerate(zip(old or "", new or "", strict=False))
     same = next((place for place, (a, b) in pairs if a != b), min(len(old or ""), len(new or "")))
     start = max(same - LONGEST // 4, 0)
@@ -310,7 +308,7 @@ def _shortened(old: str | None, new: str | None) -> tuple[str | None, str | None
     return cut(old), cut(new)
 
 
-def _statistics(connection: duckdb.DuckDBPyConnection, file: File, column: str) -> Statistics | None:
+def _statistics(connection: duckdb.DuckDBPyConnection, file: ParquetView, column: str) -> Statistics | None:
     if column not in file.columns:
         return None
     at = file.at(column)
@@ -323,8 +321,8 @@ def _statistics(connection: duckdb.DuckDBPyConnection, file: File, column: str) 
     return Statistics(rows, rows - values, distinct, *(end and end[:LONGEST] for end in (first, last)))
 
 
-def _layout(old: File, new: File) -> dict[str, Change]:
-    """Facts of the files, apart from rows and columns, that differ."""
+def _layout(old: ParquetView, new: ParquetView) -> dict[str, Change]:
+    """Facts of the files, apart from rows and columns, that changed."""
     was, becomes = _facts(old), _facts(new)
     shared = {column for column in old.columns if column in new.columns}
     arrow = [dict(zip(f.columns, f.metadata.schema.to_arrow_schema().types, strict=True)) for f in (old, new)]
@@ -335,14 +333,14 @@ def _layout(old: File, new: File) -> dict[str, Change]:
     return {name: Change(was[name], becomes[name]) for name in sorted(was) if was[name] != becomes[name]}
 
 
-def _facts(file: File) -> dict[str, Any]:
+def _facts(file: ParquetView) -> dict[str, Any]:
     metadata = file.metadata
     chunks = [
         metadata.row_group(group).column(column)
         for group in range(metadata.num_row_groups)
         for column in range(metadata.num_columns)
     ]
-    said = {k: v for k, v in (metadata.metadata or {}).items() if k not in _UNSAID}
+    other = {k: v for k, v in (metadata.metadata or {}).items() if k not in _IGNORED_METADATA}
     return {
         "bytes": file.path.stat().st_size,
         "row groups": metadata.num_row_groups,
@@ -351,6 +349,6 @@ def _facts(file: File) -> dict[str, Any]:
         "encodings": ", ".join(sorted({encoding for chunk in chunks for encoding in chunk.encodings})),
         "page index": any(chunk.has_offset_index for chunk in chunks),
         "metadata": ", ".join(
-            f"{k.decode(errors='replace')}={v.decode(errors='replace')}" for k, v in sorted(said.items())
+            f"{k.decode(errors='replace')}={v.decode(errors='replace')}" for k, v in sorted(other.items())
         ),
     }

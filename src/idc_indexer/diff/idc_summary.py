@@ -1,4 +1,4 @@
-"""What changed in terms of IDC: series, collections, licences, buckets, from the two `idc_index`."""
+"""The changes that matter to users of IDC: series, collections, licences and buckets, from the two idc_index."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 
 import duckdb
 
-from idc_indexer.diff.compare import File
-from idc_indexer.diff.result import Group, IdcSummary, Moved
+from idc_indexer.diff.compare import ParquetView
+from idc_indexer.diff.result import Group, IdcSummary, ValueChange
 
 KEY = "SeriesInstanceUID"
 _GROUPS = ("collection_id", "Modality", "analysis_result_id")
-_MOVES = ("license_short_name", "aws_bucket")
+_COMPARED = ("license_short_name", "aws_bucket")
 _NEEDED = (KEY, "collection_id", "Modality", "crdc_series_uuid", "series_size_MB")
 _MB_PER_TB = 1_000_000
 
 
-def summarize(connection: duckdb.DuckDBPyConnection, old: File, new: File) -> IdcSummary | None:
-    """Summarize what changed; None when a side has not the columns for it, or there is no series at all.
+def summarize(connection: duckdb.DuckDBPyConnection, old: ParquetView, new: ParquetView) -> IdcSummary | None:
+    """Summarize the changes; None if an input lacks the columns for it, or there is no series.
 
-    Series are counted by all that matters of them at once, which makes a few thousand lines to add up.
+    One query counts series by all properties together, which gives a few thousand lines to add up.
 
     Args:
-        connection: has the table `pairs` of the two files, whose key was the series.
+        connection: has the SQL table `pairs` of the two files, matched by series.
     """
     if not all(column in file.columns for column in _NEEDED for file in (old, new)):
         return None
     terms = []
-    for column in (*_GROUPS, *_MOVES):
+    for column in (*_GROUPS, *_COMPARED):
         terms += [_column(old, column), _column(new, column)]
     uuids = f"{old.at('crdc_series_uuid')} IS DISTINCT FROM {new.at('crdc_series_uuid')}"
     lines = connection.execute(
         f"""SELECT
             CASE WHEN old_row IS NULL THEN 'added' WHEN new_row IS NULL THEN 'removed'
-                WHEN {uuids} THEN 'revised' ELSE 'kept' END,
+                WHEN {uuids} THEN 'revised' ELSE 'unchanged' END,
             {", ".join(terms)}, count(*),
             coalesce(sum({_size(old)}), 0), coalesce(sum({_size(new)}), 0)
         FROM pairs LEFT JOIN {old.view} ON {old.view}.row = old_row LEFT JOIN {new.view} ON {new.view}.row = new_row
@@ -46,7 +46,9 @@ def summarize(connection: duckdb.DuckDBPyConnection, old: File, new: File) -> Id
         return None
     collections, modalities = _groups(lines, 1), _groups(lines, 3)
     (total,) = _groups([(line[0], "all", "all", *line[3:]) for line in lines], 1)
-    results = [{line[at] for line in lines if line[0] != gone} - {None} for at, gone in ((5, "added"), (6, "removed"))]
+    results = [
+        {line[at] for line in lines if line[0] != absent} - {None} for at, absent in ((5, "added"), (6, "removed"))
+    ]
     return IdcSummary(
         total,
         collections,
@@ -56,23 +58,23 @@ def summarize(connection: duckdb.DuckDBPyConnection, old: File, new: File) -> Id
         tuple(sorted(results[1] - results[0])),
         tuple(sorted(results[0] - results[1])),
         *(
-            _moves(lines, at) if all(column in file.columns for file in (old, new)) else None
-            for column, at in zip(_MOVES, (7, 9), strict=True)
+            _value_changes(lines, at) if all(column in file.columns for file in (old, new)) else None
+            for column, at in zip(_COMPARED, (7, 9), strict=True)
         ),
     )
 
 
-def _column(file: File, column: str) -> str:
+def _column(file: ParquetView, column: str) -> str:
     return file.at(column) if column in file.columns else "NULL"
 
 
-def _size(file: File) -> str:
+def _size(file: ParquetView) -> str:
     # A sum of floats would depend on the order of the rows.
     return f"TRY_CAST({file.at('series_size_MB')} AS DECIMAL(18, 6))"
 
 
 def _groups(lines: Iterable[Sequence[Any]], at: int) -> tuple[Group, ...]:
-    """Series by what stands at `at` (OLD) and after it (NEW), by name."""
+    """Series by the value at position `at` of a line (OLD) and the one after it (NEW), in the order of names."""
     counts: dict[str, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     for line in lines:
         state, was, becomes = line[0], line[at] or "", line[at + 1] or ""
@@ -87,16 +89,16 @@ def _groups(lines: Iterable[Sequence[Any]], at: int) -> tuple[Group, ...]:
     found = []
     for name, of in sorted(counts.items()):
         series = {key: int(of[key]) for key in ("old", "new", "added", "revised", "removed")}
-        old_tb, new_tb = (round(float(of[key] / _MB_PER_TB), 6) for key in ("old_mb", "new_mb"))
+        old_tb, new_tb = (round(float(of[key] / _MB_PER_TB), 12) for key in ("old_mb", "new_mb"))
         found.append(Group(name, **series, old_tb=old_tb, new_tb=new_tb))
     return tuple(found)
 
 
-def _moves(lines: Iterable[Sequence[Any]], at: int) -> tuple[Moved, ...]:
-    """Series of both sides by the value they had and the one they have, the largest number first."""
+def _value_changes(lines: Iterable[Sequence[Any]], at: int) -> tuple[ValueChange, ...]:
+    """Series that both inputs have, by old and new value, the largest number first."""
     counts: dict[tuple[str | None, str | None], int] = defaultdict(int)
     for line in lines:
-        if line[0] in ("revised", "kept") and line[at] != line[at + 1]:
+        if line[0] in ("revised", "unchanged") and line[at] != line[at + 1]:
             counts[line[at], line[at + 1]] += line[-3]
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    return tuple(Moved(*values, series) for values, series in ordered)
+    return tuple(ValueChange(*values, series) for values, series in ordered)

@@ -1,7 +1,7 @@
-"""Guard rails: what changed from one release to the next that nobody should learn of from readers.
+"""Regression checks: changes between two releases that nobody should miss before they are published.
 
-A finding has a name that stays the same, such as `rows:ct_index`, by which a person can accept it with a reason. What
-was accepted is kept in the manifest of the release. How much may change is in one file, `limits.json`.
+A finding has a stable name, such as `rows:ct_index`, by which a person can accept it with a reason. The manifest of the
+release records what was accepted. `limits.json` says how much may change.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _ALL = 100.0
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that changed more than it may.
+    """A change that exceeds the limits.
 
     Attributes:
-        name: what kind of finding, and of what: `index:`, `column:`, `type:`, `key:`, `match:`, `rows:`, `gone:`,
+        name: the kind of finding and its subject: `index:`, `column:`, `type:`, `key:`, `match:`, `rows:`, `gone:`,
             `nulls:` or `collection:`.
-        reason: why it was accepted; empty when it was not.
+        reason: why it was accepted; empty if it was not.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Finding:
 
 
 def load_limits(path: Path | None = None) -> Mapping[str, Any]:
-    """The limits of a file; those that travel with the toolkit when there is none.
+    """The limits in a file; those of the toolkit if None.
 
     Raises:
-        IndexerError: it cannot be read, or is not of that kind.
+        IndexerError: it cannot be read, or is not a file of limits.
     """
     limits: Mapping[str, Any] = documents.load(path or documents.bundled("limits.json"), "limits")
     return limits
@@ -47,33 +47,33 @@ def load_limits(path: Path | None = None) -> Mapping[str, Any]:
 def check_regressions(
     release: Path, difference: Difference, limits: Mapping[str, Any], accept: Mapping[str, str]
 ) -> list[Finding]:
-    """What changed more than it may, and what of that is accepted: now, or before, as the manifest says.
+    """Find the changes that exceed the limits, with the reasons of those that are accepted.
 
-    What is accepted now goes into the manifest; for that, the caller holds the lock of the release.
+    The manifest records the acceptances; the caller holds the lock of the release if there are new ones.
 
     Args:
         release: the release folder, which is NEW of the difference.
-        accept: reasons, by name of finding.
+        accept: reasons of new acceptances, by name of finding.
 
     Raises:
-        UsageError: an acceptance of what was not found, or without a reason; nothing was written.
+        UsageError: `accept` has a finding that was not found, or no reason for one; nothing was written.
     """
     found = list(findings(difference, limits))
     against = difference.old_version or Path(difference.old).name
     for name, reason in accept.items():
         if name not in {finding.name for finding in found}:
-            named = ", ".join(finding.name for finding in found) or "nothing"
-            raise UsageError(f"--accept {name}: that was not found", f"Found was: {named}.")
+            named = ", ".join(finding.name for finding in found) or "none"
+            raise UsageError(f"--accept {name}: no such finding", f"The findings are: {named}.")
         if not reason.strip():
-            raise UsageError(f"--accept {name}: without a reason", f"Write --accept {name}=REASON.")
+            raise UsageError(f"--accept {name}: no reason given", f"Write --accept {name}=REASON.")
     if accept:
         present = Release.open(release)
-        kept = {(one.finding, one.against): one for one in present.accepted}
+        accepted = {(one.finding, one.against): one for one in present.accepted}
         for finding in found:
             if finding.name in accept:
                 reason = accept[finding.name].strip()
-                kept[finding.name, against] = Acceptance(finding.name, against, finding.message, reason)
-        changed = replace(present, accepted=tuple(kept[key] for key in sorted(kept)))
+                accepted[finding.name, against] = Acceptance(finding.name, against, finding.message, reason)
+        changed = replace(present, accepted=tuple(accepted[key] for key in sorted(accepted)))
         if changed != present:
             files.write_atomic(release / MANIFEST, changed.manifest())
     reasons = {one.finding: one.reason for one in Release.open(release).accepted if one.against == against}
@@ -81,33 +81,33 @@ def check_regressions(
 
 
 def findings(difference: Difference, limits: Mapping[str, Any]) -> Iterator[Finding]:
-    """What changed more than it may, table by table.
+    """The changes that exceed the limits, table by table.
 
     Args:
-        limits: of kind `limits`.
+        limits: a document of kind `limits`.
     """
     for table in difference.tables:
         yield from _of_table(table, {**limits, **limits["indices"].get(table.name, {})})
     for group in difference.idc.collections if difference.idc else ():
         if not group.new:
-            yield Finding(f"collection:{group.name}", f"the collection is gone, with {group.old:,} series")
+            yield Finding(f"collection:{group.name}", f"the collection was removed, with {group.old:,} series")
 
 
 def _of_table(table: TableDifference, limits: Mapping[str, Any]) -> Iterator[Finding]:
     if table.state == "removed":
-        yield Finding(f"index:{table.name}", "the index is gone")
+        yield Finding(f"index:{table.name}", "the index was removed")
     if table.state == "unmatched":
         yield Finding(f"match:{table.name}", f"rows cannot be compared: {table.problem}")
     if table.key_change:
         was, becomes = (", ".join(key) for key in (table.key_change.old, table.key_change.new))
-        yield Finding(f"key:{table.name}", f"the key was {was}, and is {becomes}")
+        yield Finding(f"key:{table.name}", f"the key changed from {was} to {becomes}")
     for column in table.columns:
         yield from _of_column(table.name, column, limits)
     if table.rows and table.rows.old:
         rows = table.rows
         for kind, lost, what in (
-            ("rows", rows.old - rows.new, f"has {rows.new:,} rows, {rows.old:,} before"),
-            ("gone", rows.removed, f"{rows.removed:,} of {rows.old:,} rows are gone{_such(rows.removed_keys)}"),
+            ("rows", rows.old - rows.new, f"{rows.new:,} rows, {rows.old:,} before"),
+            ("gone", rows.removed, f"{rows.removed:,} of {rows.old:,} rows were removed{_example(rows.removed_keys)}"),
         ):
             limit = limits["rows_drop_percent" if kind == "rows" else "rows_gone_percent"]
             if lost > 0 and _over(lost / rows.old, limit):
@@ -118,21 +118,23 @@ def _of_table(table: TableDifference, limits: Mapping[str, Any]) -> Iterator[Fin
 def _of_column(table: str, column: ColumnDifference, limits: Mapping[str, Any]) -> Iterator[Finding]:
     name = f"{table}.{column.name}"
     if column.state == "removed":
-        yield Finding(f"column:{name}", "the column is gone")
-    elif column.state == "kept" and column.type:
-        yield Finding(f"type:{name}", f"the type was {column.type.old}, and is {column.type.new}")
+        yield Finding(f"column:{name}", "the column was removed")
+    elif column.state == "shared" and column.type:
+        yield Finding(f"type:{name}", f"the type changed from {column.type.old} to {column.type.new}")
     if column.old and column.new:
         was, becomes = column.old.null_share, column.new.null_share
         limit = limits["null_share_rise_points"]
         if _over(becomes - was, limit):
-            said = f"{was:.2%} of the rows were NULL, and {becomes:.2%} are"
-            yield Finding(f"nulls:{name}", f"{said}: {(becomes - was) * _ALL:.2f} points more, the limit is {limit:g}")
+            shares = f"NULL in {becomes:.2%} of the rows, {was:.2%} before"
+            yield Finding(
+                f"nulls:{name}", f"{shares}: {(becomes - was) * _ALL:.2f} points more, the limit is {limit:g}"
+            )
 
 
 def _over(share: float, percent: float) -> bool:
-    """Whether a share is more than a limit, which 0.30 - 0.28 is not of 2 percent."""
+    """Whether a share exceeds a limit; 0.30 - 0.28 does not exceed 2 percent."""
     return round(share * _ALL - percent, 9) > 0
 
 
-def _such(keys: tuple[tuple[str | None, ...], ...]) -> str:
+def _example(keys: tuple[tuple[str | None, ...], ...]) -> str:
     return f", such as {', '.join(map(str, keys[0]))}" if keys else ""

@@ -1,19 +1,42 @@
-"""A difference in words: lines for a terminal, and Markdown for a release or the summary of a workflow."""
+"""A difference as text: lines for a terminal, and Markdown for a GitHub release or the summary of a workflow run.
+
+Names and values are data: in Markdown each is escaped, cut, and marked as code, in which GitHub looks for no mentions
+and links.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 
-from idc_indexer.diff.result import Change, ColumnDifference, Difference, Group, IdcSummary, Moved, TableDifference
+from rich.filesize import decimal
+
+from idc_indexer.diff.result import (
+    ColumnDifference,
+    Difference,
+    Group,
+    IdcSummary,
+    TableDifference,
+    ValueChange,
+    shown,
+)
 
 MARKDOWN_LIMIT = 120_000
 """Characters. The text of a GitHub release may have 125,000, a step summary 1 MiB."""
-_GROUPS = 60
+STATES = {
+    "identical": "same bytes",
+    "equal": "same content",
+    "changed": "changed",
+    "added": "new",
+    "removed": "removed",
+    "unmatched": "cannot be matched",
+    "unavailable": "not compared",
+}
+"""The states of a table in words."""
+_MAX_GROUPS = 60
 """Collections, or modalities, that are listed one by one."""
-_CELL = 80
-"""Characters of a value in a table."""
+_MAX_LINE = 2_000
+"""Characters of a line of Markdown that lists names."""
 
 
 def lines(difference: Difference) -> Iterator[str]:
@@ -27,7 +50,7 @@ def lines(difference: Difference) -> Iterator[str]:
             for example in column.examples[:1]:
                 yield f"        such as {_key(example.key)}: {shown(example.old)} -> {shown(example.new)}"
         for names, what in (
-            ([column.name for column in table.columns if column.description], "described otherwise"),
+            ([column.name for column in table.columns if column.description], "new descriptions"),
             (list(table.layout), "files differ in"),
         ):
             if names:
@@ -41,83 +64,88 @@ def idc_lines(idc: IdcSummary) -> Iterator[str]:
     total = idc.total
     yield (
         f"{total.new:,} series, {total.old:,} before: {total.added:,} added, {total.revised:,} revised, "
-        f"{total.removed:,} removed; {total.new_tb:.3f} TB, {total.old_tb:.3f} before"
+        f"{total.removed:,} removed; {size_of_tb(total.new_tb)}, {size_of_tb(total.old_tb)} before"
     )
     for names, what in (
         (idc.new_collections, "new collections"),
-        (idc.gone_collections, "collections that are gone"),
+        (idc.removed_collections, "removed collections"),
         (idc.new_analysis_results, "new analysis results"),
-        (idc.gone_analysis_results, "analysis results that are gone"),
+        (idc.removed_analysis_results, "removed analysis results"),
     ):
         if names:
             yield f"{what}: {', '.join(names)}"
-    for moves, what in ((idc.licenses, "licence"), (idc.buckets, "bucket")):
-        for move in moves or ():
-            yield f"{what} changed: {_moved(move)}"
+    for changes, what in ((idc.licenses, "licence"), (idc.buckets, "bucket")):
+        for change in changes or ():
+            yield f"{what} changed: {_value_change(change)}"
+
+
+def size_of_tb(terabytes: float) -> str:
+    """A size in the unit that fits, such as `96.5 TB` or `1.3 GB`."""
+    return decimal(round(terabytes * 1e12))
 
 
 def markdown(difference: Difference, limit: int = MARKDOWN_LIMIT) -> str:
-    """The difference as Markdown of GitHub, of at most `limit` characters.
+    """The difference as GitHub's Markdown, of at most `limit` characters.
 
-    What matters most comes first; a part that does not fit is left out, and it says so.
+    The most important parts come first. A part that does not fit is omitted, and the end says so.
     """
-    said, left_out = f"**{_escaped(difference.verdict)}**\n", 0
+    text, omitted = f"**{_code(difference.verdict, min(_MAX_LINE, limit // 10))}**\n", 0
     for part in _parts(difference):
-        if len(said) + len(part) + 100 <= limit:
-            said += f"\n{part}\n"
+        if len(text) + len(part) + 100 <= limit:
+            text += f"\n{part}\n"
         else:
-            left_out += 1
-    return said + (f"\n{left_out} further parts did not fit; `idc-indexer diff --json` has all.\n" if left_out else "")
+            omitted += 1
+    return text + (f"\n{omitted} further parts did not fit; `idc-indexer diff --json` has all.\n" if omitted else "")
 
 
 def _parts(difference: Difference) -> Iterator[str]:
     if difference.idc:
-        yield "\n".join(f"- {_escaped(line)}" for line in idc_lines(difference.idc))
+        yield "\n".join(f"- {_code(line, _MAX_LINE)}" for line in idc_lines(difference.idc))
     yield _table(
         ("table", "", "rows before", "rows", "added", "removed", "changed", "columns that changed"),
-        ([_code(table.name), _word(table), *_numbers(table)] for table in difference.tables),
+        ([_code(table.name), STATES[table.state], *_numbers(table)] for table in difference.tables),
     )
     if difference.idc:
         for what, groups in (("collection", difference.idc.collections), ("modality", difference.idc.modalities)):
             changed = [group for group in groups if group.changed]
             changed.sort(key=lambda group: (-group.changed, group.name))
             if changed:
-                rest = f"\n\n{len(changed) - _GROUPS} more." if len(changed) > _GROUPS else ""
-                head = (what, "series before", "series", "added", "revised", "removed", "TB before", "TB")
-                yield _table(head, map(_group, changed[:_GROUPS])) + rest
+                rest = f"\n\n{len(changed) - _MAX_GROUPS} more." if len(changed) > _MAX_GROUPS else ""
+                head = (what, "series before", "series", "added", "revised", "removed", "size before", "size")
+                yield _table(head, map(_group, changed[:_MAX_GROUPS])) + rest
     for table in difference.tables:
         if table.columns or table.layout:
-            summary = escape(f"{table.name}: {_state(table)}")
+            summary = _code(f"{table.name}: {_state(table)}", _MAX_LINE)
             yield f"<details><summary>{summary}</summary>\n\n{_details(table)}\n\n</details>"
 
 
 def _group(group: Group) -> list[str]:
     counts = (group.old, group.new, group.added, group.revised, group.removed)
     sizes = (group.old_tb, group.new_tb)
-    return [_code(group.name) if group.name else "none", *(f"{n:,}" for n in counts), *(f"{tb:.3f}" for tb in sizes)]
+    return [_code(group.name) if group.name else "none", *(f"{n:,}" for n in counts), *map(size_of_tb, sizes)]
 
 
 def _details(table: TableDifference) -> str:
     rows = []
     for column in table.columns:
-        was, becomes = column.old, column.new
+        before, after = column.old, column.new
         example = column.examples[0] if column.examples else None
         rows.append(
             [
                 _code(column.name),
-                _escaped(_column(column)),
-                f"{was.null_share:.2%}" if was else "",
-                f"{becomes.null_share:.2%}" if becomes else "",
-                f"{was.distinct:,}" if was else "",
-                f"{becomes.distinct:,}" if becomes else "",
-                _escaped(f"{shown(example.old)} → {shown(example.new)}") if example else "",
+                _code(_column(column), _MAX_LINE),
+                f"{before.null_share:.2%}" if before else "",
+                f"{after.null_share:.2%}" if after else "",
+                f"{before.distinct:,}" if before else "",
+                f"{after.distinct:,}" if after else "",
+                f"{_code(example.old)} → {_code(example.new)}" if example else "",
             ]
         )
     head = ("column", "", "NULL before", "NULL", "distinct before", "distinct", "example")
     found = [_table(head, rows)] if rows else []
     if table.layout:
-        changes = [[name, _escaped(shown(c.old)), _escaped(shown(c.new))] for name, c in table.layout.items()]
-        found.append(_table(("of the files", "before", "now"), changes))
+        changes = [[name, _code(c.old), _code(c.new)] for name, c in table.layout.items()]
+        found.append(_table(("of the file", "before", "now"), changes))
     return "\n\n".join(found)
 
 
@@ -126,77 +154,53 @@ def _state(table: TableDifference) -> str:
         return f"not compared: {table.problem}"
     rows = table.rows
     if rows is None:
-        return _word(table)
+        return STATES[table.state]
     counts = [
         f"{count:,} {what}"
         for count, what in (
             (rows.added, "added"),
             (rows.removed, "removed"),
             (rows.changed, "changed"),
-            (rows.moved, "at another place"),
+            (rows.moved, "in another position"),
         )
         if count
     ]
     before = f"{rows.new:,} rows" + (f", {rows.old:,} before" if rows.old != rows.new else "")
-    return f"{_word(table)}: {before}" + (f": {', '.join(counts)}" if counts else "")
-
-
-def _word(table: TableDifference) -> str:
-    return {
-        "identical": "same bytes",
-        "equal": "same content",
-        "changed": "changed",
-        "added": "new",
-        "removed": "gone",
-        "unmatched": "cannot be matched",
-        "unseen": "not compared",
-    }[table.state]
+    return f"{STATES[table.state]}: {before}" + (f": {', '.join(counts)}" if counts else "")
 
 
 def _numbers(table: TableDifference) -> list[str]:
     rows = table.rows
     counts = [f"{n:,}" for n in (rows.old, rows.new, rows.added, rows.removed, rows.changed)] if rows else [""] * 5
-    return [*counts, str(sum(column.cells > 0 or column.state != "kept" for column in table.columns) or "")]
+    return [*counts, str(sum(column.cells > 0 or column.state != "shared" for column in table.columns) or "")]
 
 
 def _column(column: ColumnDifference) -> str:
-    said: list[str] = [] if column.state == "kept" else [column.state]
-    if column.type:
-        said.append(
-            f"type {_change(column.type)}" if column.state == "kept" else f"{column.type.new or column.type.old}"
-        )
+    changes = [_presence(column)] if column.state != "shared" or column.type else []
     if column.cells:
-        said.append(f"{column.cells:,} {'cell' if column.cells == 1 else 'cells'} changed")
+        changes.append(f"{column.cells:,} {'cell' if column.cells == 1 else 'cells'} changed")
     if column.description:
-        said.append("described otherwise")
-    was, becomes = column.old, column.new
-    if was and becomes and was.null_share != becomes.null_share:
-        said.append(f"NULL {was.null_share:.2%} -> {becomes.null_share:.2%}")
-    if was and becomes and was.distinct != becomes.distinct:
-        said.append(f"distinct {was.distinct:,} -> {becomes.distinct:,}")
-    return ", ".join(said) or "values as before"
+        changes.append("new description")
+    if column.old and column.new:
+        if column.old.null_share != column.new.null_share:
+            changes.append(f"NULL {column.old.null_share:.2%} -> {column.new.null_share:.2%}")
+        if column.old.distinct != column.new.distinct:
+            changes.append(f"distinct {column.old.distinct:,} -> {column.new.distinct:,}")
+    return ", ".join(changes) or "values as before"
 
 
-def _change(change: Change) -> str:
-    return f"{change.old} -> {change.new}"
+def _presence(column: ColumnDifference) -> str:
+    """Whether a column was added or removed, and the type that it has, had or got."""
+    kinds = [kind for kind in (column.type.old, column.type.new) if kind] if column.type else []
+    return " ".join([f"{column.state}," if column.state != "shared" else "type", " -> ".join(kinds)]).rstrip(", ")
 
 
-def _moved(move: Moved) -> str:
-    return f"{shown(move.old)} -> {shown(move.new)}, {move.series:,} series"
+def _value_change(change: ValueChange) -> str:
+    return f"{shown(change.old)} -> {shown(change.new)}, {change.series:,} series"
 
 
 def _key(key: Sequence[str | None]) -> str:
     return ", ".join(map(shown, key))
-
-
-def shown(value: object) -> str:
-    """A value in one line, so that NULL and an empty text are told apart."""
-    if value is None:
-        return "NULL"
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
-    if not text or text != text.strip():
-        return f"«{text}»"
-    return text if len(text) <= _CELL else f"{text[:_CELL]}…"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -204,12 +208,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in body)
 
 
-def _code(name: str) -> str:
-    """A name as code, if nothing in it could end that."""
-    return f"`{name}`" if re.fullmatch(r"[\w. -]+", name) else _escaped(name)
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown and HTML take as it is, in one line."""
-    text = re.sub(r"\s+", " ", text)
-    return re.sub(r"([\\`*_{}\[\]<>#|~&@])", r"\\\1", text)
+def _code(value: object, *most: int) -> str:
+    """Data as code, in one line. Numeric entities are never markup, neither of Markdown nor of HTML."""
+    text = re.sub(r"[^\w ,-]|_", lambda found: f"&#{ord(found[0])};", shown(value, *most), flags=re.ASCII)
+    return f"<code>{text}</code>"

@@ -1,7 +1,7 @@
-"""What a comparison found, and whether that makes two sides equal.
+"""The result of a comparison, and whether the two inputs are equal.
 
-Rows and columns are content. Their order, the layout of the files and what the schemas say in words are not: they are
-reported, and two sides that differ in nothing else are equal.
+Rows and columns are content. Their order, the layout of the files and the descriptions in schemas are reported, but do
+not count: two inputs that differ in nothing else are equal.
 """
 
 from __future__ import annotations
@@ -13,14 +13,28 @@ from typing import Any, Literal
 
 from idc_indexer import documents
 
-State = Literal["identical", "equal", "changed", "added", "removed", "unmatched", "unseen"]
+State = Literal["identical", "equal", "changed", "added", "removed", "unmatched", "unavailable"]
 """Of a table: same bytes; same content; other content; only in NEW; only in OLD; rows that cannot be matched; rows that
-a side does not carry."""
+an input does not have."""
+
+
+MAX_SHOWN = 80
+"""Characters of a value that are shown in messages and tables."""
+
+
+def shown(value: object, most: int = MAX_SHOWN) -> str:
+    """A value in one line of at most `most` characters; NULL differs from an empty text."""
+    if value is None:
+        return "NULL"
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)[: most + 1])
+    if len(text) > most:
+        return f"{text[:most]}…"
+    return text if text and text == text.strip() else f'"{text}"'
 
 
 @dataclass(frozen=True)
 class Change:
-    """What was, and what is."""
+    """The old and the new value."""
 
     old: Any
     new: Any
@@ -28,7 +42,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Example:
-    """A cell that changed: the key of its row, and values as text; None is NULL."""
+    """A cell that changed: the key of its row, and both values as text. None is NULL."""
 
     key: tuple[str | None, ...]
     old: str | None
@@ -37,11 +51,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the values of a column, on one side.
+    """Of the values of a column, in one input.
 
     Attributes:
-        rows, nulls, distinct: numbers; NULL is not counted among the distinct values.
-        minimum, maximum: as text; None where nothing is there, or nested values.
+        rows, nulls, distinct: counts; NULL is not one of the distinct values.
+        minimum, maximum: as text; None if there is no value, or the values are nested.
     """
 
     rows: int
@@ -52,23 +66,23 @@ class Statistics:
 
     @property
     def null_share(self) -> float:
-        """From 0 to 1; 0 of no rows."""
+        """From 0 to 1; 0 if there are no rows."""
         return self.nulls / self.rows if self.rows else 0.0
 
 
 @dataclass(frozen=True)
 class ColumnDifference:
-    """A column that is not the same on both sides.
+    """A column that differs between the inputs.
 
     Attributes:
-        state: `added`, `removed`, or `kept`.
-        type, description: when they changed; of an added or removed column, one of the two is None.
-        cells: rows of both sides in which it has different values; of a column with another type, as text.
-        old, new: its statistics, of the sides that have it; None when no row changed, came or went.
+        state: `added`, `removed`, or `shared` if both inputs have it.
+        type, description: None if they did not change; of an added or removed column, one of the two values is None.
+        cells: matched rows in which its values differ; values of different types are compared as text.
+        old, new: its statistics in the inputs that have it; None if no row was added, removed or changed.
     """
 
     name: str
-    state: Literal["added", "removed", "kept"]
+    state: Literal["added", "removed", "shared"]
     type: Change | None = None
     description: Change | None = None
     cells: int = 0
@@ -82,8 +96,9 @@ class Rows:
     """Numbers of rows.
 
     Attributes:
-        changed: rows whose key both sides have, with other values.
-        moved: rows that are at another place among those that both sides have.
+        changed: rows whose key both inputs have, with other values.
+        moved: matched rows that have another position among the matched rows.
+        added_keys, removed_keys: a few examples.
     """
 
     old: int
@@ -98,13 +113,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class TableDifference:
-    """What is different in one table.
+    """The differences of one table.
 
     Attributes:
-        problem: why its rows were not compared; empty when they were.
+        problem: why its rows were not compared; empty if they were.
         key: columns by which rows were matched.
-        key_change: when the sides state different ones.
-        columns: those that are different; in the order of NEW, then those that went.
+        key_change: None if the schemas state the same key.
+        columns: those that differ, in the order of NEW, then the removed ones.
         layout: facts about the files that changed, by name.
     """
 
@@ -125,8 +140,8 @@ class TableDifference:
 
     @property
     def same(self) -> bool:
-        """Whether nothing that was seen differs in content."""
-        return self.state in ("identical", "equal", "unseen")
+        """Whether the content is the same, as far as it was compared."""
+        return self.state in ("identical", "equal", "unavailable")
 
 
 @dataclass(frozen=True)
@@ -134,8 +149,8 @@ class Group:
     """Series of one collection, or of one modality.
 
     Attributes:
-        old, new: series; old_tb, new_tb: their size, in 10^12 bytes.
-        revised: series of both sides with another `crdc_series_uuid`.
+        old, new: number of series; old_tb, new_tb: their size, in 10^12 bytes.
+        revised: series that both inputs have, with another `crdc_series_uuid`.
     """
 
     name: str
@@ -149,13 +164,13 @@ class Group:
 
     @property
     def changed(self) -> int:
-        """Series that are not the same on both sides."""
+        """Series that were added, revised or removed."""
         return self.added + self.revised + self.removed
 
 
 @dataclass(frozen=True)
-class Moved:
-    """Series of both sides that had one value and have another."""
+class ValueChange:
+    """Series that both inputs have, whose value of a column changed."""
 
     old: str | None
     new: str | None
@@ -164,33 +179,33 @@ class Moved:
 
 @dataclass(frozen=True)
 class IdcSummary:
-    """What changed in terms of IDC, from both `idc_index`.
+    """The changes that matter to users of IDC, from both idc_index.
 
     A series that changed its collection or modality is counted in the new one.
 
     Attributes:
-        licenses, buckets: series whose licence, or bucket at AWS, changed; None when a side has no such column.
+        licenses, buckets: series whose licence, or bucket at AWS, changed; None if an input lacks the column.
     """
 
     total: Group
     collections: tuple[Group, ...]
     modalities: tuple[Group, ...]
     new_collections: tuple[str, ...]
-    gone_collections: tuple[str, ...]
+    removed_collections: tuple[str, ...]
     new_analysis_results: tuple[str, ...]
-    gone_analysis_results: tuple[str, ...]
-    licenses: tuple[Moved, ...] | None
-    buckets: tuple[Moved, ...] | None
+    removed_analysis_results: tuple[str, ...]
+    licenses: tuple[ValueChange, ...] | None
+    buckets: tuple[ValueChange, ...] | None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two sides, table by table.
+    """The differences between two inputs, table by table.
 
     Attributes:
-        old, new: as they were given.
-        old_version, new_version: of the releases; None when they do not say.
-        idc: None when a side has no `idc_index`, or the rows of it were not compared.
+        old, new: as the user gave them.
+        old_version, new_version: of the releases; None if unknown.
+        idc: None if an input has no idc_index, or its rows were not compared.
     """
 
     old: str
@@ -202,8 +217,13 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Whether the contents are equal, as far as both sides carry them; False when they share nothing."""
+        """Whether the contents are equal, as far as both inputs have them; False if nothing was compared."""
         return all(table.same for table in self.tables) and any(t.state in ("identical", "equal") for t in self.tables)
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Tables that were not compared, because an input does not have their rows."""
+        return [table.name for table in self.tables if table.state == "unavailable"]
 
     @property
     def verdict(self) -> str:
@@ -212,14 +232,13 @@ class Difference:
         for table in self.tables:
             by_state.setdefault(table.state, []).append(table.name)
         compared = by_state.get("identical", []) + by_state.get("equal", [])
-        unseen = by_state.get("unseen", [])
-        rest = f"; not compared, for want of rows: {_listed(unseen)}" if unseen else ""
+        rest = f"; not compared: row data unavailable: {_listed(self.unavailable)}" if self.unavailable else ""
         if self.equal:
             how = "the same bytes" if not by_state.get("equal") else "the same rows and columns"
             if moved := [table.name for table in self.tables if table.rows and table.rows.moved]:
                 how += f", in another order in {_listed(moved)}"
             return f"{self.new} equals {self.old}: {_count(len(compared), 'table')} with {how}{rest}"
-        said = [
+        differences = [
             f"{word} {_listed(by_state[state])}"
             for state, word in (
                 ("changed", "other content in"),
@@ -230,14 +249,14 @@ class Difference:
             if state in by_state
         ]
         if compared:
-            said.append(f"equal: {_listed(compared)}")
-        return f"{self.new} differs from {self.old}: {'; '.join(said) or 'nothing could be compared'}{rest}"
+            differences.append(f"equal: {_listed(compared)}")
+        return f"{self.new} differs from {self.old}: {'; '.join(differences) or 'nothing could be compared'}{rest}"
 
     def to_document(self) -> dict[str, Any]:
         """The document of kind `difference`."""
-        sides = {
-            side: {"name": name, "release_version": version}
-            for side, name, version in (
+        inputs = {
+            which: {"name": name, "release_version": version}
+            for which, name, version in (
                 ("old", self.old, self.old_version),
                 ("new", self.new, self.new_version),
             )
@@ -247,7 +266,7 @@ class Difference:
             "format_version": 1,
             "equal": self.equal,
             "verdict": self.verdict,
-            **sides,
+            **inputs,
             "tables": tables,
             "idc": self.idc and asdict(self.idc),
         }

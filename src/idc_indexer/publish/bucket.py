@@ -1,6 +1,6 @@
-"""The settings of a bucket that readers need: public read, cross-origin requests, uniform access; nothing else.
+"""The settings of a bucket that readers need: public read, cross-origin requests and uniform access.
 
-Public read is the role of object viewers for everyone. It includes listing, which readers fall back on.
+Public read is the role of object viewers for everyone. It includes listing, which some readers use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CORS = {"origin": ["*"], "method": list(METHODS), "responseHeader": list(EXPOSE
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, whether it was as it should be, and what is changed if not."""
+    """A setting, whether it is right, and the change that makes it right."""
 
     name: str
     good: bool
@@ -28,10 +28,10 @@ class Setting:
 
 
 def setup(uri: str, apply: bool) -> list[Setting]:
-    """See, and set, what readers need.
+    """Show the settings that readers need; with `apply`, change those that are wrong.
 
     Returns:
-        The settings as they were found.
+        The settings before the change.
 
     Raises:
         UsageError: not a bucket.
@@ -41,7 +41,7 @@ def setup(uri: str, apply: bool) -> list[Setting]:
     if scheme != "gs" or not name or "/" in name:
         raise UsageError(f"{uri!r} is not a bucket", "Give gs://bucket.")
     store = GcsStore(name)
-    with store.asking("its settings"):
+    with store.requesting("read its settings"):
         bucket = store.bucket
         bucket.reload(retry=store.retry)
         policy = bucket.get_iam_policy(requested_policy_version=3, retry=store.retry)
@@ -50,7 +50,7 @@ def setup(uri: str, apply: bool) -> list[Setting]:
     if access.public_access_prevention == "enforced":
         raise IndexerError(
             f"{uri}: public access prevention is enforced",
-            "Whoever owns the bucket has to lift it; this command does not.",
+            "The owner of the bucket has to lift it; this command does not.",
         )
 
     def uniform() -> None:
@@ -58,18 +58,20 @@ def setup(uri: str, apply: bool) -> list[Setting]:
         bucket.patch(if_metageneration_match=bucket.metageneration, retry=store.retry)
 
     def cross_origin() -> None:
-        # The first rule that fits a request is the one that is obeyed.
+        # The service applies the first rule that matches a request.
         bucket.cors = [_CORS, *rules]
         bucket.patch(if_metageneration_match=bucket.metageneration, retry=store.retry)
 
     def public() -> None:
         policy.bindings.append({"role": _VIEWER, "members": {_EVERYONE}})
-        bucket.set_iam_policy(policy, retry=store.retry)  # its ETag says which policy it replaces
+        bucket.set_iam_policy(policy, retry=store.retry)  # its ETag is the precondition
 
     steps: list[tuple[Setting, Callable[[], None]]] = [
         (
             Setting(
-                "uniform access", access.uniform_bucket_level_access_enabled, "only the policy of the bucket decides"
+                "uniform access",
+                access.uniform_bucket_level_access_enabled,
+                "only the policy of the bucket gives access",
             ),
             uniform,
         ),
@@ -84,13 +86,13 @@ def setup(uri: str, apply: bool) -> list[Setting]:
     ]
     for setting, change in steps:
         if apply and not setting.good:
-            with store.asking("its settings"):
+            with store.requesting("change its settings"):
                 change()
     return [setting for setting, _ in steps]
 
 
 def _serves(rules: list[dict[str, Any]]) -> bool:
-    """Whether the first rule for any origin lets everyone read and see what they need."""
+    """Whether the first rule for any origin allows all methods and exposes all headers that readers need."""
     for rule in rules:
         if "*" in rule.get("origin", []):
             exposed = {header.lower() for header in rule.get("responseHeader", [])}

@@ -1,13 +1,13 @@
-"""Publish: a verified release becomes the files of its version at a store, which never change afterwards.
+"""Publish: upload a verified release as the files of its version, which never change afterwards.
 
-Every object is created only if it is absent; one that is there with the same bytes is kept, so that running it again
-completes what was interrupted. Which of two different releases a version is, is decided by the first object that is
-written, the record. The manifest is written last, so a version with a manifest is whole.
+Each object is created only if it is absent. An object that exists with the same bytes stays, so running the same
+command again completes an interrupted upload. If two different releases have the same version, the one whose record
+is written first wins. The manifest is written last, so a version with a manifest is complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from idc_indexer.errors import IndexerError
@@ -18,11 +18,10 @@ from idc_indexer.publish.records import (
     Publication,
     Step,
     folder,
-    in_phases,
+    in_upload_order,
     put_record,
     read_publication,
-    same_content,
-    upload_phase,
+    too_many_conflicts,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
 from idc_indexer.release.manifest import MANIFEST
@@ -30,7 +29,7 @@ from idc_indexer.release.verify import open_valid
 
 
 def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = WORKERS) -> tuple[Step, ...]:
-    """Publish a release as its version.
+    """Publish a release as its version, and read back what the store has.
 
     Args:
         path: the release folder; it is verified first.
@@ -38,61 +37,66 @@ def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = W
         workers: uploads at a time.
 
     Returns:
-        What was done, or would be, with each object, in the order of writing.
+        One step for each object, in the order of writing, as planned at the beginning.
 
     Raises:
-        IndexerError: the release is not whole; or the version is, or is being, published with other content, in which
-            case nothing was written; or the store failed, in which case the same command goes on from there.
+        IndexerError: the release is not valid; the version is, or is being, published with other content, in which
+            case nothing was written; or the store failed, in which case the same command continues.
     """
     release = open_valid(path)
     publication = Publication.of(release, store)
-    data = {folder(publication.release_version) + file.name: path / file.name for file in publication.files}
-    files = {folder(publication.release_version) + file.name: file for file in publication.files}
     first: tuple[Step, ...] = ()
+    conflict = None
     for _ in range(ROUNDS):
         listing = store.list(f"{publication.release_version}/")
-        _refuse_others(store, publication, listing)
-        plan = plan_publication(publication, listing)
-        first = first or plan
-        missing = [step for step in plan if step.action == "create"]
-        if dry_run or not missing:
-            _read_back(store, publication, listing, dry_run)
-            return first
-
-        def create(step: Step) -> None:
-            if step.name == publication.record:
-                put_record(store, step.name, publication.dump(), ABSENT)
-                return
-            file = files[step.name]
-            made = store.put(step.name, data[step.name], publication.headers(file, IMMUTABLE), ABSENT)
-            if not same_content(made, file):
-                store.delete(made)
-                raise IndexerError(f"{data[step.name]} changed while it was published", "Verify it, and publish again.")
-
         try:
-            in_phases(missing, lambda step: _phase(publication, step), create, workers)
-        except ConflictError:
-            continue  # written by someone else, or by us although the answer was lost: see which
-    raise IndexerError(f"{store.uri}/{publication.release_version}: it keeps being changed by someone else")
+            _refuse_others(store, publication, listing)
+            plan = plan_publication(publication, listing)
+            first = first or plan
+            if dry_run:
+                return first
+            missing = [step for step in plan if step.action == "create"]
+            _upload(store, publication, path, missing, workers)
+        except ConflictError as error:
+            conflict = error
+            continue  # Another publisher wrote the object, or we did and the response was lost: list again.
+        _read_back(store, publication)
+        return first
+    raise too_many_conflicts(store, publication.release_version, conflict)
 
 
 def plan_publication(publication: Publication, listing: Mapping[str, StoredObject]) -> tuple[Step, ...]:
-    """What there is to do, record first and manifest last, where `listing` is of the version."""
+    """One step for each object, the record first and the manifest last; `listing` is of the version."""
     sizes = {publication.record: len(publication.dump())}
     sizes |= {folder(publication.release_version) + file.name: file.bytes for file in publication.files}
     return tuple(Step("keep" if name in listing else "create", name, size) for name, size in sizes.items())
 
 
-def _phase(publication: Publication, step: Step) -> int:
-    return -1 if step.name == publication.record else upload_phase(step.name)
+def _upload(store: Store, publication: Publication, path: Path, missing: Sequence[Step], workers: int) -> None:
+    """Create the missing objects, the record first. Raises ConflictError if one of them appeared."""
+    files = {folder(publication.release_version) + file.name: file for file in publication.files}
+
+    def create(step: Step) -> None:
+        if step.name == publication.record:
+            put_record(store, step.name, publication.dump(), ABSENT)
+            return
+        file = files[step.name]
+        made = store.put(step.name, path / file.name, publication.headers(file, IMMUTABLE), ABSENT)
+        if not publication.same_content(file, made):
+            store.delete(made)
+            raise IndexerError(
+                f"{path / file.name} changed during the upload", "Verify the release and publish it again."
+            )
+
+    in_upload_order(missing, lambda step: step.name, create, workers)
 
 
 def _refuse_others(store: Store, publication: Publication, listing: Mapping[str, StoredObject]) -> None:
-    """Refuse to go on where another release is, or is being, published."""
+    """Raise IndexerError if another release is, or is being, published as this version."""
     version = publication.release_version
     won = read_publication(store, listing, version)
-    if won not in (None, publication):
-        theirs, ours = ({file.name: file for file in which.files} for which in (won, publication) if which)
+    theirs, ours = ({file.name: file for file in found.files} for found in (won or publication, publication))
+    if theirs != ours:
         different = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         finished = folder(version) + MANIFEST in listing
         raise IndexerError(
@@ -111,9 +115,13 @@ def _refuse_others(store: Store, publication: Publication, listing: Mapping[str,
         )
 
 
-def _read_back(store: Store, publication: Publication, listing: Mapping[str, StoredObject], dry_run: bool) -> None:
-    """What was published, as the store has it."""
-    wrong = {} if dry_run else publication.problems(listing, publication.release_version, IMMUTABLE)
-    if wrong:
-        name = min(wrong)
-        raise IndexerError(f"{store.uri}/{name} {wrong[name]}; {len(wrong)} such objects")
+def _read_back(store: Store, publication: Publication) -> None:
+    """List the version again. Raises IndexerError if the store does not have what was published."""
+    version = publication.release_version
+    if problems := publication.problems(store.list(f"{version}/"), version, IMMUTABLE):
+        name = min(problems)
+        raise IndexerError(
+            f"{store.uri}/{name} {problems[name]}; {len(problems)} such objects",
+            f"`publish` replaces no object: find out what else writes to the store or changes its objects, remove the "
+            f"folder {version}, and publish again.",
+        )

@@ -1,23 +1,26 @@
-"""What lies at a store: `release_artifacts/` of each version and of `current`, and a record beside each.
+"""The objects of a store: the files of each version and of `current`, and one record beside each of them.
 
-Beside the files of a version lies `publication.json`, which is written before them: it says what is being published,
-so that of two publishers one wins at once. A version is published when its manifest is there, which is written last.
-Beside those of `current` lies `promotion.json`, which says the version that it is, or is becoming.
+`<version>/publication.json` is written before the files of the version and lists them. If two publishers start the
+same version, the first record wins. The manifest is written last, so a version with a manifest is complete.
+`current/promotion.json` names the version that `current` equals or is moving to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from idc_indexer import documents
-from idc_indexer.errors import IndexerError
+from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.files import local_file
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST, FileEntry, Release
+from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, idc_version_of
 
 PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
 """Where IDC publishes its releases."""
@@ -26,12 +29,15 @@ CURRENT = "current"
 IMMUTABLE = "public, max-age=31536000, immutable"
 NO_CACHE = "no-cache"
 EXPOSED = ("Content-Range", "Content-Length", "Content-Type", "Accept-Ranges", "Range")
-"""Response headers that a reader in a browser has to see, or it cannot read a part of a file."""
+"""Response headers that a reader in a browser must see to read a part of a file."""
 WORKERS = 8
 """Requests at a time: enough to hide the latency of small objects, few enough for a home's uplink."""
 ROUNDS = 50
-"""How often one command looks again when others write at the same time, before it gives up."""
+"""How often one command lists the store again after a conflict before it gives up."""
 
+_MAX_VERSION = 64
+"""Characters of a version: records are data of others, and Python converts no number of 5,000 digits."""
+_PUBLICATION = "publication.json"
 _FORMAT_VERSION = 1
 _MEDIA_TYPES = {
     ".parquet": "application/vnd.apache.parquet",
@@ -56,89 +62,131 @@ def media_type(name: str) -> str:
     return _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
 
 
-def upload_phase(name: str) -> int:
-    """When a file, or an object by its whole name, is written: who sees it finds there what it depends on."""
-    if Path(name).name == MANIFEST:
-        return 3
-    return {".parquet": 0, ".zip": 0, ".sha256": 1}.get(Path(name).suffix, 2)
+def upload_order(name: str) -> tuple[int, str, int]:
+    """When a file or an object is written: its phase, the table that it belongs to, its place in that table.
+
+    The record of a version comes first and the manifest last. Between them each Parquet is followed by its sidecar,
+    its schema and its query. Tables are independent of each other.
+    """
+    file = Path(name).name
+    if file in (_PUBLICATION, MANIFEST):
+        return 0 if file == _PUBLICATION else 2, file, 0
+    if file.endswith(".sha256"):
+        return 1, upload_order(file.removesuffix(".sha256"))[1], 1
+    for place, suffix in enumerate((".parquet", "", "_schema.json", ".sql")):
+        if suffix and file.endswith(suffix):
+            return 1, file.removesuffix(suffix), place
+    return 1, file, 0
+
+
+def check_release_version(version: str) -> None:
+    """Check the version of a release, wherever it comes from.
+
+    Raises:
+        UsageError: not a version that a release can have.
+    """
+    if len(version) > _MAX_VERSION:
+        raise UsageError(f"a release version of {len(version)} characters is too long: at most {_MAX_VERSION}")
+    idc_version_of(version)
+
+
+def too_many_conflicts(store: Store, version: str, last: ConflictError | None) -> IndexerError:
+    """The error of a command that found another state of the store in each of its rounds."""
+    return IndexerError(
+        f"{store.uri}/{version}: gave up after {ROUNDS} conflicts; the last one: {last.message if last else ''}",
+        "If another command writes there, wait until it has ended. Then run the same command again.",
+    )
 
 
 class MalformedError(IndexerError):
-    """A record is not what it should be: someone else has written it."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A published file."""
-
-    name: str
-    bytes: int
-    sha256: str
-    checksum: str
+    """A record is not valid, so another program wrote it."""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published as a version: the files in the order in which they are written."""
+    """The files that are published as a version.
+
+    Attributes:
+        files: in the order in which they are written.
+        checksums: the store's checksum of each file, by name.
+    """
 
     idc_version: int
     release_version: str
-    files: tuple[Artifact, ...]
+    files: tuple[FileEntry, ...]
+    checksums: Mapping[str, str]
 
     @classmethod
     def of(cls, release: Release, store: Store) -> Publication:
-        """What publishing a release at a store would make."""
+        """The publication of a release at a store."""
         manifest = (release.path / MANIFEST).read_bytes()
-        entries = [*release.files, FileEntry(MANIFEST, len(manifest), sha256(manifest).hexdigest())]
-        entries.sort(key=lambda entry: (upload_phase(entry.name), entry.name))
-        artifacts = [
-            Artifact(entry.name, entry.bytes, entry.sha256, store.checksum(release.path / entry.name))
-            for entry in entries
-        ]
-        return cls(release.idc_version, release.release_version, tuple(artifacts))
+        entries = [replace(entry, rows=None) for entry in release.files]
+        entries.append(FileEntry(MANIFEST, len(manifest), sha256(manifest).hexdigest()))
+        entries.sort(key=lambda entry: upload_order(entry.name))
+        checksums = {entry.name: store.checksum(release.path / entry.name) for entry in entries}
+        return cls(release.idc_version, release.release_version, tuple(entries), checksums)
 
     @classmethod
-    def parse(cls, data: bytes, where: str) -> Publication:
-        """Read a record. Raises MalformedError when it is not one."""
-        document = _parse(data, "publication", where)
-        files = tuple(Artifact(**file) for file in document["files"])
-        return cls(document["idc_version"], document["release_version"], files)
+    def parse(cls, data: bytes, context: str) -> Publication:
+        """Read a record. Raises MalformedError if it is not valid."""
+        document = _parse(data, "publication", context)
+        checksums = {file["name"]: file.pop("checksum") for file in document["files"]}
+        files = tuple(FileEntry(**file) for file in document["files"])
+        if len(checksums) != len(files) or MANIFEST not in checksums:
+            raise MalformedError(f"{context}: it lists a file twice, or no {MANIFEST}")
+        with _as_malformed(context):
+            for name in checksums:
+                local_file(Path(), name)
+        return cls(document["idc_version"], document["release_version"], files, checksums)
 
     def dump(self) -> bytes:
-        """The record: the same release makes the same bytes."""
-        document = {**vars(self), "files": [vars(file) for file in self.files]}
-        return documents.dump({"format_version": _FORMAT_VERSION, **document}, "publication")
+        """The bytes of the record; the same release gives the same bytes."""
+        files = [{**file.to_document(), "checksum": self.checksums[file.name]} for file in self.files]
+        document = {
+            "format_version": _FORMAT_VERSION,
+            "idc_version": self.idc_version,
+            "release_version": self.release_version,
+            "files": files,
+        }
+        return documents.dump(document, "publication")
 
     @property
     def record(self) -> str:
         """Name of the record."""
         return publication_name(self.release_version)
 
-    def headers(self, file: Artifact, cache_control: str) -> Headers:
-        """What readers are told of a file.
+    def headers(self, file: FileEntry, cache_control: str) -> Headers:
+        """The headers of a published file.
 
-        In `current` it does not say the version: a file that stays the same from one to the next is not written again.
+        In `current` they do not name the version, so that a file that stays the same is not written again.
         """
-        about = {"sha256": file.sha256}
+        metadata = {"sha256": file.sha256}
         if cache_control == IMMUTABLE:
-            about |= {"release_version": self.release_version, "idc_version": str(self.idc_version)}
-        return Headers(media_type(file.name), cache_control, about)
+            metadata |= {"release_version": self.release_version, "idc_version": str(self.idc_version)}
+        return Headers(media_type(file.name), cache_control, metadata)
 
-    def problem(self, file: Artifact, found: StoredObject | None, cache_control: str | None) -> str:
-        """What is wrong with an object that should be a file of this; empty when nothing is.
+    def same_content(self, file: FileEntry, found: StoredObject) -> bool:
+        """Whether an object has the bytes of a file."""
+        return (found.bytes, found.checksum) == (file.bytes, self.checksums[file.name])
 
-        Without `cache_control`, headers are not looked at.
+    def problem(self, file: FileEntry, found: StoredObject | None, cache_control: str | None) -> str:
+        """Why an object is not the published file; empty if it is.
+
+        Only what `publish` and `promote` set is compared: stores and other tools add metadata of their own, and a copy
+        may keep that of its source. Without `cache_control`, headers are not compared.
         """
         if found is None:
             return "is missing"
-        if not same_content(found, file):
-            return f"has other content: {found.bytes:,} bytes, {found.checksum}, not {file.bytes:,}, {file.checksum}"
-        if cache_control and found.headers not in (None, self.headers(file, cache_control)):
-            return f"has other headers than it should: {found.headers}"
+        if not self.same_content(file, found):
+            content = f"{file.bytes:,}, {self.checksums[file.name]}"
+            return f"has other content: {found.bytes:,} bytes, {found.checksum}, not {content}"
+        if cache_control and found.headers:
+            for key, expected, actual in self.headers(file, cache_control).differences(found.headers):
+                return f"has {key} {actual!r}, not {expected!r}"
         return "is composite: it has no MD5, and readers compare ETags" if found.composite else ""
 
     def problems(self, listing: Mapping[str, StoredObject], version: str, cache_control: str | None) -> dict[str, str]:
-        """What is wrong with the files of a version, or of `current`, by name of object."""
+        """The problems of the files of a version, or of `current`, by name of object."""
         expected = {folder(version) + file.name: file for file in self.files}
         wrong = {name: self.problem(file, listing.get(name), cache_control) for name, file in expected.items()}
         strays = [name for name in listing if name.startswith(folder(version)) and name not in expected]
@@ -149,12 +197,12 @@ class Publication:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Which version `current` is (`done`), or is becoming.
+    """The record of `current`: the version that it equals (`done`) or is moving to.
 
     Attributes:
-        id: of this promotion; whoever completes it keeps it.
-        force_rewrite: generations of objects that someone else may still replace or remove: they are written again,
-            even if the bytes stay the same. None when they are yet to be listed.
+        id: of this promotion. A promoter that completes it keeps the id.
+        force_rewrite: generations of objects that an earlier promotion may still replace or remove: this promotion
+            writes them again even if the bytes stay the same. None until they are listed.
     """
 
     id: str
@@ -163,7 +211,7 @@ class Promotion:
     force_rewrite: Mapping[str, int] | None = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        """The record."""
+        """The bytes of the record."""
         return documents.dump({"format_version": _FORMAT_VERSION, **vars(self)}, "promotion")
 
 
@@ -172,48 +220,58 @@ PROMOTION = f"{CURRENT}/promotion.json"
 
 def publication_name(version: str) -> str:
     """Name of the record of a version."""
-    return f"{version}/publication.json"
+    return f"{version}/{_PUBLICATION}"
 
 
 def put_record(store: Store, name: str, data: bytes, generation: int) -> StoredObject:
-    """Write a record in place of that generation of it."""
+    """Write a record, in place of that generation of it."""
     return store.put(name, data, _RECORD, generation)
 
 
 def read_publication(store: Store, listing: Mapping[str, StoredObject], version: str) -> Publication | None:
-    """The record of a version; None when there is none. Raises MalformedError when it is not one."""
+    """The record of a version; None if there is none. Raises MalformedError if it is not valid."""
     name = publication_name(version)
     if name not in listing:
         return None
     found = Publication.parse(store.read(listing[name]), f"{store.uri}/{name}")
     if found.release_version != version:
-        raise MalformedError(f"{store.uri}/{name}: it is of {found.release_version}")
+        raise MalformedError(f"{store.uri}/{name}: it names the version {found.release_version}")
     return found
 
 
 def read_promotion(store: Store, listing: Mapping[str, StoredObject]) -> Promotion | None:
-    """The record of `current`; None when there is none. Raises MalformedError when it is not one."""
+    """The record of `current`; None if there is none. Raises MalformedError if it is not valid."""
     if PROMOTION not in listing:
         return None
     document = _parse(store.read(listing[PROMOTION]), "promotion", f"{store.uri}/{PROMOTION}")
     return Promotion(**{key: value for key, value in document.items() if key != "format_version"})
 
 
-def _parse(data: bytes, kind: str, where: str) -> Any:
+def _parse(data: bytes, kind: str, context: str) -> Any:
+    """A record as JSON whose version is one that a release can have."""
+    with _as_malformed(context):
+        document = documents.parse(data, kind, context)
+        check_release_version(document["release_version"])
+        return document
+
+
+@contextmanager
+def _as_malformed(context: str) -> Iterator[None]:
     try:
-        return documents.parse(data, kind, where)
+        yield
     except IndexerError as error:
-        raise MalformedError(error.message) from error
+        message = error.message if error.message.startswith(context) else f"{context}: {error.message}"
+        raise MalformedError(message) from error
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is, or would be, done with an object.
+    """One object, and the action that a command takes or would take with it.
 
     Attributes:
         name: of the object, as readers see it.
-        bytes: of its new content; of its last one when it is removed.
-        generation: that is replaced or removed.
+        bytes: of its new content; of its last content if it is removed.
+        generation: that is kept, replaced or removed.
     """
 
     action: Literal["create", "keep", "replace", "remove"]
@@ -222,29 +280,36 @@ class Step:
     generation: int = ABSENT
 
 
-def same_content(found: StoredObject | None, file: Artifact) -> bool:
-    """Whether an object has the bytes of a file."""
-    return found is not None and (found.bytes, found.checksum) == (file.bytes, file.checksum)
+def in_upload_order(
+    items: Iterable[Item], name: Callable[[Item], str], act: Callable[[Item], object], workers: int
+) -> None:
+    """Call `act` for all items in the order of `upload_order`; several tables at the same time.
 
-
-def in_phases(items: Sequence[Item], of: Callable[[Item], int], act: Callable[[Item], object], workers: int) -> None:
-    """Do something with all items: those of an earlier stage first, those of one stage side by side.
-
-    A conflict over one item does not keep the others of its stage from being done; it is raised after them. Any other
-    failure is raised when what was going on has ended, and nothing else is begun.
+    If an item has a conflict, the rest of its table is left out and the other tables of its phase are still done; then
+    the conflict is raised. After any other failure no new table begins, and the failure is raised when the tables under
+    way have ended.
     """
-    for number in sorted(set(map(of, items))):
-        group = [item for item in items if of(item) == number]
-        with ThreadPoolExecutor(min(workers, len(group))) as pool:
-            futures = [pool.submit(act, item) for item in group]
-            conflict = None
-            try:
-                for future in futures:
-                    try:
-                        future.result()
-                    except ConflictError as error:
-                        conflict = error
-            finally:
-                pool.shutdown(cancel_futures=True)
-        if conflict:
-            raise conflict
+
+    def position(item: Item) -> tuple[int, str, int]:
+        return upload_order(name(item))
+
+    for _, phase in groupby(sorted(items, key=position), lambda item: position(item)[0]):
+        tables = [list(table) for _, table in groupby(phase, lambda item: position(item)[1])]
+        in_parallel(tables, lambda table: [act(item) for item in table], workers)
+
+
+def in_parallel(items: Sequence[Item], act: Callable[[Item], object], workers: int) -> None:
+    """Call `act` for all items, `workers` at a time. Conflicts and failures as in `in_upload_order`."""
+    conflict = None
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(act, item) for item in items]
+        try:
+            for future in futures:
+                try:
+                    future.result()
+                except ConflictError as error:
+                    conflict = error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if conflict:
+        raise conflict

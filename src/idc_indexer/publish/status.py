@@ -1,15 +1,16 @@
-"""Status: which versions a store has, which of them `current` is, and whether all of it is as it was published.
+"""Status: the versions at a store, the one that `current` equals, and the objects that differ from what was published.
 
-Known from one listing and the records; bytes are compared by the checksums that the store has of them.
+One listing and the records are enough: the store's checksums stand for the bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from idc_indexer.publish.records import (
     CURRENT,
@@ -31,9 +32,9 @@ class VersionStatus:
     """A version at a store.
 
     Attributes:
-        state: `valid`; `unfinished`, when its manifest is yet to come and nothing else is wrong; `damaged`; or
-            `unrecorded`, when something else than `publish` put it there.
-        problems: what is wrong, by name of object.
+        state: `valid`; `unfinished` if its upload has not reached the manifest and nothing else is wrong; `damaged`;
+            or `unrecorded` if another tool published it.
+        problems: by name of object.
     """
 
     version: str
@@ -43,13 +44,13 @@ class VersionStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What a store has.
+    """The versions at a store, and `current`.
 
     Attributes:
         versions: the oldest first.
-        current: the version that `current` is, or is becoming; None when none was ever promoted.
-        promoting: a promotion to it has begun and not ended.
-        problems: what is wrong with `current`, by name of object.
+        current: the version that `current` equals or is moving to; None if no version was promoted.
+        promoting: whether a promotion to it has begun and not ended.
+        problems: of `current`, by name of object.
     """
 
     versions: tuple[VersionStatus, ...]
@@ -70,7 +71,7 @@ class Status:
 
 
 def status(store: Store) -> Status:
-    """See what a store has.
+    """The status of a store.
 
     Raises:
         IndexerError: the store cannot be used, or a record was replaced while it was read.
@@ -78,31 +79,29 @@ def status(store: Store) -> Status:
     listing = store.list("")
     versions = tuple(_version(store, listing, version) for version in _versions(listing))
     try:
-        held = read_promotion(store, listing)
+        record = read_promotion(store, listing)
     except MalformedError as error:
         return Status(versions, None, False, {PROMOTION: error.message})
-    if held is None:
+    if record is None:
         return Status(versions, None, False, {})
     try:
-        publication = read_publication(store, listing, held.release_version)
+        publication = read_publication(store, listing, record.release_version)
     except MalformedError:
         publication = None
     if publication is None:
-        problems = {PROMOTION: f"is of {held.release_version}, which has no readable record"}
+        problems = {PROMOTION: f"names {record.release_version}, which has no valid record"}
     else:
         problems = publication.problems(listing, CURRENT, NO_CACHE)
-    return Status(versions, held.release_version, not held.done, problems)
+    return Status(versions, record.release_version, not record.done, problems)
 
 
 def _versions(listing: Mapping[str, StoredObject]) -> list[str]:
-    """The versions that have objects, the oldest first."""
+    """The versions in a listing, the oldest first."""
     found = {}
     for name in listing:
         version, slash, _ = name.partition("/")
-        try:
+        with suppress(ValueError):  # another folder, or a number of more digits than Python converts
             found[version] = Version(version if slash else "")
-        except InvalidVersion:
-            continue
     return sorted(found, key=found.__getitem__)
 
 

@@ -1,7 +1,9 @@
 """Build: from a catalog and an engine to a release folder.
 
-The release is made under `<dir>.incomplete` and renamed at the end. A build that was interrupted
-keeps what it had done there; the next one takes it over if nothing it came from has changed.
+The release is built under `<dir>.incomplete` and renamed at the end. A folder that cannot be renamed, such as a mount
+point or the working directory, is filled in place: the release is built in `<dir>/.incomplete`, and its files move up
+at the end, the manifest last. An interrupted build leaves its finished indices in the incomplete folder; the next
+build reuses them if their inputs have not changed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,13 @@ from idc_indexer.release import derived
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.manifest import (
+    LOCK,
     MANIFEST,
     FileEntry,
     IndexEntry,
     Release,
     check_version,
+    in_place,
     parquet_name,
     release_lock,
     schema_name,
@@ -45,17 +49,19 @@ from idc_indexer.release.parquet import layout, write_parquet
 from idc_indexer.schema.table import Schema
 
 _STATE = "build_state.json"
+_INCOMPLETE = ".incomplete"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be built, decided before anything is read.
+    """What a build will do, decided before it reads anything.
 
     Attributes:
         out: the release folder, as an absolute path.
-        derived: tables to be made from idc_index, which is among the indices when there are any.
-        csv: whether idc_index is to be written as a zipped CSV too.
-        force: whether a release that is there may be replaced.
+        derived: the derived tables to make; idc_index is among the indices when there are any.
+        csv: whether to write idc_index as a zipped CSV too.
+        force: whether to replace a release that lies at `out`.
+        overrides: indices for which the user's folders have a query or a schema in place of the built-in one.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -65,27 +71,34 @@ class Plan:
     derived: tuple[DerivedTable, ...] = ()
     csv: bool = False
     force: bool = False
+    overrides: frozenset[str] = frozenset()
 
     @property
     def incomplete(self) -> Path:
-        """Where the release is made, until it is whole."""
+        """The folder in which the release is built."""
         return incomplete(self.out)
 
     @property
     def replaced(self) -> Path:
-        """Where a release that is replaced waits, while the new one is moved into place."""
+        """The folder to which an old release moves while the new one takes its place."""
         return _replaced(self.out)
 
 
 def incomplete(out: Path) -> Path:
-    """Where a release is made that is to lie at `out`."""
-    return out.absolute().with_name(f"{out.name}.incomplete")
+    """The folder in which a release for `out` is built."""
+    out = files.absolute(out)
+    return out / _INCOMPLETE if _in_place(out) else out.with_name(f"{out.name}{_INCOMPLETE}")
+
+
+def _in_place(out: Path) -> bool:
+    """Whether to fill `out` instead of replacing it: see the module's text. A build of that kind may have begun."""
+    return in_place(out) or (out / _INCOMPLETE).is_dir() or (out.is_dir() and Path.cwd().is_relative_to(out.resolve()))
 
 
 def check_request(
     catalog: Catalog, names: Iterable[str], idc_version: int, release_version: str, out: Path, force: bool = False
 ) -> None:
-    """Refuse what makes no sense whatever the source holds. It takes no time, and asks nobody.
+    """Refuse a request that no source could satisfy, before any source is opened.
 
     Raises:
         UsageError: an unknown index, a malformed version, a target that may not be replaced.
@@ -95,7 +108,7 @@ def check_request(
     check_version(release_version, idc_version)
     catalog.select(set(names) - catalog.derived.keys())
     with files.os_errors_for(out):
-        _check_target(out.absolute(), force)
+        _check_target(files.absolute(out), force)
 
 
 def plan_build(
@@ -111,10 +124,10 @@ def plan_build(
     """Decide what to build.
 
     Args:
-        names: of indices and of tables made from idc_index, which bring it along; all of the catalog when there
-            are none, but for gdc_idc_mapping.
-        force: whether a release that is at `out` may be replaced.
-        gdc: whether «all» includes gdc_idc_mapping, which needs the network.
+        names: of indices and derived tables; a derived table adds idc_index. Without names, all of the catalog
+            except gdc_idc_mapping.
+        force: whether to replace a release that lies at `out`.
+        gdc: whether "all" includes gdc_idc_mapping, which needs the network.
         csv: whether to write idc_index as a zipped CSV too.
 
     Raises:
@@ -127,29 +140,32 @@ def plan_build(
     if wanted and (made or csv):
         wanted = wanted - catalog.derived.keys() | {IDC_INDEX}
     indices = tuple(index.for_release(idc_version) for index in catalog.select(wanted))
-    return Plan(indices, idc_version, release_version, out.absolute(), made, csv, force)
+    overrides = frozenset(index.name for index in indices) & catalog.replaced
+    return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides)
 
 
 def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
     """Build a release.
 
     Args:
-        gdc: where gdc_idc_mapping gets its cases; the public one when not given.
+        gdc: the API from which gdc_idc_mapping gets its cases; the public one when not given.
 
     Returns:
-        The release, in its place.
+        The release at `plan.out`.
 
     Raises:
         UsageError: the target may not be replaced.
-        IndexerError: whatever else stands in the way; the target is as it was before.
+        IndexerError: any other reason; the target is as it was before.
     """
     gdc, listener = gdc or Gdc(), listener or NullListener()
     with files.os_errors_for(plan.out), release_lock(plan.out):
         _check_target(plan.out, plan.force)
+        for name in sorted(plan.overrides):
+            listener.message(f"{name}: a file in --queries or --schemas replaces the built-in one")
         listener.building("", "checking", 0)
         queries = engine.plan(plan.indices)
-        if GDC in {supplement.name for supplement in plan.derived}:
-            _ = gdc.projects  # an address that does not answer is found now, not after hours
+        if GDC in {table.name for table in plan.derived}:
+            _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = _State(plan.incomplete)
         try:
@@ -171,7 +187,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
 
 
 def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
-    """Check all that a build would check before it starts; nothing is written.
+    """Make all the checks that a build makes before it starts, and write nothing.
 
     Returns:
         What BigQuery would bill, by index.
@@ -185,20 +201,33 @@ def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
 
 
 def _replaced(out: Path) -> Path:
-    return out.with_name(f"{out.name}.replaced")
+    return out.parent / f"{out.name}.replaced"
 
 
 def _check_target(out: Path, force: bool) -> None:
-    """Refuse to write where a release, or anything else, would be lost."""
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
+    """Refuse to write where a release, or other files, would be lost, or where the end of the build would fail."""
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"{out}: exists and is not a folder: it is a link to nowhere")
+    if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: exists and is not a folder")
     if (replaced := _replaced(out)).exists() and not force:
         raise UsageError(f"{replaced}: a build was killed while it replaced {out}", "Finish it with --force.")
-    if out.exists() and any(out.iterdir()):
-        if not (out / MANIFEST).is_file():
-            raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
+    if not out.exists():
+        return
+    content = {path.name for path in out.iterdir()}
+    if MANIFEST in content:
         if not force:
             raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
+        if _in_place(out):
+            raise UsageError(
+                f"{out}: holds a release and cannot be replaced in one step: it is a mount point, a link, the working "
+                "directory, or in a folder that cannot be written",
+                "Empty it, or choose another folder with --out.",
+            )
+    elif content - {LOCK} and _INCOMPLETE not in content:
+        raise UsageError(f"{out}: exists and is not a release", "Choose another folder with --out.")
+    if _in_place(out) and not files.writable(out):
+        raise UsageError(f"{out}: cannot be written", "Choose another folder with --out.")
 
 
 def _build_indices(
@@ -207,10 +236,11 @@ def _build_indices(
     """The entries of the indices, and what the manifest says of engine and source."""
     keys = {index.name: _key(plan, queries, index) for index in plan.indices}
     entries = []
-    with queries.running([one for one in plan.indices if state.kept(one.name, keys[one.name]) is None]) as run:
+    with queries.running([one for one in plan.indices if state.reusable(one.name, keys[one.name]) is None]) as run:
         for index in plan.indices:
             make = partial(_build_index, plan, run, index, listener)
-            entries.append(_once(state, index.name, keys[index.name], make, listener))
+            entry = _once(state, index.name, keys[index.name], make, listener)
+            entries.append(replace(entry, overrides_built_in=True if index.name in plan.overrides else None))
         return tuple(entries), run.describe()
 
 
@@ -222,20 +252,20 @@ def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, listener: Progr
 def _make_derived(
     plan: Plan, gdc: Gdc, state: _State, entries: Iterable[IndexEntry], listener: ProgressListener
 ) -> Iterator[IndexEntry]:
-    """Write what is made from idc_index.
+    """Write the derived tables and the CSV.
 
-    gdc_idc_mapping is never kept from an interrupted build: to know whether the GDC still says the same, it has to
-    be asked everything again, and writing down the answer is the least of it.
+    gdc_idc_mapping is never reused from an interrupted build. Only the full set of requests can tell whether the GDC
+    still gives the same answers, and next to them writing the table costs nothing.
     """
     index = plan.incomplete / parquet_name(IDC_INDEX)
     digests = [entry.files[0].sha256 for entry in entries if entry.name == IDC_INDEX]
-    for supplement in plan.derived:
-        batches = derived.rows(supplement, index, gdc)
-        make = partial(_write_table, plan, supplement.name, supplement.schema, batches, listener)
-        if supplement.name == GDC:
+    for table in plan.derived:
+        batches = derived.rows(table.name, table.schema, index, gdc)
+        make = partial(_write_table, plan, table.name, table.schema, batches, listener)
+        if table.name == GDC:
             state.forget(GDC)
-        key = _digest(plan.release_version, digests, *_promised(supplement.schema))
-        yield _once(state, supplement.name, key, make, listener)
+        key = _digest(plan.release_version, digests, *_published(table.schema))
+        yield _once(state, table.name, key, make, listener)
     if plan.csv:
         yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), listener)
 
@@ -265,7 +295,12 @@ def _write_table(
 
     parquet = parquet_name(name)
     written = write_parquet(
-        counted(batches), schema, plan.incomplete / parquet, version=plan.release_version, where=name
+        counted(batches),
+        schema,
+        plan.incomplete / parquet,
+        version=plan.release_version,
+        context=name,
+        derived=query is None,
     )
     if not written.rows:
         raise IndexerError(f"{name}: there are no rows", "An empty index is never published.")
@@ -285,8 +320,8 @@ def _write_table(
 
 
 def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], listener: ProgressListener) -> IndexEntry:
-    """What an interrupted build left, or else what `make` makes."""
-    entry = state.kept(name, key)
+    """The entry that an interrupted build finished, or a new one from `make`."""
+    entry = state.reusable(name, key)
     if entry is not None:
         listener.building(name, "reused", entry.rows)
         return entry
@@ -298,22 +333,22 @@ def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], li
 
 
 def _key(plan: Plan, queries: EnginePlan, index: PinnedIndex) -> str:
-    """A digest of everything that the files of an index come from."""
-    return _digest(plan.release_version, index.statement.text, *_promised(index.schema), queries.fingerprint(index))
+    """A digest of all inputs of an index."""
+    return _digest(plan.release_version, index.statement.text, *_published(index.schema), queries.fingerprint(index))
 
 
-def _promised(schema: Schema) -> tuple[Any, Any]:
-    """All of a schema that the files of a table depend on: what is published of it, and how the Parquet is laid out."""
+def _published(schema: Schema) -> tuple[Any, Any]:
+    """All of a schema that the files of a table depend on: its published document, and the layout of the Parquet."""
     return schema.to_document(), layout(schema.columns)
 
 
 def _digest(*inputs: Any) -> str:
-    """A digest of inputs, and of the programs that turn them into files."""
+    """A digest of inputs, and of the versions of the programs that turn them into files."""
     return hashlib.sha256(json.dumps([*inputs, idc_indexer.__version__, pa.__version__]).encode()).hexdigest()
 
 
 class _State:
-    """What an unfinished build has done and is whole on disk, kept in its folder."""
+    """The indices that an unfinished build has written and that are intact, as recorded in its folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -321,42 +356,49 @@ class _State:
         try:
             done: dict[str, Any] = documents.load(self._path, "build_state")
         except IndexerError:
-            # None yet, or of another version of the toolkit: start clean.
+            # There is none, or another version of the toolkit wrote it: start from nothing.
             done = {}
-        self._done = {name: one for name, one in done.items() if self._is_whole(IndexEntry.from_document(one["entry"]))}
+        self._done = {
+            name: one for name, one in done.items() if self._is_intact(IndexEntry.from_document(one["entry"]))
+        }
 
-    def _is_whole(self, entry: IndexEntry) -> bool:
+    def _is_intact(self, entry: IndexEntry) -> bool:
         paths = {self._folder / file.name: file.sha256 for file in entry.files}
         return all(path.is_file() and files.sha256(path) == sha256 for path, sha256 in paths.items())
 
-    def kept(self, name: str, key: str) -> IndexEntry | None:
-        """The entry of an index that is done and unchanged."""
+    def reusable(self, name: str, key: str) -> IndexEntry | None:
+        """The entry of an index that is written and whose inputs have not changed."""
         done = self._done.get(name)
         return IndexEntry.from_document(done["entry"]) if done and done["key"] == key else None
 
     def forget(self, name: str) -> None:
-        """Have it made again."""
+        """Have it built again."""
         self._done.pop(name, None)
 
     def add(self, key: str, entry: IndexEntry) -> None:
-        """Remember an index as done."""
+        """Record an index as written."""
         self._done[entry.name] = {"key": key, "entry": entry.to_document()}
         files.write_atomic(self._path, documents.dump(self._done, "build_state"))
 
     def remove_unless_worth_resuming(self) -> None:
-        """Leave no folder behind when nothing in it is done."""
+        """Remove the folder when no index in it is finished."""
         if not self._done:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def remove_all_but(self, names: set[str]) -> None:
-        """Leave in the folder only what belongs to the release."""
+        """Remove everything that does not belong to the release."""
         for path in self._folder.iterdir():
             if path.name not in names:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _move_into_place(plan: Plan) -> None:
-    """Put the finished release where it belongs; an older one stays whole until it is replaced."""
+    """Move the finished release to its place. An old one stays complete until the moment it is replaced."""
+    if plan.incomplete.parent == plan.out:
+        for path in sorted(plan.incomplete.iterdir(), key=lambda path: path.name == MANIFEST):
+            path.replace(plan.out / path.name)
+        plan.incomplete.rmdir()
+        return
     if plan.out.exists():
         shutil.rmtree(plan.replaced, ignore_errors=True)
         plan.out.rename(plan.replaced)

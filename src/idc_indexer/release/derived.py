@@ -1,11 +1,11 @@
-"""Supplements: what a release holds besides its indices, made from its idc_index.
+"""Derived tables: what a release holds besides its indices, derived from its idc_index.
 
 * `tcia_idc_subset`: idc_index with six columns, row by row.
-* `gdc_idc_mapping`: the studies of GDC-related collections, with the cases that the GDC has of their patients.
+* `gdc_idc_mapping`: the studies of GDC-related collections, with the GDC cases of their patients.
 * `idc_index.csv.zip`: idc_index as text.
 
-The first and the last depend on idc_index alone; the bytes of the zip also on the zlib that packed it. The
-mapping depends on what the GDC says at the time, and is complete as of that time.
+The first and the last depend on idc_index alone; the bytes of the zip also depend on the version of zlib. The mapping
+depends on the answers of the GDC, and is complete as of the time of the build.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from idc_indexer import files
-from idc_indexer.catalog import DerivedTable
-from idc_indexer.duckdb_session import connect, read_parquet
+from idc_indexer.duckdb_session import connect, first_line, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.parquet import Written
 from idc_indexer.schema.arrow import arrow_schema
+from idc_indexer.schema.table import Schema
 
 IDC_INDEX = "idc_index"
 TCIA = "tcia_idc_subset"
@@ -36,7 +36,7 @@ CSV = "idc_index.csv"
 
 _RELATED = "regexp_matches(collection_id, '^(tcga|cgci|cddp_eagle|hcmi)|apollo|cptac|ccdi')"
 _WITHOUT_CASES = ("cptac_cm", "cptac_sar")
-"""Collections of images only: the GDC has none of their patients. Any other without a case is a mistake."""
+"""Collections without cases in the GDC. That another one has none is a mistake: of the request, or of the GDC."""
 _STUDY = "collection_id, PatientID, StudyInstanceUID, StudyDate, StudyDescription, study_type"
 _STUDIES = f"""
     SELECT collection_id, PatientID, StudyInstanceUID,
@@ -45,28 +45,30 @@ _STUDIES = f"""
     FROM idc_index WHERE {_RELATED} GROUP BY collection_id, PatientID, StudyInstanceUID"""
 
 
-def rows(supplement: DerivedTable, index: Path, gdc: Gdc) -> Iterator[pa.RecordBatch]:
-    """The rows of a table, in its order.
+def rows(name: str, schema: Schema, index: Path, gdc: Gdc) -> Iterator[pa.RecordBatch]:
+    """The rows of a derived table, in its order.
 
     Args:
+        name: `tcia_idc_subset` or `gdc_idc_mapping`.
+        schema: of that table.
         index: the Parquet of idc_index.
 
     Raises:
-        IndexerError: idc_index is not as expected, or the GDC's answer not whole.
+        IndexerError: idc_index lacks a column or cannot be read, or the GDC's answer is not complete.
     """
-    names = [column.name for column in supplement.schema.columns]
+    names = [column.name for column in schema.columns]
     try:
-        if supplement.name == GDC:
-            yield from _mapping(supplement, index, gdc)
+        if name == GDC:
+            yield from _mapping(schema, index, gdc)
         else:
             with pq.ParquetFile(index) as parquet_file:
                 for batch in parquet_file.iter_batches(columns=names):
                     yield batch.select(names)
     except (duckdb.Error, pa.ArrowException, KeyError) as error:
-        raise IndexerError(f"{supplement.name} cannot be made from {index.name}: {error}") from error
+        raise IndexerError(f"{name} cannot be made from {index.name}: {error}") from error
 
 
-def _mapping(supplement: DerivedTable, index: Path, gdc: Gdc) -> Iterator[pa.RecordBatch]:
+def _mapping(schema: Schema, index: Path, gdc: Gdc) -> Iterator[pa.RecordBatch]:
     with connect() as connection:
         connection.execute(f"CREATE VIEW {IDC_INDEX} AS FROM {read_parquet([str(index)])}")
         in_order = f"{_STUDIES} ORDER BY collection_id, PatientID, StudyInstanceUID"
@@ -76,18 +78,20 @@ def _mapping(supplement: DerivedTable, index: Path, gdc: Gdc) -> Iterator[pa.Rec
         cases = gdc.cases(collection, sorted({study["PatientID"] for study in of_collection if study["PatientID"]}))
         if not cases and collection not in _WITHOUT_CASES:
             raise IndexerError(
-                f"{supplement.name}: the GDC has no case of any patient of {collection}",
-                "That is expected only of images that it knows nothing of: the mapping would not be complete.",
+                f"{GDC}: the GDC has no case of any patient of {collection}",
+                "The mapping would not be complete. Only of "
+                + " and ".join(_WITHOUT_CASES)
+                + " does the GDC have no case.",
             )
         found = [study | {"gdc_case_id": cases[p]} for study in of_collection if (p := study["PatientID"]) in cases]
-        yield pa.RecordBatch.from_pylist(found, schema=arrow_schema(supplement.schema.columns))
+        yield pa.RecordBatch.from_pylist(found, schema=arrow_schema(schema.columns))
 
 
 def write_csv(index: Path, path: Path) -> Written:
     """Write idc_index as a zipped CSV, atomically.
 
-    The first line has the names of the columns. Text is in quotes, NULL is nothing at all, so that an empty text
-    is not taken for one.
+    The first line has the names of the columns. Text is in quotes and NULL is an empty field without quotes, so a
+    reader can tell an empty text from NULL.
 
     Args:
         index: the Parquet of idc_index.
@@ -95,7 +99,7 @@ def write_csv(index: Path, path: Path) -> Written:
     Raises:
         IndexerError: a column cannot be text, or the file not be written.
     """
-    # A zip knows the time of its members and the system it was made on: these are always the same.
+    # A zip stores the time of its members and the system that made it. Constants keep its bytes the same.
     member = zipfile.ZipInfo(CSV, (1980, 1, 1, 0, 0, 0))
     member.create_system, member.external_attr = 3, 0o644 << 16
     member.compress_type = zipfile.ZIP_DEFLATED
@@ -104,7 +108,7 @@ def write_csv(index: Path, path: Path) -> Written:
             pq.ParquetFile(index) as parquet_file,
             files.atomic_path(path) as temporary,
             zipfile.ZipFile(temporary, "w") as archive,
-            # a size that is not known beforehand may turn out to need it
+            # the size is not known beforehand, and may exceed 4 GiB
             archive.open(member, "w", force_zip64=True) as text,
             csv.CSVWriter(text, parquet_file.schema_arrow) as writer,
         ):
@@ -117,7 +121,7 @@ def write_csv(index: Path, path: Path) -> Written:
 
 
 def table_problems(connection: duckdb.DuckDBPyConnection, name: str) -> Iterator[str]:
-    """What is wrong in a table, next to idc_index.
+    """How a derived table differs from what idc_index says.
 
     Args:
         connection: has views of both, with the column `file_row_number`.
@@ -129,8 +133,8 @@ def table_problems(connection: duckdb.DuckDBPyConnection, name: str) -> Iterator
                 yield "has other rows than idc_index"
         elif name == GDC:
             yield from _mapping_problems(connection)
-    except duckdb.Error as error:
-        yield f"cannot be compared with idc_index: {error}"
+    except (duckdb.Error, ValueError, OverflowError, MemoryError) as error:
+        yield f"cannot be compared with idc_index: {first_line(error)}"
 
 
 def _mapping_problems(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -155,11 +159,11 @@ def _mapping_problems(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
 
 
 def csv_problems(connection: duckdb.DuckDBPyConnection, path: Path, rows: int) -> Iterator[str]:
-    """What is wrong in the zipped CSV, next to idc_index.
+    """How the zipped CSV differs from idc_index.
 
     Args:
         connection: has a view of idc_index, with the column `file_row_number`.
-        rows: as many as the manifest promises.
+        rows: the count in the manifest.
     """
     schema = connection.sql(f"SELECT * EXCLUDE file_row_number FROM {IDC_INDEX} LIMIT 0").to_arrow_reader().schema
     options = csv.ConvertOptions(
@@ -182,8 +186,8 @@ def csv_problems(connection: duckdb.DuckDBPyConnection, path: Path, rows: int) -
                     yield f"has {written[0]} rows, in the manifest {rows}, idc_index {expected[0]}"
                 elif written != expected:
                     yield "has other rows than idc_index"
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, pa.ArrowException, duckdb.Error) as error:
-        yield f"cannot be read: {error}"
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, pa.ArrowException, duckdb.Error, ValueError) as error:
+        yield f"cannot be read: {first_line(error)}"
 
 
 def _numbered(batches: csv.CSVStreamingReader) -> pa.RecordBatchReader:
@@ -199,7 +203,7 @@ def _numbered(batches: csv.CSVStreamingReader) -> pa.RecordBatchReader:
 
 
 def _digest(connection: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str]) -> tuple[int, int]:
-    """The number of rows, and a digest of them and their order that needs no memory."""
-    listed = ", ".join(f'"{column}"' for column in dict.fromkeys((*columns, "file_row_number")))
+    """The number of rows, and a digest of them and their order, computed in constant memory."""
+    listed = ", ".join(map(quote_name, dict.fromkeys((*columns, "file_row_number"))))
     count, digest = connection.execute(f"SELECT count(*), sum(hash({listed})) FROM {table}").fetchall()[0]
     return count, digest

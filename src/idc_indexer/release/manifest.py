@@ -1,4 +1,7 @@
-"""A release: a flat folder of Parquet, schemas, SQL and sidecars, and the manifest that lists them."""
+"""A release: a flat folder of Parquet, schemas, SQL and sidecars, and the manifest that lists them.
+
+Its file names, its version grammar, its lock.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,18 @@ from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
+LOCK = ".lock"
+"""The lock of a release that is filled in place; others have `<dir>.lock` beside them."""
 FORMAT_VERSION = 1
-# PEP 440 without epochs and local versions: what PyPI takes, and what is safe in paths and URLs.
-_VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?", re.ASCII)
+# PEP 440 without epochs and local versions: PyPI accepts it, and it is safe in paths and URLs.
+# Nine digits at most: Python converts no text of 5,000 digits.
+_VERSION = re.compile(
+    r"(0|[1-9]\d{0,8})(\.(0|[1-9]\d{0,8})){2}((a|b|rc)\d{1,9})?(\.post\d{1,9})?(\.dev\d{1,9})?", re.ASCII
+)
 
 
 def idc_version_of(release_version: str) -> int:
-    """The IDC release that is in a data release: the first number of its version, as readers take it.
+    """The IDC release in a data release: the first number of its version.
 
     Raises:
         UsageError: not X.Y.Z (with a PEP 440 suffix).
@@ -77,10 +85,10 @@ def sidecar(sha256: str, file: str) -> bytes:
 
 
 def check_manifest(path: Path, manifest_sha256: str) -> None:
-    """Check that the release at a path is the one that is meant.
+    """Check that the manifest of the release at a path has this SHA-256; it covers every other file.
 
     Raises:
-        IndexerError: no release is there, or another one.
+        IndexerError: there is no release, or another one.
     """
     release = Release.open(path)
     if (found := release.manifest_sha256) != manifest_sha256.lower():
@@ -92,12 +100,19 @@ def check_manifest(path: Path, manifest_sha256: str) -> None:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file as the manifest lists it. `rows` only of Parquet."""
+    """A file as the manifest lists it; `rows` for Parquet only.
+
+    Raises:
+        IndexerError: a name that `files.local_file` refuses, so that no command opens a file outside of a release.
+    """
 
     name: str
     bytes: int
     sha256: str
     rows: int | None = None
+
+    def __post_init__(self) -> None:
+        files.local_file(Path(), self.name)
 
     def to_document(self) -> dict[str, Any]:
         """Its entry in the manifest."""
@@ -106,12 +121,13 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """An index, or a supplement, as the manifest lists it.
+    """An index or a derived table, as the manifest lists it.
 
     Attributes:
-        query_sha256: digest of its `.sql`; None of a supplement, which no query makes.
-        schema_sha256: digest of its `_schema.json`; None of a zipped CSV.
-        files: the Parquet, its sidecar, the schema and the query, as far as there are; or the zipped CSV.
+        query_sha256: digest of its `.sql`; None for a derived table, which has no query.
+        schema_sha256: digest of its `_schema.json`; None for a zipped CSV.
+        files: the Parquet, its sidecar, the schema and, for an index, the query; or the zipped CSV.
+        overrides_built_in: True when a query or schema of the user replaced the built-in one of that name.
     """
 
     name: str
@@ -119,6 +135,7 @@ class IndexEntry:
     query_sha256: str | None = None
     schema_sha256: str | None = None
     files: tuple[FileEntry, ...] = ()
+    overrides_built_in: bool | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> IndexEntry:
@@ -131,7 +148,7 @@ class IndexEntry:
         return {key: value for key, value in document.items() if value is not None}
 
     @property
-    def promised(self) -> set[str]:
+    def expected(self) -> set[str]:
         """The names of the files that it must have."""
         if self.schema_sha256 is None:
             return {zip_name(self.name)}
@@ -142,12 +159,12 @@ class IndexEntry:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A finding of `verify --against` that a person accepted.
+    """A finding of `verify --against` that somebody accepted.
 
     Attributes:
         finding: its name, such as `rows:ct_index`.
         against: the version that the release was compared with, or the name of what was given.
-        message: what was found.
+        message: the finding in words.
     """
 
     finding: str
@@ -161,9 +178,9 @@ class Release:
     """A release folder and what its manifest says.
 
     Attributes:
-        about: toolkit, writer, engine and source: how the release came to be.
-        derived: what is made from idc_index: further tables, and its zipped CSV.
-        report: the report for people; None when none was made.
+        about: toolkit, writer, engine and source.
+        derived: the derived tables and the zipped CSV of idc_index.
+        report: the HTML page; None when there is none.
     """
 
     path: Path
@@ -184,11 +201,19 @@ class Release:
         """
         if not (path / MANIFEST).is_file():
             raise IndexerError(f"{path}: not a release: it has no {MANIFEST}", "Give a folder that `build` made.")
-        return cls.parse(documents.load(path / MANIFEST, "manifest"), path)
+        document = documents.load(path / MANIFEST, "manifest")
+        try:
+            return cls.parse(document, path)
+        except IndexerError as error:
+            raise IndexerError(f"{path / MANIFEST}: {error.message}", error.hint) from error
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], path: Path = Path()) -> Release:
-        """The release of a (valid) manifest, whose files lie, or are to lie, at `path`."""
+        """The release of a (valid) manifest, whose files lie, or will lie, at `path`.
+
+        Raises:
+            IndexerError: a file name that no release can have.
+        """
         indices, derived = (
             tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
         )
@@ -199,7 +224,7 @@ class Release:
         return cls(path, idc_version, release_version, about, indices, derived, report, accepted)
 
     def to_document(self) -> dict[str, Any]:
-        """What the manifest says: nothing in it depends on the clock or on where the release lies."""
+        """The content of the manifest. It does not depend on the clock or on the path of the release."""
         document: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "idc_version": self.idc_version,
@@ -235,19 +260,28 @@ class Release:
         return [*of_tables, self.report] if self.report else of_tables
 
 
+def in_place(path: Path) -> bool:
+    """Whether a release folder can only be filled, not replaced by a rename.
+
+    It is a mount point, such as the volume of a container; a symbolic link; or in a folder that cannot be written.
+    """
+    return path.is_dir() and (path.is_symlink() or path.is_mount() or not files.writable(path.absolute().parent))
+
+
 @contextmanager
 def release_lock(path: Path) -> Iterator[None]:
     """Keep other commands from writing to a release. The system drops the lock of a process that dies.
 
-    What such a process left of a file that it was writing is removed.
+    Removes partial files that such a process left.
 
     Raises:
-        IndexerError: another one is writing there.
+        IndexerError: another command is writing there.
     """
-    lock = path.absolute().with_name(f"{path.absolute().name}.lock")
+    path = files.absolute(path)
+    lock = path / LOCK if in_place(path) else path.with_name(f"{path.name}.lock")
     with files.os_errors_for(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()  # the lock would take a folder that is not writable for one that is locked
+        lock.touch()  # filelock would report a folder that is not writable as locked
     try:
         with locks.exclusive(lock, 0, "Or choose another --out."):
             try:
@@ -256,8 +290,8 @@ def release_lock(path: Path) -> Iterator[None]:
                         left.unlink()
                 yield
             finally:
-                # While it is held: whoever comes now either sees it locked or makes a new one. Windows removes no open
-                # file; there, filelock removes it once it is closed, unless somebody else has opened it.
+                # Before it is released: a command that comes now sees it locked, or makes a new one. Windows removes no
+                # open file; there, filelock removes it once it is closed, unless another process has opened it.
                 if sys.platform != "win32":
                     lock.unlink(missing_ok=True)
     except locks.Timeout as error:

@@ -1,7 +1,7 @@
 """The one writer of index Parquet.
 
 Same rows, same bytes: the file depends on the rows, their order, the schema and the version of
-pyarrow, never on threads, the sizes of the batches that arrive, the clock or the machine.
+pyarrow, never on threads, the sizes of the incoming batches, the clock or the machine.
 """
 
 from __future__ import annotations
@@ -17,61 +17,70 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer.files import atomic_file
+from idc_indexer.files import atomic_path
+from idc_indexer.release.keys import KeyCheck
 from idc_indexer.schema.arrow import arrow_schema, conform, file_schema
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.table import Schema
 
 VERSION_KEY = b"idc_index_data_version"
 DESCRIPTION_KEY = b"description"
-# What was chosen here, and in the schemas of the indices, was measured: scripts/layout.py, figures in docs/layout.md.
+# These values, and the encodings in the schemas of the indices, were chosen by measuring: scripts/layout.py, with the
+# figures in docs/layout.md.
 ROW_GROUP_ROWS = 28_672
 PAGE_BYTES = 512 << 10
 FALSE_POSITIVES = 0.05
 ZSTD_LEVEL = 12
 ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY = 1
-"""UIDs have little in common that a higher level finds: at 9 they are larger than at 1, and take six times as long."""
+"""A higher level finds nothing more in UIDs: at 9 they are larger than at 1, and take six times as long."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A file as it was written. `sha256` is in hexadecimal."""
+    """A written file. `sha256` is in hexadecimal."""
 
     rows: int
     bytes: int
     sha256: str
 
 
-def write_parquet(batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, where: str) -> Written:
-    """Write one index, atomically.
+def write_parquet(
+    batches: Iterable[pa.RecordBatch], index: Schema, path: Path, *, version: str, context: str, derived: bool = False
+) -> Written:
+    """Write one index or derived table, atomically.
 
-    Memory holds one row group. The digest is taken from what is written, on the way.
+    Memory holds one row group. The digest is computed while the bytes are written.
 
     Args:
         batches: rows in their final order, in batches of any size.
-        index: what the file promises; its descriptions are kept in the file's metadata.
-        path: the file; it appears, whole, at the end.
-        version: the release version, kept in the file's metadata.
-        where: the index, for messages.
+        index: the schema; its descriptions go into the file's metadata.
+        path: the file; it appears, complete, at the end.
+        version: the release version, for the file's metadata.
+        context: the index, for messages.
+        derived: whether it is a derived table; see `file_schema`.
 
     Raises:
-        IndexerError: a row does not fit the schema, or the file cannot be written.
+        IndexerError: a row does not fit the schema, a key is NULL or repeated, a row is out of order, or the file
+            cannot be written.
     """
     about = {VERSION_KEY: version.encode(), DESCRIPTION_KEY: index.description.encode()}
-    schema = file_schema(index.columns).with_metadata(about)
-    conformed = (conform(batch, index.columns, where) for batch in batches)
-    rows = 0
-    with atomic_file(path) as file:
-        sink = _Hashing(file)
-        with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **layout(index.columns)) as writer:
-            for group in _groups(conformed, arrow_schema(index.columns)):
-                rows += group.num_rows
-                writer.write_table(group.cast(schema), row_group_size=ROW_GROUP_ROWS)
+    schema = file_schema(index.columns, derived).with_metadata(about)
+    conformed = (conform(batch, index.columns, context) for batch in batches)
+    rows, keys = 0, KeyCheck(index, context)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            sink = _Hashing(file)
+            with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **layout(index.columns)) as writer:
+                for group in _groups(conformed, arrow_schema(index.columns)):
+                    keys.add(group)
+                    rows += group.num_rows
+                    writer.write_table(group.cast(schema), row_group_size=ROW_GROUP_ROWS)
+        keys.finish(temporary)
     return Written(rows, sink.bytes, sink.digest.hexdigest())
 
 
 def layout(columns: Iterable[Column]) -> dict[str, Any]:
-    """Options of pyarrow's writer, by column where columns differ."""
+    """Options of pyarrow's writer, per column where columns differ."""
     plain = {column.name: column for column in columns if column.encoding}
     text = {name for name, column in plain.items() if column.type == "STRING"}
     paths = [path for column in columns for path in leaves(column)]
@@ -89,7 +98,7 @@ def layout(columns: Iterable[Column]) -> dict[str, Any]:
             if column.bloom_filter
         },
         "data_page_size": PAGE_BYTES,
-        "max_rows_per_page": ROW_GROUP_ROWS,  # no limit of its own
+        "max_rows_per_page": ROW_GROUP_ROWS,  # that is, no limit besides PAGE_BYTES
         "write_statistics": [path for column in columns if column.statistics for path in leaves(column)],
     }
 
@@ -106,7 +115,7 @@ def leaves(field: Column) -> Iterator[str]:
 def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     """Tables of exactly `ROW_GROUP_ROWS` rows, the last with the rest, each in one chunk.
 
-    Where pages end inside a row group depends on where chunks do; one chunk makes that constant.
+    pyarrow ends pages where chunks end, so one chunk keeps the pages independent of the incoming batches.
     """
     waiting: list[pa.RecordBatch] = []
     count = 0
@@ -124,7 +133,7 @@ def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa
 
 
 class _Hashing(io.RawIOBase):
-    """A file that takes the digest of what passes through."""
+    """A file that computes the digest of the bytes written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()

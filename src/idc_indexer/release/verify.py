@@ -1,30 +1,32 @@
-"""Verify: every promise a release makes, checked on what is on disk.
+"""Verify: every claim of a release, checked against the files on disk.
 
-A release describes itself, so no catalog is needed: what its `_schema.json` files promise is checked
-against its Parquet files, its manifest against everything, and what is made from idc_index against that.
+A release describes itself, so no catalog is needed: the manifest says which files there are, a `_schema.json` says
+what is in its Parquet, and idc_index says what the tables derived from it must hold. `CHECKS` is the list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from idc_indexer import documents, files
-from idc_indexer.duckdb_session import connect, first_line, interruptible, read_parquet
+from idc_indexer import documents, files, parquet_footer
+from idc_indexer.duckdb_session import connect, errors_for, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.release import derived
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import (
+    LOCK,
     MANIFEST,
+    FileEntry,
     IndexEntry,
     Release,
     check_version,
+    idc_version_of,
     parquet_name,
     schema_name,
     sidecar,
@@ -35,6 +37,8 @@ from idc_indexer.release.manifest import (
 from idc_indexer.release.parquet import VERSION_KEY
 from idc_indexer.schema.arrow import file_schema
 from idc_indexer.schema.table import Reference, Schema
+
+_SOURCE_TABLE = re.compile(r"idc_v(?P<release>[1-9][0-9]{0,3})(?P<kind>(?:_clinical)?\.)(?P<table>\w+)")
 
 
 @dataclass(frozen=True)
@@ -48,85 +52,63 @@ class Problem:
         return f"{self.file}: {self.message}"
 
 
-def verify(path: Path) -> list[Problem]:
-    """Check a release.
+@dataclass
+class _Findings:
+    """A release while it is checked. Each check relies on what the earlier ones found in order.
 
-    Checked are: the manifest against the files, their sizes and digests, files that nobody lists, sidecars,
-    JSON Schemas, the embedded version, Arrow schemas, row counts, keys (unique, without NULL), order,
-    references between the indices that are in the release, and whether its derived tables hold the rows of its
-    idc_index. Whether the GDC has the cases of gdc_idc_mapping is not asked.
+    Attributes:
+        connection: has a view, with the column `file_row_number`, of each table in `readable`.
+        schemas: of the tables whose Parquet and `_schema.json` are the files that the manifest lists.
+        readable: the names of those whose Parquet also has the columns, the rows and the version it should have.
+    """
+
+    release: Release
+    connection: duckdb.DuckDBPyConnection
+    problems: list[Problem] = field(default_factory=list)
+    schemas: dict[str, Schema] = field(default_factory=dict)
+    readable: set[str] = field(default_factory=set)
+
+    def in_order(self, *names: str) -> bool:
+        """Whether no check has found a problem in these files."""
+        return not {problem.file for problem in self.problems} & set(names)
+
+
+def verify(path: Path) -> list[Problem]:
+    """Check a release: run all of `CHECKS`.
+
+    It does not ask the GDC whether it has the cases of gdc_idc_mapping.
 
     Returns:
-        Every problem found; empty when the release is whole.
+        Every problem found; empty when the release is valid.
 
     Raises:
-        IndexerError: when there is no release at all.
+        IndexerError: there is no release, or its manifest is malformed.
     """
-    release = Release.open(path)
-    problems = [*_manifest(release), *_files(release)]
-    damaged = {problem.file for problem in problems}
-    tables = [entry for entry in release.entries if entry.schema_sha256 is not None]
-    schemas = {}
-    for entry in tables:
-        if not damaged & {schema_name(entry.name), parquet_name(entry.name)}:
-            try:
-                document = documents.load(path / schema_name(entry.name), "artifact")
-            except IndexerError as error:
-                problems.append(Problem(schema_name(entry.name), error.message))
-                continue
-            schema = Schema.from_document(document)
-            if problem := schema.problem():
-                problems.append(Problem(schema_name(entry.name), problem))
-            else:
-                schemas[entry.name] = schema
-    problems += _references(schemas)
     with interruptible(), connect() as connection:
-        readable = {}
-        for entry in tables:
-            if entry.name in schemas:
-                found = list(_parquet(release, entry, schemas[entry.name]))
-                problems += found
-                if not found:
-                    readable[entry.name] = schemas[entry.name]
-        for name in readable:
-            rows = read_parquet([str(path / parquet_name(name))], ", file_row_number=true")
-            connection.execute(f'CREATE VIEW "{name}" AS FROM {rows}')
-        for name, schema in readable.items():
-            try:
-                problems += [Problem(parquet_name(name), said) for said in _rows(connection, name, schema, readable)]
-            except duckdb.Error as error:
-                problems.append(Problem(parquet_name(name), f"cannot be read: {first_line(error)}"))
-        problems += _derived_tables(connection, release, readable.keys(), damaged)
-    return problems
+        found = _Findings(Release.open(path), connection)
+        for check in CHECKS:
+            for problem in check(found):
+                found.problems.append(problem)
+    return found.problems
 
 
 def open_valid(path: Path) -> Release:
     """The release at a path, verified.
 
     Raises:
-        IndexerError: when there is no release, or a problem with it.
+        IndexerError: there is no release, or a problem with it.
     """
     if problems := verify(path):
         raise IndexerError(
             f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
-            f"`idc-indexer verify {path}` shows all; only whole releases leave this machine.",
+            f"`idc-indexer verify {path}` lists all. A release with problems cannot be published or packed.",
         )
     return Release.open(path)
 
 
-def _references(schemas: dict[str, Schema]) -> Iterator[Problem]:
-    """References to columns that the other index does not have; they are taken out, because nothing can obey them."""
-    for name, schema in schemas.items():
-        for reference in schema.references:
-            other = schemas.get(reference.index)
-            if other and not {column.name for column in other.columns}.issuperset(reference.to):
-                wrong = f"refers to {', '.join(reference.to)} of {reference.index}, which has no such columns"
-                yield Problem(schema_name(name), wrong)
-                schemas[name] = replace(schema, references=tuple(r for r in schema.references if r != reference))
-
-
-def _manifest(release: Release) -> Iterator[Problem]:
-    """The manifest against itself."""
+def _manifest(found: _Findings) -> Iterator[Problem]:
+    """The manifest against itself: each index once, with the files it should have; the version."""
+    release = found.release
     names = [entry.name for entry in release.entries]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Problem(MANIFEST, f"index {name} is there twice")
@@ -142,133 +124,244 @@ def _manifest(release: Release) -> Iterator[Problem]:
                 f"source tables with one row per instance have different numbers of rows: {counts}; "
                 "if the source is right, build with --allow-row-count-mismatch",
             )
-
-
-def _files(release: Release) -> Iterator[Problem]:
-    """The manifest against the folder."""
-    listed = {MANIFEST}
     for entry in release.entries:
         digests = {file.name: file.sha256 for file in entry.files}
-        if entry.promised != digests.keys():
+        if entry.expected != digests.keys():
             yield Problem(MANIFEST, f"index {entry.name} lists {sorted(digests)}")
-            continue
-        if entry.query_sha256 != digests.get(sql_name(entry.name)):
+        elif entry.query_sha256 != digests.get(sql_name(entry.name)):
             yield Problem(MANIFEST, f"the query of {entry.name} has two digests")
-        if entry.schema_sha256 != digests.get(schema_name(entry.name)):
+        elif entry.schema_sha256 != digests.get(schema_name(entry.name)):
             yield Problem(MANIFEST, f"the schema of {entry.name} has two digests")
-    for file in release.files:
-        listed.add(file.name)
-        path = release.path / file.name
-        if not path.is_file():
-            yield Problem(file.name, "is missing")
-        elif path.stat().st_size != file.bytes:
-            yield Problem(file.name, f"has {path.stat().st_size} bytes, in the manifest {file.bytes}")
-        elif (digest := files.sha256(path)) != file.sha256:
-            yield Problem(file.name, f"has SHA-256 {digest}, in the manifest {file.sha256}")
+
+
+def _sources(found: _Findings) -> Iterator[Problem]:
+    """The source tables in the manifest: of the IDC release that the release is of.
+
+    A table of prior releases is a source only when an index has a template for prior releases; then it is one in every
+    prior release. One of a single other release comes from a query that names it instead of `idc_current`.
+    """
+    try:
+        ours = idc_version_of(found.release.release_version)
+    except UsageError:
+        return  # _manifest reports it
+    releases: dict[str, set[int]] = {}
+    for name in found.release.about["source"]["tables"]:
+        if match := _SOURCE_TABLE.fullmatch(name):
+            releases.setdefault(match["kind"] + match["table"], set()).add(int(match["release"]))
+        else:
+            yield Problem(MANIFEST, f"source table {name} is not of an IDC release")
+    for table, numbers in releases.items():
+        others = numbers - {ours}
+        if others and others != set(range(1, ours)):
+            names = ", ".join(f"idc_v{number}{table}" for number in sorted(others))
+            yield Problem(MANIFEST, f"source tables of another IDC release than {ours}: {names}")
+
+
+def _files(found: _Findings) -> Iterator[Problem]:
+    """The manifest against the folder: sizes, digests, sidecars, files that it does not list."""
+    folder = found.release.path
+    for file in found.release.files:
+        if problem := _file_problem(folder, file):
+            yield Problem(file.name, problem)
         if file.name.endswith(".parquet"):
-            beside = release.path / sidecar_name(file.name)
+            beside = folder / sidecar_name(file.name)
             if beside.is_file() and beside.read_bytes() != sidecar(file.sha256, file.name):
                 yield Problem(beside.name, "does not hold the digest that the manifest has")
-    for path in sorted(release.path.iterdir()):
+    # `report` and `verify --accept` hold the lock while they verify
+    listed = {MANIFEST, LOCK, *(file.name for file in found.release.files)}
+    for path in sorted(folder.iterdir()):
         if path.name not in listed:
             yield Problem(path.name, "is not in the manifest")
 
 
-def _parquet(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[Problem]:
-    """What the footer of a Parquet file says."""
+def _file_problem(folder: Path, file: FileEntry) -> str:
+    try:
+        path = files.local_file(folder, file.name)
+    except IndexerError as error:
+        return error.message
+    if not path.is_file():
+        return "is missing"
+    if (size := path.stat().st_size) != file.bytes:
+        return f"has {size} bytes, in the manifest {file.bytes}"
+    digest = files.sha256(path)
+    return "" if digest == file.sha256 else f"has SHA-256 {digest}, in the manifest {file.sha256}"
+
+
+def _schemas(found: _Findings) -> Iterator[Problem]:
+    """Each `_schema.json` against its JSON Schema and against itself."""
+    for entry in found.release.entries:
+        name = schema_name(entry.name)
+        if entry.schema_sha256 is None or not found.in_order(name, parquet_name(entry.name)):
+            continue
+        try:
+            schema = Schema.from_document(documents.load(found.release.path / name, "artifact"))
+        except IndexerError as error:
+            yield Problem(name, error.message)
+            continue
+        if problem := schema.problem():
+            yield Problem(name, problem)
+        else:
+            found.schemas[entry.name] = schema
+
+
+def _reference_columns(found: _Findings) -> Iterator[Problem]:
+    """References to columns that the other index does not have. No row can satisfy them, so `_rows` leaves them out."""
+    for name, schema in found.schemas.items():
+        for reference in schema.references:
+            other = found.schemas.get(reference.index)
+            if other and not {column.name for column in other.columns}.issuperset(reference.to):
+                wrong = f"refers to {', '.join(reference.to)} of {reference.index}, which has no such columns"
+                yield Problem(schema_name(name), wrong)
+                references = tuple(r for r in found.schemas[name].references if r != reference)
+                found.schemas[name] = replace(schema, references=references)
+
+
+def _footers(found: _Findings) -> Iterator[Problem]:
+    """The footer of each Parquet file: version, columns, row count."""
+    for entry in found.release.entries:
+        if entry.name not in found.schemas:
+            continue
+        name = parquet_name(entry.name)
+        problems = list(_footer_problems(found.release, entry, found.schemas[entry.name])) or _view(found, entry.name)
+        yield from (Problem(name, problem) for problem in problems)
+        if not problems:
+            found.readable.add(entry.name)
+
+
+def _view(found: _Findings, table: str) -> list[str]:
+    """Make the view of a table; a problem if DuckDB cannot read the footer."""
+    name = parquet_name(table)
+    rows = read_parquet([str(found.release.path / name)], ", file_row_number=true")
+    try:
+        with errors_for(name):
+            found.connection.execute(f"CREATE OR REPLACE VIEW {quote_name(table)} AS FROM {rows}")
+    except IndexerError as error:
+        return [error.message.removeprefix(f"{name}: ")]
+    return []
+
+
+def _footer_problems(release: Release, entry: IndexEntry, schema: Schema) -> Iterator[str]:
     name = parquet_name(entry.name)
     try:
-        footer = pq.read_metadata(release.path / name)
-    except (pa.ArrowException, OSError) as error:
-        yield Problem(name, f"is not Parquet: {first_line(error)}")
+        footer = parquet_footer.read(release.path / name)
+    except IndexerError as error:
+        yield f"is not Parquet: {error.message.removeprefix(f'{release.path / name}: ')}"
         return
+    present = footer.schema.to_arrow_schema()
     version = (footer.metadata or {}).get(VERSION_KEY, b"").decode(errors="replace")
     if version != release.release_version:
-        yield Problem(name, f"carries version {version!r}, the release is {release.release_version}")
-    present, promised = footer.schema.to_arrow_schema(), file_schema(schema.columns)
-    if not present.equals(promised):
-        different = [f"{a} instead of {b}" for a, b in zip(present, promised, strict=False) if not a.equals(b)]
-        counts = f"{len(present)} columns instead of {len(promised)}"
-        yield Problem(name, f"has other columns than {schema_name(entry.name)}: {', '.join(different) or counts}")
+        yield f"carries version {version!r}, the release is {release.release_version}"
+    expected = file_schema(schema.columns, derived=entry.query_sha256 is None)
+    if not present.equals(expected):
+        different = [f"{a} instead of {b}" for a, b in zip(present, expected, strict=False) if not a.equals(b)]
+        counts = f"{len(present)} columns instead of {len(expected)}"
+        yield f"has other columns than {schema_name(entry.name)}: {', '.join(different) or counts}"
     listed = {entry.rows, *(file.rows for file in entry.files if file.name == name)}
     for count in listed - {footer.num_rows}:
-        yield Problem(name, f"has {footer.num_rows} rows, in the manifest {count}")
+        yield f"has {footer.num_rows} rows, in the manifest {count}"
     if not footer.num_rows:
-        yield Problem(name, "is empty")
+        yield "is empty"
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, name: str, schema: Schema, others: dict[str, Schema]) -> Iterator[str]:
-    """What the rows of an index must obey."""
+def _rows(found: _Findings) -> Iterator[Problem]:
+    """The rows of each index: keys without NULL and unique, the order, references to other indices of the release."""
+    for table in sorted(found.readable):
+        name = parquet_name(table)
+        try:
+            with errors_for(name):
+                for check in (_null_keys, _repeated_keys_or_order, _broken_references):
+                    yield from (Problem(name, problem) for problem in check(found, table))
+        except IndexerError as error:
+            yield Problem(name, error.message.removeprefix(f"{name}: "))
 
-    def first(sql: str, *parameters: Any) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
-        return row
 
-    key = _columns(schema.primary_key)
-    for column in schema.primary_key:
-        nulls = first(f'SELECT count(*) FROM "{name}" WHERE "{column}" IS NULL')
+def _first(found: _Findings, sql: str, *parameters: Any) -> tuple[Any, ...] | None:
+    row: tuple[Any, ...] | None = found.connection.execute(sql, parameters).fetchone()
+    return row
+
+
+def _null_keys(found: _Findings, name: str) -> Iterator[str]:
+    for column in found.schemas[name].primary_key:
+        nulls = _first(found, f"SELECT count(*) FROM {quote_name(name)} WHERE {quote_name(column)} IS NULL")
         if nulls and nulls[0]:
             yield f"{column} is part of the key and is NULL in {nulls[0]} rows"
-    twice = first(
-        f"""SELECT count(*) OVER (), {key} FROM "{name}" GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 1"""
-    )
-    if twice:
+
+
+def _repeated_keys_or_order(found: _Findings, name: str) -> Iterator[str]:
+    """Where a key repeats, the order is not total, so only one of the two is reported."""
+    schema = found.schemas[name]
+    table, key = quote_name(name), _columns(schema.primary_key)
+    repeated = f"SELECT count(*) OVER (), {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 1"
+    if twice := _first(found, repeated):
         yield f"{twice[0]} keys are there more than once, such as {_values(twice[1:])}"
-    order = ", ".join(f'"{term.removesuffix(" DESC")}"{_direction(term)}' for term in schema.order)
-    astray = first(f"""
+        return
+    order = ", ".join(f"{quote_name(term.removesuffix(' DESC'))}{_direction(term)}" for term in schema.order)
+    astray = f"""
         SELECT row + 1, {key}
-        FROM (
-            SELECT {key}, file_row_number AS row, row_number() OVER (ORDER BY {order}) - 1 AS place FROM "{name}"
-        )
+        FROM (SELECT {key}, file_row_number AS row, row_number() OVER (ORDER BY {order}) - 1 AS place FROM {table})
         WHERE row <> place ORDER BY row LIMIT 1
-    """)
-    if astray and not twice:
-        yield f"is not in the order {', '.join(schema.order)}: first at row {astray[0]}, {_values(astray[1:])}"
-    for reference in schema.references:
-        if reference.index in others:
-            missing = first(_dangling(name, reference), list(reference.unless))
-            if missing:
-                yield (
-                    f"{', '.join(reference.columns)} of {missing[0]} rows is not in {reference.index}, "
-                    f"such as {_values(missing[1:])}"
-                )
+    """
+    if row := _first(found, astray):
+        yield f"is not in the order {', '.join(schema.order)}: first at row {row[0]}, {_values(row[1:])}"
+
+
+def _broken_references(found: _Findings, name: str) -> Iterator[str]:
+    for reference in found.schemas[name].references:
+        if reference.index not in found.readable:
+            continue
+        if missing := _first(found, _dangling(name, reference), list(reference.unless)):
+            yield (
+                f"{', '.join(reference.columns)} of {missing[0]} rows is not in {reference.index}, "
+                f"such as {_values(missing[1:])}"
+            )
 
 
 def _dangling(name: str, reference: Reference) -> str:
     """SQL for how many rows refer to nothing, and the columns of one; its parameter is a list of exceptions."""
-    columns = _columns(reference.columns)
-    pairs = zip(reference.columns, reference.to, strict=True)
-    joined = " AND ".join(f'"{reference.index}"."{to}" = "{name}"."{column}"' for column, to in pairs)
-    given = " AND ".join(f'"{column}" IS NOT NULL' for column in reference.columns)
+    table, other, columns = quote_name(name), quote_name(reference.index), _columns(reference.columns)
+    pairs = [(quote_name(a), quote_name(b)) for a, b in zip(reference.columns, reference.to, strict=True)]
+    joined = " AND ".join(f"{other}.{to} = {table}.{column}" for column, to in pairs)
+    given = " AND ".join(f"{column} IS NOT NULL" for column, _ in pairs)
     return f"""
-        SELECT count(*) OVER (), {columns} FROM "{name}"
-        WHERE {given} AND NOT list_contains(?, "{reference.columns[0]}"::VARCHAR)
-            AND NOT EXISTS (SELECT 1 FROM "{reference.index}" WHERE {joined})
+        SELECT count(*) OVER (), {columns} FROM {table}
+        WHERE {given} AND NOT list_contains(?, {pairs[0][0]}::VARCHAR)
+            AND NOT EXISTS (SELECT 1 FROM {other} WHERE {joined})
         ORDER BY {columns} LIMIT 1
     """
 
 
-def _derived_tables(
-    connection: duckdb.DuckDBPyConnection, release: Release, readable: Collection[str], damaged: Collection[str]
-) -> Iterator[Problem]:
-    """What is made from idc_index against it, as far as both can be read."""
-    made_from = IDC_INDEX in {entry.name for entry in release.indices}
-    for entry in release.derived:
-        table = entry.schema_sha256 is not None
-        file = parquet_name(entry.name) if table else zip_name(entry.name)
-        messages: Iterable[str] = ()
-        if not made_from:
-            messages = [f"is made from {IDC_INDEX}, which the release does not have"]
-        elif IDC_INDEX in readable and entry.name in readable:
-            messages = derived.table_problems(connection, entry.name)
-        elif IDC_INDEX in readable and not table and file not in damaged:
-            messages = derived.csv_problems(connection, release.path / file, entry.rows)
-        for message in messages:
-            yield Problem(file, message)
+def _derived_tables(found: _Findings) -> Iterator[Problem]:
+    """Derived tables and the CSV against idc_index, as far as both can be read."""
+    has_idc_index = IDC_INDEX in {entry.name for entry in found.release.indices}
+    for entry in found.release.derived:
+        file = zip_name(entry.name) if entry.schema_sha256 is None else parquet_name(entry.name)
+        if not has_idc_index:
+            yield Problem(file, f"is derived from {IDC_INDEX}, which the release does not have")
+        elif IDC_INDEX in found.readable:
+            yield from (Problem(file, problem) for problem in _derived_problems(found, entry, file))
+
+
+def _derived_problems(found: _Findings, entry: IndexEntry, file: str) -> Iterator[str]:
+    if entry.name in found.readable:
+        yield from derived.table_problems(found.connection, entry.name)
+    elif entry.schema_sha256 is None and found.in_order(file):
+        yield from derived.csv_problems(found.connection, found.release.path / file, entry.rows)
+
+
+CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (
+    _manifest,
+    _sources,
+    _files,
+    _schemas,
+    _reference_columns,
+    _footers,
+    _rows,
+    _derived_tables,
+)
 
 
 def _columns(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+    return ", ".join(map(quote_name, names))
 
 
 def _direction(term: str) -> str:

@@ -1,7 +1,7 @@
-"""Report: what a release is, and what changed, in one HTML file for people.
+"""Report: the content of a release and its changes, in one HTML file for people.
 
-The file needs nothing beside it: no network, no script of others. The same release and the same difference make the
-same bytes, with the same versions of Jinja and Pygments.
+The file is complete in itself: it loads nothing. The same release and the same difference give the same bytes, with the
+same versions of Jinja and Pygments.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rich.filesize import decimal
 
 import idc_indexer
 from idc_indexer import files
-from idc_indexer.diff.render import idc_lines, shown
-from idc_indexer.diff.result import Difference
+from idc_indexer.diff.render import STATES, idc_lines, size_of_tb
+from idc_indexer.diff.result import Difference, shown
 from idc_indexer.errors import IndexerError
 from idc_indexer.publish.records import PUBLISHED, folder
 from idc_indexer.release.derived import IDC_INDEX
@@ -32,7 +32,7 @@ from idc_indexer.report.charts import Bar, columns, rows
 from idc_indexer.report.facts import ReleaseFacts, gather
 
 _TOP = 25
-"""Collections that are drawn; the table has all."""
+"""Collections in the chart; the table below it has all."""
 
 
 def write_report(path: Path, difference: Difference | None = None, published: str = PUBLISHED) -> Release:
@@ -40,27 +40,27 @@ def write_report(path: Path, difference: Difference | None = None, published: st
 
     Args:
         path: the release folder; it is verified first.
-        difference: to the release before, which is NEW of it; without one, nothing is said of changes.
-        published: where the release is, or will be, published as `<version>/release_artifacts/`: an address, or
+        difference: from the prior release to this one; without it, the report has no section on changes.
+        published: where the release is, or will be, published as `<version>/release_artifacts/`: a URL, or
             `gs://bucket[/prefix]`.
 
     Raises:
-        IndexerError: the release is not whole, apart from the report that is replaced.
+        IndexerError: the release is not valid, apart from the report that is replaced.
     """
     with release_lock(path):
         if problems := [problem for problem in verify(path) if problem.file != REPORT]:
             raise IndexerError(
                 f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
-                f"`idc-indexer verify {path}` shows all; only a whole release gets a report.",
+                f"`idc-indexer verify {path}` lists all. A release with problems gets no report.",
             )
         release = Release.open(path)
         if difference:
-            # The page is for everyone: it says which release that was, not where it lay.
+            # The page is public: it names the prior release, not the path where it was.
             before = difference.old_version or Path(difference.old).name
             difference = replace(difference, old=before, new=release.release_version)
         page = release_page(gather(release), difference, published).encode()
         made = replace(release, report=FileEntry(REPORT, len(page), hashlib.sha256(page).hexdigest()))
-        # Killed in between, the release has a report that its manifest does not know: the same command mends that.
+        # If the command is killed in between, the manifest does not list the report; running it again repairs that.
         files.write_atomic(path / REPORT, page)
         if made != release:
             files.write_atomic(path / MANIFEST, made.manifest())
@@ -70,7 +70,7 @@ def write_report(path: Path, difference: Difference | None = None, published: st
 def release_page(facts: ReleaseFacts, difference: Difference | None, published: str = PUBLISHED) -> str:
     """The report of a release."""
     release = facts.release
-    # A folder is nobody else's address.
+    # The path of a folder is of no use to readers.
     address = published if "://" in published else PUBLISHED
     address = address.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
     base = f"{address}/{folder(release.release_version)}"
@@ -91,7 +91,7 @@ def release_page(facts: ReleaseFacts, difference: Difference | None, published: 
 
 
 def difference_page(difference: Difference) -> str:
-    """What is different between two sides, as a page of its own."""
+    """The differences between two inputs, as a page of its own."""
     return _render("difference.html", difference=difference)
 
 
@@ -109,10 +109,10 @@ def _charts(facts: ReleaseFacts, tables: Any) -> Mapping[str, Markup]:
         first, last = facts.growth[0], facts.growth[-1]
         found["growth"] = columns(
             "growth-chart",
-            "Size in TB after each IDC release",
-            f"Columns that grow from {first.all_tb:.1f} TB in release {first.release} to {last.all_tb:.1f} TB in "
-            f"release {last.release}; the upper part of each is what came with it.",
-            [Bar(f"v{g.release}", g.all_tb - g.tb, f"{g.all_tb:.1f} TB", g.tb) for g in facts.growth],
+            "Size of all series after each IDC release",
+            f"Columns that grow from {size_of_tb(first.all_tb)} in release {first.release} to "
+            f"{size_of_tb(last.all_tb)} in release {last.release}; the upper part is the added size.",
+            [Bar(f"v{g.release}", g.all_tb - g.tb, size_of_tb(g.all_tb), g.tb) for g in facts.growth],
         )
     for name, groups, what in (
         ("collections", facts.collections[:_TOP], "collections with the most series"),
@@ -138,13 +138,14 @@ def _render(template: str, **values: Any) -> str:
     )
     filters: dict[str, Callable[[Any], str]] = {
         "size": decimal,
+        "tb": size_of_tb,
         "number": lambda n: f"{n:,}",
         "percent": _percent,
         "shown": shown,
         "name": _breakable,
     }
     environment.filters |= filters
-    environment.globals |= {"idc_lines": idc_lines, "toolkit": idc_indexer.__version__}
+    environment.globals |= {"idc_lines": idc_lines, "states": STATES, "toolkit": idc_indexer.__version__}
     here = Path(__file__).parent
     assets = {name: Markup((here / name).read_text(encoding="utf-8")) for name in ("style.css", "search.js")}  # noqa: S704
     return (

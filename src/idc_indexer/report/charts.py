@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Each has a title and a description for those who do not see it, and a table beside it."""
+"""Charts as inline SVG. Each has a title and a description for screen readers, and a table next to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FOOT = 22
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar: `text` stands at its end. Of a column of two parts, `upper` is the one on top."""
+    """A bar with `text` at its end. `upper` is the value of the upper part of a column."""
 
     label: str
     value: float
@@ -59,7 +59,7 @@ def rows(name: str, title: str, description: str, bars: Sequence[Bar]) -> Markup
 
 
 def columns(name: str, title: str, description: str, bars: Sequence[Bar]) -> Markup:
-    """Bars side by side, each of two parts: what is there already, and what comes on top."""
+    """Vertical bars, each of two parts: `value` below, `upper` on top."""
     highest = max((bar.value + bar.upper for bar in bars), default=0.0) or 1.0
     step = _WIDTH / max(len(bars), 1)
     parts = []

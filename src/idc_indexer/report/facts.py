@@ -1,17 +1,19 @@
-"""What the report says of a release, taken from its files: sizes, values, growth, collections."""
+"""The facts in the report, read from the files of a release: sizes, values, growth, collections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 
-from idc_indexer import documents
-from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics, read_parquet
+from idc_indexer import documents, parquet_footer
+from idc_indexer.duckdb_session import connect, errors_for, interruptible, mistrust_statistics, quote_name, read_parquet
+from idc_indexer.errors import IndexerError
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
 from idc_indexer.schema.column import Column
@@ -25,12 +27,12 @@ _MB_PER_TB = 1_000_000
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """A column: what it means, and what is in it.
+    """A column: its description and its values.
 
     Attributes:
-        bytes: of its pages, compressed.
-        nulls, distinct: rows that are NULL, and different values beside NULL.
-        values: all of them when there are few and they are short, in order; else none.
+        bytes: compressed size.
+        nulls, distinct: number of rows that are NULL, and of distinct values other than NULL.
+        values: all in order, if they are few and short; else none.
     """
 
     field: Column
@@ -42,7 +44,7 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class TableSummary:
-    """An index or a supplement; `columns` is empty of a zipped CSV, and `schema` None."""
+    """An index or a derived table. A zipped CSV has no columns, and no schema."""
 
     entry: IndexEntry
     schema: Schema | None
@@ -57,10 +59,10 @@ class TableSummary:
 
 @dataclass(frozen=True)
 class Growth:
-    """An IDC release: the series of today that came with it, and all that came until then.
+    """An IDC release: the series of today that it added, and all until then.
 
     Attributes:
-        date: as `version_metadata_index` has it; empty when it does not.
+        date: from `version_metadata_index`; empty if unknown.
     """
 
     release: int
@@ -83,7 +85,7 @@ class SeriesGroup:
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """All that the report says of a release. What its `idc_index` does not tell is empty."""
+    """All facts of a report. Those that idc_index lacks the columns for are empty."""
 
     release: Release
     tables: tuple[TableSummary, ...]
@@ -94,26 +96,40 @@ class ReleaseFacts:
 
 
 def gather(release: Release) -> ReleaseFacts:
-    """Read a release, which is whole."""
+    """Read the facts of a valid release.
+
+    Raises:
+        IndexerError: a file is damaged in columns that `verify` does not read.
+    """
     with interruptible(), connect() as connection:
         mistrust_statistics(connection)
         tables = tuple(_table(connection, release, entry) for entry in release.entries)
-        present = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
-        columns = present.get(IDC_INDEX, set())
-        rows = read_parquet([str(release.path / parquet_name(IDC_INDEX))])
-        growth: tuple[Growth, ...] = ()
-        if {"series_init_idc_version", "series_size_MB"} <= columns:
-            growth = tuple(_growth(connection, rows, _dates(connection, release, present)))
-        groups = {
-            column: tuple(_groups(connection, rows, column))
-            if {column, "PatientID", "series_size_MB"} <= columns
-            else ()
-            for column in ("collection_id", "Modality")
-        }
-        patients = "count(DISTINCT (collection_id, PatientID))"
-        known = {"collection_id", "PatientID"} <= columns
-        ((count,),) = connection.execute(f"SELECT {patients} FROM {rows}").fetchall() if known else ((0,),)
-    return ReleaseFacts(release, tables, growth, groups["collection_id"], groups["Modality"], count)
+        columns = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
+        index = release.path / parquet_name(IDC_INDEX)
+        with errors_for(str(index)):
+            return _with_idc_index(connection, release, tables, columns)
+
+
+def _with_idc_index(
+    connection: duckdb.DuckDBPyConnection,
+    release: Release,
+    tables: tuple[TableSummary, ...],
+    columns: Mapping[str, set[str]],
+) -> ReleaseFacts:
+    """The facts, with those of idc_index that its columns allow."""
+    present = columns.get(IDC_INDEX, set())
+    rows = read_parquet([str(release.path / parquet_name(IDC_INDEX))])
+    growth: tuple[Growth, ...] = ()
+    if {"series_init_idc_version", "series_size_MB"} <= present:
+        growth = tuple(_growth(connection, rows, _dates(connection, release, columns)))
+    groups = {
+        column: tuple(_groups(connection, rows, column)) if {column, "PatientID", "series_size_MB"} <= present else ()
+        for column in ("collection_id", "Modality")
+    }
+    patients = 0
+    if {"collection_id", "PatientID"} <= present:
+        ((patients,),) = connection.execute(f"SELECT count(DISTINCT (collection_id, PatientID)) FROM {rows}").fetchall()
+    return ReleaseFacts(release, tables, growth, groups["collection_id"], groups["Modality"], patients)
 
 
 def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry) -> TableSummary:
@@ -121,24 +137,33 @@ def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: Index
         return TableSummary(entry, None, (), "")
     schema = Schema.from_document(documents.load(release.path / schema_name(entry.name), "artifact"))
     path = release.path / parquet_name(entry.name)
-    sizes = _sizes(pq.read_metadata(path))
+    sizes = _sizes(parquet_footer.read(path))
     rows = read_parquet([str(path)])
-    columns = []
-    for field in schema.columns:
-        name = f'"{field.name}"'
-        (counted,) = connection.execute(
-            f"SELECT count(*), count({name}), count(DISTINCT {name}) FROM {rows}"
-        ).fetchall()
-        values: list[str] = []
-        if 0 < counted[2] <= FEW and not field.fields and field.mode != "REPEATED":
-            found = connection.execute(
-                f"SELECT DISTINCT {name} FROM {rows} WHERE {name} IS NOT NULL ORDER BY 1"
-            ).fetchall()
-            values = [str(value) for (value,) in found]
-        short = values if all(len(value) <= _LONGEST for value in values) else []
-        columns.append(ColumnSummary(field, sizes[field.name], counted[0] - counted[1], counted[2], tuple(short)))
-    query = (release.path / sql_name(entry.name)).read_text(encoding="utf-8") if entry.query_sha256 else ""
-    return TableSummary(entry, schema, tuple(columns), query)
+    with errors_for(str(path), "The pages of the file are damaged. Build the release again."):
+        columns = tuple(_column(connection, rows, field, sizes.get(field.name, 0)) for field in schema.columns)
+    return TableSummary(
+        entry, schema, columns, _query(release.path / sql_name(entry.name)) if entry.query_sha256 else ""
+    )
+
+
+def _column(connection: duckdb.DuckDBPyConnection, rows: str, field: Column, size: int) -> ColumnSummary:
+    name = quote_name(field.name)
+    ((count, present, distinct),) = connection.execute(
+        f"SELECT count(*), count({name}), count(DISTINCT {name}) FROM {rows}"
+    ).fetchall()
+    values: list[str] = []
+    if 0 < distinct <= FEW and not field.fields and field.mode != "REPEATED":
+        found = connection.execute(f"SELECT DISTINCT {name} FROM {rows} WHERE {name} IS NOT NULL ORDER BY 1").fetchall()
+        values = [str(value) for (value,) in found]
+    short = values if all(len(value) <= _LONGEST for value in values) else []
+    return ColumnSummary(field, size, count - present, distinct, tuple(short))
+
+
+def _query(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise IndexerError(f"{path}: is not UTF-8: {error}", "Build the release again.") from error
 
 
 def _sizes(metadata: pq.FileMetaData) -> Mapping[str, int]:
@@ -173,7 +198,7 @@ def _growth(connection: duckdb.DuckDBPyConnection, rows: str, dates: Mapping[int
 
 
 def _groups(connection: duckdb.DuckDBPyConnection, rows: str, column: str) -> Iterator[SeriesGroup]:
-    """Series by a column, the most first."""
+    """Series by the values of a column, the most series first."""
     found: Sequence[tuple[Any, ...]] = connection.execute(
         f"""SELECT coalesce({column}, ''), count(DISTINCT (collection_id, PatientID)), count(*) AS series, {_SIZE}
         FROM {rows} GROUP BY 1 ORDER BY series DESC, 1"""
@@ -187,4 +212,4 @@ _SIZE = "coalesce(sum(TRY_CAST(series_size_MB AS DECIMAL(18, 6))), 0)"
 
 
 def _tb(mb: Any) -> float:
-    return round(float(mb / _MB_PER_TB), 6)
+    return round(float(mb / _MB_PER_TB), 12)

@@ -13,12 +13,12 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
-from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 
 from idc_indexer.errors import IndexerError
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.source_tables import PROJECT, SourceTable, SourceTables
+from idc_indexer.sql.types import annotate
 
 DIALECT = "bigquery, normalization_strategy=case_sensitive"
 
@@ -51,6 +51,7 @@ class Statement:
         leaves: the leaf columns that it reads, each once.
         returns: name and GoogleSQL type of each output column; the type is UNKNOWN if sqlglot cannot infer it.
         order: the last ORDER BY, such as `["collection_id", "rank DESC"]`.
+        type_errors: one message for each operand of a type that GoogleSQL does not accept, with its line.
     """
 
     text: str
@@ -58,6 +59,7 @@ class Statement:
     leaves: tuple[Leaf, ...]
     returns: tuple[tuple[str, str], ...]
     order: tuple[str, ...]
+    type_errors: tuple[str, ...]
 
 
 def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
@@ -79,7 +81,7 @@ def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
             columns = records.setdefault(leaf.table, {})
             columns[leaf.fields[0].name] = _merge(columns.get(leaf.fields[0].name), leaf.fields)
         typed = _resolve(tree, sources, records)
-        annotate_types(typed, schema=_schema(typed, sources, records), dialect=DIALECT)
+        type_errors = annotate(typed, _schema(typed, sources, records), DIALECT)
     except SqlglotError as error:
         raise IndexerError(f"{context}: {error}") from error
     except IndexerError as error:
@@ -91,7 +93,7 @@ def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
         (column.alias_or_name, column.type.sql(DIALECT) if column.type else "UNKNOWN") for column in typed.selects
     )
     order = typed.args.get("order")
-    return Statement(sql, typed, leaves, returns, tuple(_order(order.expressions) if order else ()))
+    return Statement(sql, typed, leaves, returns, tuple(_order(order.expressions) if order else ()), type_errors)
 
 
 def _parse(sql: str, context: str) -> exp.Query:

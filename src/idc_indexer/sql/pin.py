@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 
 from sqlglot.dialects import BigQuery
+from sqlglot.errors import TokenError
+from sqlglot.tokenizer_core import Token
 
 from idc_indexer.errors import IndexerError
 
@@ -20,31 +22,39 @@ PRIOR_TEMPLATE = "idc_v1"
 """The dataset in a template, in place of each prior release. It is the first one, so that the query file itself
 runs in the BigQuery console."""
 
+_FIXED = re.compile(r"\.\s*`?(?P<table>idc_v(?P<release>\d+)(?:_clinical)?`?\s*\.\s*`?\w+)")
+"""A table of one release, after its project, with any of the ways to write backquotes."""
 _CURRENT = re.compile(r"\bidc_current(?=_clinical\b|\b)")
 _TEMPLATE = re.compile(rf"\b{PRIOR_TEMPLATE}\b")
 
 
-def pin(sql: str, release: int) -> str:
+def pin(sql: str, release: int, context: str) -> str:
     """The text of a query for one IDC release.
 
-    `idc_current` becomes `idc_vN`. The template for prior releases becomes a UNION ALL of N-1 copies; in each
-    copy the number of its release replaces the 1 of `idc_v1`, in names and in literals.
+    `idc_current` becomes `idc_vN`. The template for prior releases becomes a UNION ALL of N-1 copies; in each copy the
+    number of its release replaces the 1 of `idc_v1`, in names and in literals.
+
+    A table of a fixed release is an error for every N, also for its own: otherwise a query would build for one
+    release, and fail or read the wrong rows for the next.
 
     Args:
-        release: the IDC release N, from 1.
+        release: the IDC release N, from 1; 0 only checks the query, and returns it as it is.
+        context: the query file, for messages.
 
     Raises:
-        IndexerError: the query reads prior releases and N is 1, or it names `idc_v1` outside of the template.
+        IndexerError: the query reads a table of a fixed release, or reads prior releases and N is 1.
     """
-    span = _template(sql)
-    if _TEMPLATE.search(sql if span is None else sql[: span[0]] + sql[span[1] :]):
-        raise IndexerError(
-            f"{PRIOR_TEMPLATE} stands for every prior release, and one common table expression has to read all of "
-            "them: it is named outside of that one"
-        )
+    try:
+        tokens = BigQuery().tokenize(sql)
+    except TokenError as error:
+        raise IndexerError(f"{context}: not GoogleSQL: {error}") from error
+    span = _template(sql, tokens)
+    _check_releases(_names(sql, tokens), span, context)
+    if not release:
+        return sql
     if span is not None:
         if release == 1:
-            raise IndexerError("the query reads prior releases, and release 1 has none")
+            raise IndexerError(f"{context}: reads prior releases, and release 1 has none")
         start, end = span
         body = sql[start:end].rstrip()
         union = "\n  UNION ALL" if body[:1].isspace() else "\n  UNION ALL\n"
@@ -53,10 +63,34 @@ def pin(sql: str, release: int) -> str:
     return _CURRENT.sub(f"idc_v{release}", sql)
 
 
-def _template(sql: str) -> tuple[int, int] | None:
+def _names(sql: str, tokens: list[Token]) -> str:
+    """The query with a space for each character of a literal or a comment; positions stay the same."""
+    names = ["\n" if character == "\n" else " " for character in sql]
+    for token in tokens:
+        if not token.token_type.name.endswith("STRING"):
+            names[token.start : token.end + 1] = sql[token.start : token.end + 1]
+    return "".join(names)
+
+
+def _check_releases(names: str, template: tuple[int, int] | None, context: str) -> None:
+    """Check that a query reads `idc_current`, and in its template the placeholder for prior releases."""
+    start, end = template or (0, 0)
+    for match in _FIXED.finditer(names):
+        placeholder = match["release"] == PRIOR_TEMPLATE.removeprefix("idc_v") and start <= match.start() < end
+        if not placeholder:
+            line = names.count("\n", 0, match.start("table")) + 1
+            table = re.sub(r"[`\s]", "", match["table"])
+            raise IndexerError(
+                f"{context}: line {line}: reads {table}, a table of IDC release {match['release']} only",
+                "Write idc_current: a build replaces it by its own release. "
+                f"Only one common table expression may read {PRIOR_TEMPLATE}, in place of every prior release.",
+            )
+
+
+def _template(sql: str, tokens: list[Token]) -> tuple[int, int] | None:
     """Start and end of the template for prior releases, without its parentheses; None when there is none."""
     opened: list[int] = []
-    for token in BigQuery().tokenize(sql):
+    for token in tokens:
         if token.token_type.name == "L_PAREN":
             opened.append(token.end + 1)
         elif token.token_type.name == "R_PAREN" and opened:

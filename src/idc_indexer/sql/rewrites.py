@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from sqlglot import exp
 
 from idc_indexer.schema.source_tables import SourceTable
-from idc_indexer.sql.supported import NUMBER, ROUND_BOUND, kind, null_if_empty
+from idc_indexer.sql.supported import NUMBER, ROUND_BOUND, null_if_empty
+from idc_indexer.sql.types import kind
 
 
 def rewrite(tree: exp.Expr) -> None:
@@ -48,8 +49,23 @@ def _rewrite_min(node: exp.Expr) -> None:
         node.replace(exp.Neg(this=exp.Max(this=exp.Neg(this=exp.paren(node.this)))))
 
 
+_LITERAL_CASTS = {
+    "DATE": "DATE", "DATETIME": "TIMESTAMP", "TIMESTAMP": "TIMESTAMPTZ", "TIME": "TIMETZ", "NUMERIC": "DECIMAL(38, 9)",
+}  # fmt: skip
+
+
 def _rewrite_literal(node: exp.Expr) -> None:
-    """`0.1` is FLOAT64 in GoogleSQL and DECIMAL in DuckDB. With an exponent, it is DOUBLE in DuckDB."""
+    """`0.1` is FLOAT64 in GoogleSQL and DECIMAL in DuckDB. With an exponent, it is DOUBLE in DuckDB.
+
+    A literal that GoogleSQL converts to another type gets a CAST. In exports, TIME has a zone, as TIMESTAMP has.
+    """
+    type_ = kind(node)
+    if type_ in _LITERAL_CASTS:
+        midnight = " 00:00:00" if type_ == "TIMESTAMP" and ":" not in node.name else ""
+        name = node.name + midnight + ("+00" if type_ in ("TIME", "TIMESTAMP") else "")
+        text = exp.Literal.string(name) if node.is_string else exp.Literal.number(name)
+        node.replace(exp.Cast(this=text, to=exp.DataType.build(_LITERAL_CASTS[type_], dialect="duckdb")))
+        return
     if not node.is_string and "." in node.name and "e" not in node.name.lower():
         node.set("this", f"{node.name}e0")
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 from sqlglot import exp
 
+from idc_indexer.sql.types import UNKNOWN, at_line, kind
+
 STRUCTURE = (
     exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.With, exp.CTE,
     exp.Subquery, exp.Union, exp.Table, exp.TableAlias, exp.Column, exp.Identifier, exp.Alias, exp.Star, exp.Distinct,
@@ -47,15 +49,11 @@ def unsupported(tree: exp.Expr) -> Iterator[str]:
             yield f"{at_line(node)}{problem} is not supported on DuckDB"
 
 
-def kind(node: exp.Expr) -> str:
-    """The GoogleSQL type of an expression, UNKNOWN if it cannot be inferred."""
-    return node.type.sql("bigquery") if node.type else "UNKNOWN"
-
-
-def at_line(node: exp.Expr) -> str:
-    """`line N: ` of the first name inside an expression, or "": sqlglot has positions of names only."""
-    line = next((part.meta["line"] for part in node.walk(bfs=False) if "line" in part.meta), None)
-    return f"line {line}: " if line else ""
+def untyped(tree: exp.Expr) -> Iterator[str]:
+    """One message for each expression whose type could not be inferred, so that its operands were not checked."""
+    for node in tree.walk(bfs=False):
+        if isinstance(node, (exp.Condition, exp.Alias)) and UNKNOWN in kind(node):
+            yield f"{at_line(node)}the type of {node.sql('bigquery')} cannot be inferred: it is not supported on DuckDB"
 
 
 def _problem(node: exp.Expr) -> str:
@@ -181,7 +179,7 @@ def _check_ordered(node: exp.Expr) -> str:
         return ""  # in an aggregate or a window: they have their own checks
     for projection in select.selects:
         rewritten = isinstance(select, exp.Select) and isinstance(projection.unalias(), exp.Column)
-        if projection.alias_or_name == node.this.name and kind(projection.unalias()) == "FLOAT64" and not rewritten:
+        if projection.alias_or_name == node.this.name and kind(projection) == "FLOAT64" and not rewritten:
             return "ORDER BY FLOAT64 that is not a column"
     if not isinstance(node.this, exp.Column):
         return "ORDER BY an expression (select it, and order by its name)"

@@ -16,7 +16,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.sql.analyze import Statement
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import rewrite
-from idc_indexer.sql.supported import unsupported
+from idc_indexer.sql.supported import unsupported, untyped
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,15 @@ class Translation:
 
 PRIOR_ROWS = "prior_rows"
 
+_TYPES_HINT = (
+    "GoogleSQL does not convert between these types: write a literal of the other type, such as '5' or 5, or convert "
+    "with CAST or SAFE_CAST."
+)
+_SUPPORTED_HINT = (
+    "For DuckDB, the toolkit translates only constructs that tests have shown to return the same rows as on BigQuery. "
+    "`--engine bigquery` runs any query."
+)
+
 
 def to_duckdb(statement: Statement, context: str) -> Translation:
     """Translate a statement.
@@ -58,15 +67,15 @@ def to_duckdb(statement: Statement, context: str) -> Translation:
         context: the query file, for messages.
 
     Raises:
-        IndexerError: naming each construct that is not supported, and its line.
+        IndexerError: naming each operand of a wrong type and each construct that is not supported, with its line.
     """
     rejected = list(unsupported(statement.tree))
-    if rejected:
-        raise IndexerError(
-            "\n".join(f"{context}: {problem}" for problem in rejected),
-            "For DuckDB, the toolkit translates only constructs that tests have shown to return the same rows as on "
-            "BigQuery. `--engine bigquery` runs any query.",
-        )
+    if not statement.type_errors and not rejected:
+        rejected = list(untyped(statement.tree))
+    if statement.type_errors or rejected:
+        hints = [_TYPES_HINT] * bool(statement.type_errors) + [_SUPPORTED_HINT] * bool(rejected)
+        problems = (f"{context}: {problem}" for problem in (*statement.type_errors, *rejected))
+        raise IndexerError("\n".join(problems), " ".join(hints))
     tree = statement.tree.copy()
     template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
     rewrite(tree)

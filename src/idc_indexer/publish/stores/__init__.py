@@ -1,13 +1,13 @@
-"""Where releases are published: objects with names, each of which is replaced whole or not at all.
+"""The stores that releases are published to. A store has named objects, and replaces each of them atomically.
 
-A store keeps no locks for its users. Every write says which generation of the object it means to replace, and fails
-with `ConflictError` when another one is there: what is done to objects by several at once is decided object by object.
+A store has no locks across requests. Every write names the generation of the object that it replaces, and fails with
+`ConflictError` if the object has another one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,20 +15,32 @@ from typing import Protocol
 from idc_indexer.errors import IndexerError, UsageError
 
 ABSENT = 0
-"""The generation of an object that is not there."""
+"""The generation of an object that does not exist."""
 
 
 class ConflictError(IndexerError):
-    """An object is not as it was when it was listed: someone else has written or removed it."""
+    """An object does not have the expected generation: another program, or a lost request, wrote or removed it."""
 
 
 @dataclass(frozen=True)
 class Headers:
-    """What a reader is told beside the bytes. `metadata` is custom: names and values."""
+    """What a store sends with the bytes. `metadata` is custom: names and values."""
 
     content_type: str
     cache_control: str
     metadata: Mapping[str, str]
+
+    def differences(self, found: Headers) -> Iterator[tuple[str, str, str | None]]:
+        """The values of these headers that others do not have: name, value here, value there.
+
+        Metadata that only the others have is no difference.
+        """
+        pairs = [
+            ("Content-Type", self.content_type, found.content_type),
+            ("Cache-Control", self.cache_control, found.cache_control),
+            *((f"metadata {key}", value, found.metadata.get(key)) for key, value in self.metadata.items()),
+        ]
+        yield from (pair for pair in pairs if pair[1] != pair[2])
 
 
 @dataclass(frozen=True)
@@ -36,10 +48,10 @@ class StoredObject:
     """An object as it was when it was listed or written.
 
     Attributes:
-        checksum: of its bytes, as the store's `checksum` writes it.
-        generation: never the same for two contents that had this name, and never `ABSENT`.
+        checksum: of its bytes, in the form of the store's `checksum`.
+        generation: differs between all contents that this name ever had, and is never `ABSENT`.
         headers: None in a store that keeps none.
-        composite: put together from parts, and so without an MD5.
+        composite: composed of parts, so it has no MD5.
     """
 
     name: str
@@ -51,44 +63,44 @@ class StoredObject:
 
 
 class Store(Protocol):
-    """Objects under a URI; names are relative to it. Every method raises IndexerError when the store cannot be used."""
+    """Objects under a URI; names are relative to it. Every method raises IndexerError if the store fails."""
 
     uri: str
 
     def checksum(self, data: Path | bytes) -> str:
-        """The checksum that the store has for these bytes."""
+        """The checksum that the store gives these bytes."""
 
     def list(self, prefix: str) -> dict[str, StoredObject]:
         """All objects whose names begin with `prefix`, by name."""
 
     def read(self, source: StoredObject) -> bytes:
-        """The bytes of that generation of an object; ConflictError when it is no more."""
+        """The bytes of that generation of an object; ConflictError if it has another one."""
 
     def put(self, name: str, data: Path | bytes, headers: Headers, generation: int) -> StoredObject:
-        """Write an object; ConflictError unless `generation` is there now."""
+        """Write an object; ConflictError unless it has this generation now."""
 
     def copy(self, source: StoredObject, name: str, headers: Headers, generation: int) -> StoredObject:
-        """Copy within the store; ConflictError unless the source is unchanged and `generation` is at the target."""
+        """Copy within the store; ConflictError unless the source is unchanged and the target has this generation."""
 
     def delete(self, target: StoredObject) -> None:
-        """Remove that generation of an object; ConflictError when it is no more."""
+        """Remove that generation of an object; ConflictError if it has another one."""
 
 
 def open_store(uri: str) -> Store:
     """The store at `gs://bucket[/prefix]`, or in a folder.
 
     Raises:
-        UsageError: another scheme, or no bucket.
+        UsageError: nothing, another scheme, or no bucket.
         IndexerError: the client of Google Cloud Storage is not installed, or finds no credentials.
     """
-    scheme, separator, place = uri.partition("://")
-    if not separator:
+    scheme, separator, path = uri.partition("://")
+    if uri and not separator:
         from idc_indexer.publish.stores.local import LocalStore
 
         return LocalStore(Path(uri))
-    bucket, _, prefix = place.partition("/")
+    bucket, _, prefix = path.partition("/")
     if scheme != "gs" or not re.fullmatch(r"[a-z0-9][a-z0-9._-]+", bucket):
-        raise UsageError(f"{uri!r} is no place to publish to", "Give gs://bucket, gs://bucket/prefix or a folder.")
+        raise UsageError(f"{uri!r} is not a store to publish to", "Give gs://bucket, gs://bucket/prefix or a folder.")
     from idc_indexer.publish.stores.gcs import GcsStore
 
     return GcsStore(bucket, prefix)

@@ -1,11 +1,10 @@
 """A store in Google Cloud Storage, through Google's own client.
 
-Application default credentials; an emulator when STORAGE_EMULATOR_HOST is set, which the client itself obeys. Every
-write has a generation precondition, so that the client may repeat it when an answer is lost. What comes of the
-repetition, «precondition failed» although the first attempt had done it, is a `ConflictError` like any other: those who
-write look again.
+It uses application default credentials, or an emulator if STORAGE_EMULATOR_HOST is set, which the client obeys. Every
+write has a generation precondition, so the client may repeat it after a lost response. If the first attempt succeeded,
+the repetition fails its precondition: that is a `ConflictError` like any other, and the caller lists again.
 
-What the client says is not passed on as it is, nor chained to our errors: it may hold the address of an upload session.
+Errors of the client are not shown or chained: they may hold the address of an upload session, which is a secret.
 """
 
 from __future__ import annotations
@@ -36,13 +35,10 @@ except ImportError as error:
 
 _CHUNK = 8 << 20
 """Bytes that are sent again at most when a connection breaks; the client sends up to 8 MiB in one request anyway."""
-_FAILURES = (
-    exceptions.GoogleAPIError,
-    auth.GoogleAuthError,
-    InvalidResponse,
-    DataCorruption,
-    requests.RequestException,
-)
+_TRANSPORT = (exceptions.GoogleAPIError, InvalidResponse, requests.RequestException, OSError)
+_INVALID = (DataCorruption, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the client raises if a response is damaged, empty or of another form."""
+_AGAIN = "Run the same command again; it continues where it stopped."
 _FIELDS = "name,size,crc32c,md5Hash,generation,contentType,cacheControl,metadata"
 
 
@@ -51,8 +47,8 @@ class GcsStore:
 
     def __init__(self, bucket: str, prefix: str = "", first_wait: float = 1.0, patience: float = 120.0) -> None:
         """Args:
-        first_wait: seconds before what failed in passing is tried again; the waits double.
-        patience: seconds after which an operation is given up.
+        first_wait: seconds before the first retry of a transient failure; the waits double.
+        patience: seconds after which an operation fails.
 
         Raises:
             IndexerError: no credentials.
@@ -60,13 +56,13 @@ class GcsStore:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"gs://{bucket}/{self._prefix}".rstrip("/")
         self.retry = DEFAULT_RETRY.with_delay(initial=first_wait).with_timeout(patience)
-        with self.asking("credentials"):
-            # No project: none of what is asked for belongs to one.
+        with self.requesting("log in"):
+            # No project: no request here belongs to one.
             self._client = storage.Client(project=None)
         self.bucket: Any = self._client.bucket(bucket)
 
     def checksum(self, data: Path | bytes) -> str:
-        """The CRC32C, in the service's own writing."""
+        """The CRC32C, in base64 as the service writes it."""
         digest = google_crc32c.Checksum()
         if isinstance(data, bytes):
             digest.update(data)
@@ -78,7 +74,7 @@ class GcsStore:
 
     def list(self, prefix: str) -> dict[str, StoredObject]:
         """All objects whose names begin with `prefix`, by name."""
-        with self.asking(prefix or "the listing"):
+        with self.requesting("list", prefix):
             blobs = self._client.list_blobs(
                 self.bucket,
                 prefix=self._prefix + prefix,
@@ -89,16 +85,18 @@ class GcsStore:
 
     def read(self, source: StoredObject) -> bytes:
         """The bytes of that generation of an object."""
-        with self.asking(source.name):
+        with self.requesting("read", source.name):
             data: bytes = self._blob(source.name).download_as_bytes(
                 if_generation_match=source.generation, checksum="crc32c", retry=self.retry
             )
+            if self.checksum(data) != source.checksum:  # an empty response has no checksum for the client to compare
+                raise ValueError
             return data
 
     def put(self, name: str, data: Path | bytes, headers: Headers, generation: int) -> StoredObject:
         """Upload an object: a small one in one request, a large one in a session that survives broken connections."""
         blob = self._blob(name, headers)
-        with self.asking(name), io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as stream:
+        with self.requesting("write", name), io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as stream:
             blob.upload_from_file(
                 stream,
                 size=len(data) if isinstance(data, bytes) else data.stat().st_size,
@@ -112,7 +110,7 @@ class GcsStore:
     def copy(self, source: StoredObject, name: str, headers: Headers, generation: int) -> StoredObject:
         """Copy within the bucket; large objects take several requests, of which the last makes the object appear."""
         blob, token = self._blob(name, headers), None
-        with self.asking(name):
+        with self.requesting("copy to", name):
             while True:
                 token, _, _ = blob.rewrite(
                     self._blob(source.name),
@@ -126,7 +124,7 @@ class GcsStore:
 
     def delete(self, target: StoredObject) -> None:
         """Remove that generation of an object."""
-        with self.asking(target.name):
+        with self.requesting("remove", target.name):
             self._blob(target.name).delete(if_generation_match=target.generation, retry=self.retry)
 
     def _blob(self, name: str, headers: Headers | None = None) -> Any:
@@ -138,6 +136,8 @@ class GcsStore:
         return blob
 
     def _object(self, blob: Any) -> StoredObject:
+        if None in (blob.size, blob.crc32c, blob.generation):
+            raise ValueError
         return StoredObject(
             blob.name.removeprefix(self._prefix),
             blob.size,
@@ -148,38 +148,54 @@ class GcsStore:
         )
 
     @contextmanager
-    def asking(self, what: str) -> Iterator[None]:
-        """Turn what the client raises into the library's errors, which name the object and hold nothing secret."""
-        where = f"{self.uri}/{what}"
+    def requesting(self, verb: str, name: str = "") -> Iterator[None]:
+        """Turn everything that the client raises into an IndexerError with the request and the response.
+
+        Args:
+            verb: of the request, for the message.
+            name: of the object; empty for requests about the bucket.
+        """
+        request = f"{self.uri}/{name}: could not {verb} it" if name else f"{self.uri}: could not {verb}"
         try:
             yield
-        except exceptions.PreconditionFailed:
-            raise ConflictError(f"{where}: someone else has changed it") from None
-        except exceptions.NotFound as error:
-            if "bucket" in (said := _said(error)).lower():
-                raise IndexerError(f"{self.uri}: {said}") from None
-            raise ConflictError(f"{where}: someone else has removed it") from None
+        except (exceptions.PreconditionFailed, exceptions.NotFound) as error:
+            # The message about an object may hold the word "bucket" in the name of the bucket.
+            about_bucket = not name or verb == "list" or "bucket does not exist" in _response(error)
+            if isinstance(error, exceptions.NotFound) and about_bucket:
+                raise IndexerError(f"{self.uri}: there is no such bucket: {_response(error)}", "Check --to.") from None
+            raise ConflictError(f"{request}: {_response(error)}") from None
         except (exceptions.Forbidden, exceptions.Unauthorized) as error:
             raise IndexerError(
-                f"{where}: not allowed: {_said(error)}", "See which account the credentials are of, and its roles."
+                f"{request}: not allowed: {_response(error)}",
+                "Check which account the credentials belong to, and its roles on the bucket.",
             ) from None
         except auth.DefaultCredentialsError:
             raise IndexerError(
                 f"{self.uri}: no application default credentials",
-                "Run `gcloud auth application-default login`, or let the workflow authenticate.",
+                "Run `gcloud auth application-default login`, or put a login step into the workflow.",
             ) from None
-        except (*_FAILURES, OSError) as error:
-            raise IndexerError(f"{where}: {_said(error)}", "Run the command again: what is done is kept.") from None
+        except auth.GoogleAuthError as error:
+            raise IndexerError(
+                f"{request}: the credentials were refused ({type(error).__name__})",
+                "Log in again: `gcloud auth application-default login`, or the login step of the workflow.",
+            ) from None
+        except _INVALID as error:  # also an undecodable body, which is a RequestException too
+            raise IndexerError(
+                f"{request}: the response is damaged, or not one of Google Cloud Storage ({type(error).__name__})",
+                f"Check the network and its proxies. {_AGAIN}",
+            ) from None
+        except _TRANSPORT as error:
+            raise IndexerError(f"{request}: {_response(error)}", _AGAIN) from None
 
 
-def _said(error: BaseException) -> str:
-    """What went wrong, without the address that was asked: that of an upload session lets anyone go on with it."""
+def _response(error: BaseException) -> str:
+    """The response or failure, without the address of the request: with that of an upload session anyone may write."""
     error = getattr(error, "cause", None) or error
     response = getattr(error, "response", None)
     if response is not None:
         try:
             return f"HTTP {response.status_code}: {response.json()['error']['message']}"
-        except (ValueError, KeyError, TypeError):
+        except _INVALID:
             return f"HTTP {response.status_code} {response.reason}"
     return f"{type(error).__name__} {getattr(error, 'strerror', None) or ''}".rstrip()
 

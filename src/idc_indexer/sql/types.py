@@ -1,0 +1,495 @@
+"""Types of expressions, by GoogleSQL's rules of conversion.
+
+DuckDB converts types on its own, also where GoogleSQL raises an error: `SeriesNumber = 5` compares text with a number.
+`annotate` infers the type of each expression of the supported subset and reports each operand of a wrong type. The
+rules are those of https://cloud.google.com/bigquery/docs/reference/standard-sql/conversion_rules#coercion, and tests
+compare them with the GoogleSQL reference analyzer.
+
+    annotate(tree, ...) -> ("line 3: = compares STRING with INT64: SeriesNumber = 5",)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlglot import exp
+from sqlglot.dialects import BigQuery
+from sqlglot.optimizer.annotate_types import annotate_types
+
+UNKNOWN = "UNKNOWN"
+NUMBERS = ("INT64", "FLOAT64")
+"""The types of arithmetic; DuckDB's arithmetic of NUMERIC differs from GoogleSQL's."""
+
+COERCIONS = {"INT64": ("NUMERIC", "FLOAT64"), "NUMERIC": ("FLOAT64",), "DATE": ("DATETIME",)}
+"""By type of an expression: the types that GoogleSQL converts it to without a CAST."""
+
+_DATE, _TIME = r"\d{4}-\d{1,2}-\d{1,2}", r"\d{1,2}:\d{1,2}:\d{1,2}(\.\d{1,6})?"
+_TEMPORAL = {"DATE": _DATE, "DATETIME": f"{_DATE}([ T]{_TIME})?", "TIMESTAMP": f"{_DATE}([ T]{_TIME})?", "TIME": _TIME}
+"""By type: the text of a literal that both engines convert to the same value."""
+
+LITERAL_COERCIONS = {"STRING": tuple(_TEMPORAL), "INT64": ("NUMERIC", "FLOAT64"), "FLOAT64": ("NUMERIC",)}
+"""The same for a literal."""
+
+_PRECEDENCE = ("INT64", "NUMERIC", "FLOAT64", "DATE", "DATETIME")
+"""If several types are common to some operands, the first of these is the result."""
+
+
+def kind(node: exp.Expr) -> str:
+    """The GoogleSQL type of an expression, UNKNOWN if it cannot be inferred."""
+    return node.type.sql("bigquery") if node.type else UNKNOWN
+
+
+def at_line(node: exp.Expr) -> str:
+    """`line N: ` of the first name, literal or function in an expression or around it, "" if there is none."""
+    around: exp.Expr | None = node
+    while around is not None:
+        line = next((part.meta["line"] for part in around.walk(bfs=False) if "line" in part.meta), None)
+        if line:
+            return f"line {line}: "
+        around = around.parent
+    return ""
+
+
+def annotate(tree: exp.Query, schema: Mapping[str, Any], dialect: str) -> tuple[str, ...]:
+    """Set the type of each expression of a statement with resolved names.
+
+    Args:
+        schema: the source tables, as sqlglot takes them.
+
+    Returns:
+        One message for each operand that GoogleSQL does not accept, with its line. It is complete for a statement of
+        the supported subset only.
+    """
+    checker = _Checker()
+    rules: dict[type[exp.Expr], _Rule] = {cls: partial(_check, signature) for cls, signature in SIGNATURES.items()}
+    metadata = {
+        **BigQuery.EXPRESSION_METADATA,
+        **{cls: {"annotator": partial(checker.apply, rule)} for cls, rule in (rules | _RULES).items()},
+    }
+    annotate_types(tree, schema=dict(schema), expression_metadata=metadata, dialect=dialect)
+    return tuple(checker.problems)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The types that an operator or a function takes and returns.
+
+    Attributes:
+        name: as in GoogleSQL.
+        takes: by argument of the syntax tree: a type, or `T` for the common type of all arguments that are `T`.
+        returns: a type, `T` or `ARRAY<T>`.
+        among: the types that `T` may be; if empty, all but those in `without`.
+        without: beginnings of types that `T` may not be.
+        null: whether an argument may be the literal NULL.
+        verb: between the name and two types, if `T` does not exist.
+    """
+
+    name: str
+    takes: Mapping[str, str]
+    returns: str
+    among: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    null: bool = True
+    verb: str = "mixes {} and {}"
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """An operand, its type, and, if it is a literal, its kind: NULL, [] or a type."""
+
+    node: exp.Expr
+    type: str
+    literal: str = ""
+
+    @classmethod
+    def of(cls, node: exp.Expr) -> _Operand:
+        literal = _literal(node)
+        type_ = kind(node) if literal in ("", "[]", "NULL") else literal
+        # The column of a subquery that selects the literal NULL is INT64.
+        return cls(node, "INT64" if type_ == "NULL" else type_, literal)
+
+    def becomes(self, type_: str) -> bool:
+        """Whether GoogleSQL converts it to that type without a CAST."""
+        if self.type == type_ or self.literal == "NULL":
+            return True
+        if self.literal == "[]":
+            return type_.startswith("ARRAY<")
+        return type_ in (LITERAL_COERCIONS if self.literal else COERCIONS).get(self.type, ())
+
+
+def _literal(node: exp.Expr) -> str:
+    node = node.unnest()
+    if isinstance(node, exp.Null) or _is_error(node):
+        return "NULL"
+    if isinstance(node, exp.Array) and not node.expressions:
+        return "[]"
+    number = node.this.unnest() if isinstance(node, exp.Neg) else node
+    if not isinstance(number, (exp.Literal, exp.RawString)) or (number is not node and number.is_string):
+        return ""
+    return (
+        "STRING" if number.is_string or isinstance(number, exp.RawString) else "INT64" if number.is_int else "FLOAT64"
+    )
+
+
+def _is_error(node: exp.Expr) -> bool:
+    """ERROR() has every type, as NULL has."""
+    return isinstance(node, exp.Anonymous) and node.name.upper() == "ERROR"
+
+
+_Rule = Callable[["_Checker", exp.Expr], str]
+"""Reports wrong operands of a node and returns its type, or "" for the type that sqlglot infers."""
+
+
+class _Checker:
+    """Infers types and collects problems."""
+
+    annotator: Any
+
+    def __init__(self) -> None:
+        self.problems: dict[str, None] = {}
+        self._types: dict[str, exp.DataType] = {}
+
+    def apply(self, rule: _Rule, annotator: Any, node: exp.Expr) -> None:
+        """Set the type that a rule finds; sqlglot calls this for each node, after its children."""
+        self.annotator = annotator
+        type_ = rule(self, node)
+        default = BigQuery.EXPRESSION_METADATA.get(type(node), {})
+        if type_:
+            annotator._set_type(node, self.data_type(type_))
+        elif "annotator" in default:
+            default["annotator"](annotator, node)
+        else:
+            annotator._set_type(node, default.get("returns", exp.DType.UNKNOWN))
+
+    def data_type(self, type_: str) -> exp.DataType | exp.DType:
+        """A type as sqlglot has it."""
+        if type_ in (UNKNOWN, "NULL"):
+            return exp.DType[type_]
+        return self._types.get(type_) or exp.DataType.build(type_, dialect="bigquery")
+
+    def report(self, node: exp.Expr, problem: str) -> None:
+        self.problems[f"{at_line(node)}{problem}: {_text(node)}"] = None
+
+    def operands(self, node: exp.Expr, names: Iterable[str]) -> list[_Operand]:
+        """The operands in some arguments of a node."""
+        found: list[_Operand] = []
+        for name in names:
+            value = node.args.get(name)
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, exp.Expr):
+                    found.append(self.operand(one))
+        return found
+
+    def operand(self, node: exp.Expr) -> _Operand:
+        while isinstance(node, (exp.Order, exp.Distinct)):  # inside of an aggregate
+            node = node.this or node.expressions[0]
+        operand = _Operand.of(node)
+        if node.type is not None:
+            self._types.setdefault(kind(node), node.type)
+        return operand
+
+    def expect(self, node: exp.Expr, name: str, operand: _Operand, type_: str) -> None:
+        """Report an operand that is not of a type."""
+        if UNKNOWN in operand.type:
+            return
+        if operand.becomes(type_):
+            self._convert(operand, type_)
+        else:
+            self.report(operand.node if type_ == "BOOL" else node, f"{name} takes {type_}, not {operand.type}")
+
+    def common(self, node: exp.Expr, signature: Signature, operands: list[_Operand]) -> str:
+        """The type that all operands become; UNKNOWN after a report that there is none."""
+        types = list(dict.fromkeys(one.type for one in operands if one.literal not in ("NULL", "[]")))
+        types = types or [one.type for one in operands[:1]]
+        if any(UNKNOWN in one for one in types):
+            return UNKNOWN
+        order = {type_: place for place, type_ in enumerate(_PRECEDENCE)}
+        for type_ in sorted(types, key=lambda one: order.get(one, -1)):
+            if all(one.becomes(type_) for one in operands):
+                if signature.among and type_ not in signature.among:
+                    self.report(node, f"{signature.name} takes {' or '.join(signature.among)}, not {type_}")
+                elif type_.startswith(signature.without):
+                    self.report(node, f"{signature.name} takes no {type_}")
+                for one in operands:
+                    self._convert(one, type_)
+                return type_
+        first, second = types[0], next(one for one in types[1:])
+        self.report(node, f"{signature.name} {signature.verb.format(first, second)}")
+        return UNKNOWN
+
+    def _convert(self, operand: _Operand, type_: str) -> None:
+        """Give a literal the type that it is converted to, for `rewrites`."""
+        if operand.literal == "STRING" and type_ in _TEMPORAL:
+            literal = operand.node.unnest()
+            if not _is_temporal(literal.name, type_):
+                self.report(operand.node, f"not a {type_}")
+            literal.type = exp.DataType.build(type_, dialect="bigquery")
+        elif operand.literal in NUMBERS and type_ == "NUMERIC":
+            operand.node.unnest().type = exp.DataType.build(type_, dialect="bigquery")
+
+
+def _is_temporal(text: str, type_: str) -> bool:
+    if not re.fullmatch(_TEMPORAL[type_], text):
+        return False
+    day, _, time = text.replace("T", " ").partition(" ") if type_ != "TIME" else ("2000-1-1", "", text)
+    try:
+        datetime.strptime(day, "%Y-%m-%d")
+        hour, minute, second = map(float, (time or "0:0:0").split(":"))
+    except ValueError:
+        return False
+    return hour < 24 and minute < 60 and second < 60  # noqa: PLR2004
+
+
+def _text(node: exp.Expr, most: int = 80) -> str:
+    """GoogleSQL of an expression, without the names of tables that the author left out."""
+    copy = node.copy()
+    for column in copy.find_all(exp.Column):
+        table = column.args.get("table")
+        if table is not None and "line" not in table.meta:
+            column.set("table", None)
+    text = " ".join(copy.sql("bigquery").split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _check(signature: Signature, checker: _Checker, node: exp.Expr) -> str:
+    """The rule for a signature."""
+    common: list[_Operand] = []
+    for name, type_ in signature.takes.items():
+        for operand in checker.operands(node, [name]):
+            if not signature.null and isinstance(operand.node.unnest(), exp.Null):
+                checker.report(node, f"{signature.name} takes no literal NULL")
+            elif type_ == "T":
+                common.append(operand)
+            else:
+                checker.expect(node, signature.name, operand, type_)
+    if "T" not in signature.takes.values():
+        return signature.returns
+    type_ = checker.common(node, signature, common) if common else UNKNOWN
+    if signature.returns in ("T", "ARRAY<T>"):
+        return (
+            UNKNOWN
+            if type_ == UNKNOWN
+            else signature.returns.replace("T", type_)
+            if signature.returns != "T"
+            else type_
+        )
+    return signature.returns
+
+
+def _if(checker: _Checker, node: exp.Expr) -> str:
+    if node.arg_key == "ifs":
+        return kind(node.args["true"])  # _case checks the WHENs of a CASE
+    return _check(Signature("IF", {"this": "BOOL", "true": "T", "false": "T"}, "T"), checker, node)
+
+
+def _case(checker: _Checker, node: exp.Expr) -> str:
+    whens = [checker.operand(one.this) for one in node.args["ifs"]]
+    if node.this is None:
+        for when in whens:
+            checker.expect(node, "CASE WHEN", when, "BOOL")
+    else:
+        checker.common(
+            node, Signature("CASE", {}, "", without=("ARRAY",), verb=_COMPARES), [checker.operand(node.this), *whens]
+        )
+    branches = [checker.operand(one.args["true"]) for one in node.args["ifs"]]
+    return checker.common(node, Signature("CASE", {}, ""), [*branches, *checker.operands(node, ["default"])])
+
+
+def _in(checker: _Checker, node: exp.Expr) -> str:
+    signature = Signature("IN", {}, "", without=("ARRAY",), verb=_COMPARES)
+    query, unnest = node.args.get("query"), node.args.get("unnest")
+    operands = checker.operands(node, ["this", "expressions"])
+    if isinstance(query, exp.Expr):
+        operands += [_Operand(one, checker.operand(one).type) for one in _selects(checker, query)]
+    elif isinstance(unnest, exp.Unnest):
+        array = checker.operand(unnest.expressions[0].unnest())
+        elements = [checker.operand(one) for one in array.node.expressions] if isinstance(array.node, exp.Array) else []
+        if all(one.literal for one in elements) and isinstance(array.node, exp.Array):
+            operands += elements
+        elif array.type.startswith("ARRAY<"):
+            element = _Operand(array.node, array.type[len("ARRAY<") : -1])
+            if operands[0].becomes(element.type):
+                operands.append(element)
+            else:
+                checker.report(node, f"IN compares {operands[0].type} with {element.type}")
+                return "BOOL"
+    checker.common(node, signature, operands)
+    return "BOOL"
+
+
+def _selects(checker: _Checker, query: exp.Expr) -> list[exp.Expr]:
+    """The one column of a subquery that is an operand."""
+    selects: list[exp.Expr] = query.unnest().selects  # type: ignore[attr-defined]
+    if len(selects) > 1 and query.unnest().args.get("kind") != "STRUCT":
+        checker.report(query, f"a subquery in an expression returns one column, not {len(selects)}")
+    return selects[:1]
+
+
+def _is(checker: _Checker, node: exp.Expr) -> str:
+    if isinstance(node.expression, exp.Boolean):
+        checker.expect(node, "IS", checker.operand(node.this), "BOOL")
+    return "BOOL"
+
+
+def _error(checker: _Checker, node: exp.Expr) -> str:
+    if not _is_error(node):
+        return UNKNOWN
+    for operand in map(checker.operand, node.expressions):
+        checker.expect(node, "ERROR", operand, "STRING")
+    return "NULL"
+
+
+def _condition(name: str, argument: str, checker: _Checker, node: exp.Expr) -> str:
+    for operand in checker.operands(node, [argument]):
+        checker.expect(node, name, operand, "BOOL")
+    return ""
+
+
+def _array(checker: _Checker, node: exp.Expr) -> str:
+    first = node.expressions[0].unnest() if node.expressions else None
+    if not isinstance(first, exp.Query):
+        return _check(_ARRAY, checker, node) if node.expressions else "ARRAY<INT64>"
+    for column in _selects(checker, first):
+        if kind(column).startswith("ARRAY"):
+            checker.report(column, f"an array takes no {kind(column)}")
+    return ""
+
+
+def _ordered(checker: _Checker, node: exp.Expr) -> str:
+    type_ = checker.operand(node.this).type
+    if type_.startswith(_NESTED):
+        checker.report(node.this, f"ORDER BY takes no {type_}")
+    return type_
+
+
+def _need_array(name: str, checker: _Checker, node: exp.Expr) -> str:
+    operand = checker.operand(node.this if isinstance(node, exp.Bracket) else node.expressions[0])
+    if not operand.type.startswith(("ARRAY<", UNKNOWN)):
+        checker.report(node, f"{name} takes an array, not {operand.type}")
+    if isinstance(node, exp.Bracket):
+        for index in checker.operands(node, ["expressions"]):
+            checker.expect(node, name, index, "INT64")
+    return ""
+
+
+def _number(checker: _Checker, node: exp.Expr) -> str:
+    if not node.is_string and node.is_int and int(node.name) >= 2**63 + isinstance(node.parent, exp.Neg):
+        checker.report(node, "not in the range of INT64")
+    return ""
+
+
+def _subquery(checker: _Checker, node: exp.Expr) -> str:
+    if isinstance(node.parent, (exp.Condition, exp.Alias)) and node.arg_key != "query":
+        _selects(checker, node)
+    return ""
+
+
+def _union(checker: _Checker, node: exp.Expr) -> str:
+    """The outermost UNION: its columns have the types that all its SELECTs have in common."""
+    outer = node.parent
+    while isinstance(outer, exp.Subquery):
+        outer = outer.parent
+    if isinstance(outer, exp.SetOperation):
+        return ""
+    name = "UNION DISTINCT" if node.args.get("distinct") else "UNION ALL"
+    queries = [query.selects for query in _branches(node)]
+    if different := next((one for one in queries if len(one) != len(queries[0])), None):
+        checker.report(different[0], f"{name} of {len(queries[0])} columns and {len(different)}")
+        return ""
+    types = []
+    for number, columns in enumerate(zip(*queries, strict=True), start=1):
+        operands = [checker.operand(column.unalias()) for column in columns]
+        verb = f"has {{}} and {{}} as column {number}"
+        type_ = checker.common(columns[-1].unalias(), Signature(name, {}, "", verb=verb), operands)
+        checker.annotator._set_type(columns[0], checker.data_type(type_))
+        types.append((columns[0].alias_or_name, checker.data_type(type_)))
+    checker.annotator._setop_column_types[id(node)] = types
+    return ""
+
+
+def _branches(query: exp.Expr) -> Iterator[exp.Query]:
+    """The SELECTs of a UNION."""
+    query = query.unnest()
+    if isinstance(query, exp.SetOperation):
+        yield from _branches(query.this)
+        yield from _branches(query.expression)
+    elif isinstance(query, exp.Query):
+        yield query
+
+
+_NESTED = ("ARRAY", "STRUCT")
+_COMPARES = "compares {} with {}"
+_TWO = {"this": "T", "expression": "T"}
+_ANY = {"this": "T", "expressions": "T"}
+_ARRAY = Signature("an array", {"expressions": "T"}, "ARRAY<T>", without=("ARRAY",))
+
+
+def _equality(name: str) -> Signature:
+    return Signature(name, _TWO, "BOOL", without=("ARRAY",), null=False, verb=_COMPARES)
+
+
+def _order(name: str) -> Signature:
+    return Signature(name, _TWO, "BOOL", without=_NESTED, null=False, verb=_COMPARES)
+
+
+def _arithmetic(name: str, returns: str = "T") -> Signature:
+    return Signature(name, _TWO, returns, among=NUMBERS, null=False)
+
+
+SIGNATURES: dict[type[exp.Expr], Signature] = {
+    exp.EQ: _equality("="),
+    exp.NEQ: _equality("!="),
+    exp.LT: _order("<"),
+    exp.LTE: _order("<="),
+    exp.GT: _order(">"),
+    exp.GTE: _order(">="),
+    exp.Between: Signature("BETWEEN", {"this": "T", "low": "T", "high": "T"}, "BOOL", without=_NESTED, verb=_COMPARES),
+    exp.Nullif: Signature("NULLIF", _TWO, "T", without=("ARRAY",), verb=_COMPARES),
+    exp.Coalesce: Signature("COALESCE", _ANY, "T"),
+    exp.Greatest: Signature("GREATEST", _ANY, "T", without=_NESTED),
+    exp.And: Signature("AND", {"this": "BOOL", "expression": "BOOL"}, "BOOL"),
+    exp.Or: Signature("OR", {"this": "BOOL", "expression": "BOOL"}, "BOOL"),
+    exp.Not: Signature("NOT", {"this": "BOOL"}, "BOOL", null=False),
+    exp.Like: Signature("LIKE", {"this": "STRING", "expression": "STRING"}, "BOOL", null=False),
+    exp.Add: _arithmetic("+"),
+    exp.Sub: _arithmetic("-"),
+    exp.Mul: _arithmetic("*"),
+    exp.Div: _arithmetic("/", "FLOAT64"),
+    exp.Neg: Signature("-", {"this": "T"}, "T", among=NUMBERS, null=False),
+    exp.Round: Signature("ROUND", {"this": "T", "decimals": "INT64"}, "FLOAT64", among=NUMBERS),
+    exp.Sqrt: Signature("SQRT", {"this": "T"}, "FLOAT64", among=NUMBERS),
+    exp.Acos: Signature("ACOS", {"this": "FLOAT64"}, "FLOAT64"),
+    exp.IsNan: Signature("IS_NAN", {"this": "FLOAT64"}, "BOOL"),
+    exp.Concat: Signature("CONCAT", {"expressions": "STRING"}, "STRING"),
+    exp.Replace: Signature("REPLACE", {"this": "STRING", "expression": "STRING", "replacement": "STRING"}, "STRING"),
+    exp.Split: Signature("SPLIT", {"this": "STRING", "expression": "STRING"}, "ARRAY<STRING>"),
+    exp.RegexpExtract: Signature("REGEXP_EXTRACT", {"this": "STRING", "expression": "STRING"}, "STRING"),
+    exp.ArrayToString: Signature("ARRAY_TO_STRING", {"this": "ARRAY<STRING>", "expression": "STRING"}, "STRING"),
+    exp.GroupConcat: Signature("STRING_AGG", {"this": "STRING", "separator": "STRING"}, "STRING"),
+    exp.ArrayAgg: Signature("ARRAY_AGG", {"this": "T"}, "ARRAY<T>", without=("ARRAY",)),
+    exp.Sum: Signature("SUM", {"this": "T"}, "T", among=NUMBERS),
+    exp.Min: Signature("MIN", {"this": "T"}, "T", without=_NESTED),
+    exp.Max: Signature("MAX", {"this": "T"}, "T", without=_NESTED),
+}
+_RULES: dict[type[exp.Expr], _Rule] = {
+    exp.If: _if,
+    exp.Case: _case,
+    exp.In: _in,
+    exp.Is: _is,
+    exp.Anonymous: _error,
+    exp.Array: _array,
+    exp.Ordered: _ordered,
+    exp.Bracket: partial(_need_array, "an index"),
+    exp.Unnest: partial(_need_array, "UNNEST"),
+    exp.Literal: _number,
+    exp.Subquery: _subquery,
+    exp.Union: _union,
+    exp.Where: partial(_condition, "WHERE", "this"),
+    exp.Having: partial(_condition, "HAVING", "this"),
+    exp.Join: partial(_condition, "ON", "on"),
+}

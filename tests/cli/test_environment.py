@@ -1,0 +1,299 @@
+"""What a shell, a workflow, a container or a hostile name can do to a command: one line, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idc_indexer.cli import main
+from idc_indexer.cli.options import Argument, Option
+from idc_indexer.errors import printable
+from tests.cli.test_cli import ALL, GROUPS, command_at
+from tests.conftest import Run, TinyExport, contents, refused
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs file names or devices that Windows does not have")
+
+Releases = dict[str, Path]
+
+
+def cli(*arguments: object, first: str = "", folder: Path | None = None, **environment: str) -> tuple[int, str, str]:
+    """A command in a process of its own, and Python that runs before it: exit code, stdout and stderr."""
+    program = f"{first}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=os.environ | environment,
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+# --- Empty values -------------------------------------------------------------------------------------------------
+
+PATHS = [*ALL, *([group] for group in GROUPS)]
+
+
+def parameters() -> Iterator[tuple[list[str], click.Parameter]]:
+    """All commands and parameters that take a value."""
+    for path in PATHS:
+        for parameter in command_at(path).params:
+            if parameter.name != "help" and not (isinstance(parameter, click.Option) and parameter.is_flag):
+                yield path, parameter
+
+
+GIVEN = {"index": "ct_index", "old": "old", "new": "new", "version": "25.0.0", "url": "https://x/", "release": "."}
+
+
+def words_with(path: list[str], parameter: click.Parameter, value: str) -> list[str]:
+    """Words after a command: its arguments, and that value of a parameter."""
+    words: list[str] = []
+    for one in command_at(path).params:
+        if one is parameter:
+            words += [value] if isinstance(one, click.Argument) else [one.opts[0], value]
+        elif isinstance(one, click.Argument) and one.required:
+            words.append(GIVEN[str(one.name)])
+    return words
+
+
+@pytest.mark.parametrize("value", ["", " "], ids=["empty", "blank"])
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_an_empty_value_is_refused(
+    path: list[str], value: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `publish release --to "$TO"` where TO is not set: it would publish to the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for of, parameter in parameters():
+        if of == path:
+            result = run(*path, *words_with(path, parameter, value))
+            refused(result, 2, "the value is empty")
+            name = (
+                parameter.opts[0]
+                if isinstance(parameter, click.Option)
+                else parameter.make_metavar(click.Context(main))
+            )
+            assert f"Invalid value for '{name}'" in result.stderr
+    assert contents(tmp_path) == {}
+
+
+def test_every_parameter_goes_through_the_one_place() -> None:
+    for path, parameter in parameters():
+        assert isinstance(parameter, (Argument, Option)), f"{path} {parameter.name}"
+
+
+def test_a_variable_has_the_name_of_its_option_in_every_command(run: Run) -> None:
+    for path, parameter in parameters():
+        if isinstance(parameter, click.Option):
+            name = f"IDC_INDEXER_{parameter.opts[0].removeprefix('--').replace('-', '_').upper()}"
+            assert parameter.envvar == name
+            assert name in re.sub(r"\s+", "", run(*path, "--help").stdout)
+
+
+def test_an_empty_variable_is_not_set_and_a_blank_one_is_refused(run: Run, environment: dict[str, str]) -> None:
+    environment["IDC_INDEXER_TO"] = ""
+    refused(run("status"), 2, "Missing option '--to'")
+    environment["IDC_INDEXER_TO"] = " "
+    refused(run("status"), 2, "Invalid value for '--to' (env var: 'IDC_INDEXER_TO'): the value is empty")
+
+
+# --- Home ---------------------------------------------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.parametrize("how", ["--to=~/published", "IDC_INDEXER_TO"])
+def test_a_tilde_that_no_shell_expanded_is_the_home(how: str, small_releases: Releases, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    release = small_releases["25.0.0"]
+    words, variables = ([how], {}) if how[0] == "-" else ([], {how: "~/published"})
+    done = cli("publish", release, *words, folder=tmp_path / "work", HOME=str(tmp_path / "home"), **variables)
+    assert (done[0], done[2]) == (0, "")
+    assert (tmp_path / "home" / "published" / "25.0.0" / "release_artifacts" / "manifest.json").is_file()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@posix
+def test_a_folder_whose_name_begins_with_a_tilde(
+    tiny: TinyExport, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python takes it as it is; DuckDB would look in a home folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny.root, "~export")
+    result = run(
+        "build", "collections_index", "--source", "~export", "--release-version", "25.0.0", "--out", "~release"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert run("verify", "~release").stdout == "~release: OK\n"
+
+
+NO_HOME = """
+import os, pwd
+os.environ.pop("HOME", None)
+def unknown(*_): raise KeyError("getpwuid(): uid not found: 12345")
+pwd.getpwuid = unknown
+"""
+
+
+@posix
+def test_a_user_without_a_home(tmp_path: Path) -> None:
+    """As in a container that runs with an arbitrary uid. What needs no cache runs; what needs it says so."""
+    build = ("build", "--source", "sample", "--release-version", "25.0.0", "--out")
+    code, out, err = cli(*build, "release", "collections_index", first=NO_HOME, folder=tmp_path)
+    assert (code, err.splitlines()[-1]) == (0, "done collections_index: 179 rows")
+    assert cli("verify", "release", first=NO_HOME, folder=tmp_path)[:2] == (0, "release: OK\n")
+    assert cli("list", first=NO_HOME, folder=tmp_path)[0] == 0
+    code, out, err = cli(*build, "other", "prior_versions_index", first=NO_HOME, folder=tmp_path)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[1:] == [
+        "Error: there is no folder for the cache: HOME is not set, and the system knows no home of this user",
+        "Choose a folder with --cache-dir.",
+    ]
+    code, out, err = cli("status", "--to=~/published", first=NO_HOME, folder=tmp_path)
+    assert (code, err.splitlines()[-1].partition("): ")[2]) == (
+        2,
+        "~/published: the system knows no home of this user.",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["release"]
+
+
+# --- Output -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["list", "list --json", "--help", "build --help", "--version"])
+def test_standard_output_on_a_full_disk(command: str) -> None:
+    program = [sys.executable, "-m", "idc_indexer", *command.split()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+@posix
+def test_a_reader_that_goes_away_ends_the_command_silently() -> None:
+    program = [sys.executable, "-m", "idc_indexer", "explain", "prior_versions_index", "--idc-version", "25"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+def test_no_temporary_folder(small_releases: Releases) -> None:
+    release = small_releases["25.0.0"]
+    first = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/no/such/folder']"
+    code, out, err = cli("diff", release, release, first=first)
+    assert (code, out) == (1, "")
+    message, hint = err.splitlines()
+    assert message.startswith("Error: no temporary folder can be made: No usable temporary directory found")
+    assert "TMPDIR" in hint
+
+
+@pytest.mark.parametrize("value", ["", "0", "1700000000000", "x", "-1", "9" * 5000])
+def test_source_date_epoch_that_no_wheel_can_have(value: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
+    monkeypatch.chdir(Path(__file__).parent)
+    refused(run("wheel", ".", "--out", "nowhere"), 1, f"Error: SOURCE_DATE_EPOCH is {value[:40]!r}, not the seconds")
+    assert not Path("nowhere").exists()
+
+
+# --- Names from outside -------------------------------------------------------------------------------------------
+
+EVIL = "\x1b]0;title\x07\x1b[2J\u202e"
+SHOWN = "\\u001b]0;title\\u0007\\u001b[2J\\u202e"
+
+
+def hidden(text: str) -> set[str]:
+    """Characters that a terminal could obey."""
+    return {c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}} - {"\n"}
+
+
+@given(st.text())
+def test_printable_text_has_nothing_that_a_terminal_obeys(text: str) -> None:
+    assert hidden(printable(text)) <= {"\t"}
+    assert "\n" not in printable(text, lines=False)
+    assert printable(text) == text or hidden(text)
+
+
+@given(st.recursive(st.text(), lambda below: st.lists(below) | st.dictionaries(st.text(), below)))
+def test_json_stays_json(document: object) -> None:
+    assert json.loads(printable(json.dumps(document, ensure_ascii=False, indent=2))) == document
+
+
+@posix
+def test_names_of_files_are_shown_escaped(small_releases: Releases, run: Run, tmp_path: Path) -> None:
+    release = shutil.copytree(small_releases["25.0.0"], tmp_path / "release")
+    (release / f"{EVIL}.parquet").touch()
+    result = run("verify", release)
+    assert (result.exit_code, hidden(result.output)) == (3, set())
+    assert f"{SHOWN}.parquet: " in result.stdout
+    problems = run("verify", release, "--json").stdout
+    assert hidden(problems) == set()
+    assert json.loads(problems)["problems"][0]["file"] == f"{EVIL}.parquet"
+    refused(run("verify", tmp_path / EVIL), 2)
+    result = run("diff", tmp_path / EVIL, release)
+    assert (result.exit_code, hidden(result.output), SHOWN in result.stderr) == (2, set(), True)
+
+
+@posix
+def test_names_of_columns_are_shown_escaped(run: Run, tmp_path: Path) -> None:
+    for name, value in (("old", 1), ("new", 2)):
+        pq.write_table(pa.table({EVIL: ["a"], f"{EVIL} value": [value]}), tmp_path / f"{name}.parquet")
+    for form in ((), ("--json",), ("--markdown",)):
+        result = run("diff", tmp_path / "old.parquet", tmp_path / "new.parquet", "--key", EVIL, *form)
+        assert (result.exit_code, hidden(result.output)) == (3, set()), result.stderr
+        assert "title" in result.stdout
+    refused(result := run("diff", tmp_path / "old.parquet", tmp_path / "new.parquet", "--index", EVIL), 2, SHOWN)
+    assert hidden(result.output) == set()
+
+
+@posix
+def test_names_of_objects_are_shown_escaped(small_releases: Releases, run: Run, tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    assert run("publish", small_releases["25.0.0"], "--to", published, "--promote").exit_code == 0
+    (published / "current" / "release_artifacts" / EVIL).touch()
+    result = run("status", "--to", published)
+    assert (result.exit_code, hidden(result.output)) == (3, set())
+    assert SHOWN in result.stdout
+
+
+@posix
+def test_names_in_an_export_are_shown_escaped(tiny: TinyExport, run: Run, tmp_path: Path) -> None:
+    export = shutil.copytree(tiny.root, tmp_path / EVIL)
+    build = ("build", "collections_index", "--source", export, "--release-version", "25.0.0", "--out", tmp_path / "out")
+    shutil.rmtree(export / "idc_v25" / "original_collections_metadata")
+    result = run(*build)
+    refused(result, 1, SHOWN)
+    assert hidden(result.output) == set()
+
+
+def test_a_finding_names_the_option_that_accepts_it(small_releases: Releases, run: Run, tmp_path: Path) -> None:
+    release = shutil.copytree(small_releases["25.0.1"], tmp_path / "release")
+    result = run("verify", release, "--against", small_releases["25.0.0"])
+    options = re.findall("^    to accept it: (.*)$", result.stdout, re.MULTILINE)
+    assert result.exit_code == 3
+    assert len(options) == len(re.findall(r"^[a-z]+:", result.stdout, re.MULTILINE)) > 0
+    words = [word.replace("REASON", "known") for option in options for word in shlex.split(option)]
+    result = run("verify", release, "--against", small_releases["25.0.0"], *words)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"{release}: OK\n")
+    assert "to accept it" not in result.stdout
+
+
+def test_the_group_has_no_parameters_of_its_own_that_take_values() -> None:
+    assert [parameter.name for parameter in main.params if not getattr(parameter, "is_flag", False)] == []
