@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import re
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -99,7 +101,6 @@ def dripping(_: str, write: Any) -> None:
     [
         (same_page, "the listing repeats itself"),
         (empty_pages, "no page of the listing within 2 seconds"),
-        (endless, r"a page of the listing takes more than|no page of the listing within"),
         (dripping, "no page of the listing within 2 seconds"),
         (lambda _, write: write(page(entry(0, folder="y/z"))), "mirror/x/idc_v25/dicom_all: "),
         (lambda _, write: write(page(entry(0, etag=""))), "the listing gives no ETag for"),
@@ -107,13 +108,31 @@ def dripping(_: str, write: Any) -> None:
         (lambda _, write: write(b"<html>"), "mirror/x/idc_v25/dicom_all: "),
         (lambda _, write: write(b"\xff\xfe\x00"), "mirror/x/idc_v25/dicom_all: "),
     ],
-    ids=["same page", "empty pages", "endless", "dripping", "outside", "no etag", "odd etag", "html", "bytes"],
+    ids=["same page", "empty pages", "dripping", "outside", "no etag", "odd etag", "html", "bytes"],
 )
 def test_a_listing_is_bounded(answer: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "LISTING_SECONDS", 2.0)
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
     with server(answer, monkeypatch):
         refused(expected, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has now")
+def test_an_endless_page_of_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, which says how much memory it took."""
+    command = ["-m", "idc_indexer", "releases", "--source", "s3://mirror/x"]
+    program = (
+        "import resource, subprocess, sys; done = subprocess.run([sys.executable, *sys.argv[1:]]);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done.returncode)"
+    )
+    began = time.monotonic()
+    with server(endless, monkeypatch):
+        done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=False)
+    assert time.monotonic() - began < 40  # and Python has to start
+    assert done.returncode == 1, done.stderr
+    assert re.search("a page of the listing takes more than|no page of the listing within", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert int(done.stdout) < 2_000_000, done.stdout
 
 
 def test_too_many_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
