@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import re
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,8 +23,12 @@ from idc_indexer.exports import location as locations
 from idc_indexer.schema.source_tables import SourceTable
 
 TABLE = SourceTable(25, False, "dicom_all")
-MODIFIED = "<LastModified>2026-01-02T03:04:05.000Z</LastModified>"
-ENTRY = f"<Contents><Key>{{key}}</Key>{MODIFIED}{{etag}}<Size>{{size}}</Size></Contents>"
+ENTRY = (
+    "<Contents><Key>{key}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>{etag}<Size>{size}</Size>"
+    "</Contents>"
+)
+STOP = threading.Event()
+"""Ends answers that have no end, so that they do not disturb other tests."""
 ETAG = "<ETag>&quot;abc&quot;</ETag>"
 
 
@@ -57,14 +63,16 @@ def server(answer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        STOP.clear()
         yield
+        STOP.set()
         running.shutdown()
 
 
 def refused(expected: str, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(IndexerError, match=expected):
-        open_export("s3://b/x", cache_dir=tmp_path).shards(TABLE)
+        open_export("s3://mirror/x", cache_dir=tmp_path).shards(TABLE)
     assert time.monotonic() - began < 30
 
 
@@ -78,12 +86,12 @@ def empty_pages(_: str, write: Any) -> None:
 
 def endless(_: str, write: Any) -> None:
     write(page("".join(map(entry, range(2)))).removesuffix(b"</ListBucketResult>"))
-    while True:
+    while not STOP.is_set():
         write(b" " * (1 << 20))
 
 
 def dripping(_: str, write: Any) -> None:
-    while True:
+    while not STOP.is_set():
         write(b" ")
         time.sleep(0.1)
 
@@ -93,21 +101,38 @@ def dripping(_: str, write: Any) -> None:
     [
         (same_page, "the listing repeats itself"),
         (empty_pages, "no page of the listing within 2 seconds"),
-        (endless, r"a page of the listing takes more than|no page of the listing within"),
         (dripping, "no page of the listing within 2 seconds"),
-        (lambda _, write: write(page(entry(0, folder="y/z"))), "b/x/idc_v25/dicom_all: "),
+        (lambda _, write: write(page(entry(0, folder="y/z"))), "mirror/x/idc_v25/dicom_all: "),
         (lambda _, write: write(page(entry(0, etag=""))), "the listing gives no ETag for"),
         (lambda _, write: write(page(entry(0, etag="<ETag>a&#10;b</ETag>"))), "the listing gives the ETag"),
-        (lambda _, write: write(b"<html>"), "b/x/idc_v25/dicom_all: "),
-        (lambda _, write: write(b"\xff\xfe\x00"), "b/x/idc_v25/dicom_all: "),
+        (lambda _, write: write(b"<html>"), "mirror/x/idc_v25/dicom_all: "),
+        (lambda _, write: write(b"\xff\xfe\x00"), "mirror/x/idc_v25/dicom_all: "),
     ],
-    ids=["same page", "empty pages", "endless", "dripping", "outside", "no etag", "odd etag", "html", "bytes"],
+    ids=["same page", "empty pages", "dripping", "outside", "no etag", "odd etag", "html", "bytes"],
 )
 def test_a_listing_is_bounded(answer: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "LISTING_SECONDS", 2.0)
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
     with server(answer, monkeypatch):
         refused(expected, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has now")
+def test_an_endless_page_of_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, which says how much memory it took."""
+    command = ["-m", "idc_indexer", "releases", "--source", "s3://mirror/x"]
+    program = (
+        "import resource, subprocess, sys; done = subprocess.run([sys.executable, *sys.argv[1:]]);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done.returncode)"
+    )
+    began = time.monotonic()
+    with server(endless, monkeypatch):
+        done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=False)
+    assert time.monotonic() - began < 40  # and Python has to start
+    assert done.returncode == 1, done.stderr
+    assert re.search("a page of the listing takes more than|no page of the listing within", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert int(done.stdout) < 2_000_000, done.stdout
 
 
 def test_too_many_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +151,7 @@ def test_too_many_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_release_of_5000_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prefixes = "".join(f"<CommonPrefixes><Prefix>x/idc_v{n}/</Prefix></CommonPrefixes>" for n in ("9" * 5_000, "25"))
     with server(lambda _, write: write(page(prefixes)), monkeypatch):
-        assert open_export("s3://b/x", cache_dir=tmp_path).releases() == [25]
+        assert open_export("s3://mirror/x", cache_dir=tmp_path).releases() == [25]
 
 
 @pytest.mark.parametrize("kind", ["endless", "dripping"])
@@ -148,7 +173,7 @@ def test_the_body_of_an_object_is_bounded(kind: str, tmp_path: Path, monkeypatch
 
     began = time.monotonic()
     with server(answer, monkeypatch):
-        opened = open_export("s3://b/x", cache_dir=tmp_path)
+        opened = open_export("s3://mirror/x", cache_dir=tmp_path)
         (shard,) = opened.shards(TABLE)
         with pytest.raises(IndexerError, match=r"000000000000\.parquet"):
             opened.location.read(shard, 0, 1000)
@@ -167,9 +192,11 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            body = page("<CommonPrefixes><Prefix>x/idc_v25/</Prefix></CommonPrefixes>")
             self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(page("<CommonPrefixes><Prefix>x/idc_v25/</Prefix></CommonPrefixes>"))
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -182,16 +209,16 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{running.server_port}")
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-        opened = open_export("s3://b/x", cache_dir=tmp_path)
+        opened = open_export("s3://mirror/x", cache_dir=tmp_path)
         with pytest.raises(IndexerError, match="the certificate of the server is not trusted: UnknownIssuer") as error:
             opened.releases()
         assert "AWS_CA_BUNDLE" in error.value.hint
         assert opened.location.retrier.requests == 1
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))  # which is set from it, and not left behind
-        assert open_export("s3://b/x", cache_dir=tmp_path).releases() == [25]
+        assert open_export("s3://mirror/x", cache_dir=tmp_path).releases() == [25]
         running.shutdown()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://no-such-host.invalid")
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
     with pytest.raises(IndexerError, match=r"no connection \(dns error\)"):
-        open_export("s3://b/x", cache_dir=tmp_path).releases()
+        open_export("s3://mirror/x", cache_dir=tmp_path).releases()

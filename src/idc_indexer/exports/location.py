@@ -105,7 +105,9 @@ class Location:
         return [PurePosixPath(prefix).name for prefix in found["common_prefixes"]]
 
     def list(self, folder: str) -> list[ObjectMeta]:
-        """The objects that lie directly in a folder; none if it does not exist. A listing that breaks off continues.
+        """The objects that lie directly in a folder; none if there is no such folder.
+
+        A listing that breaks off continues where it was.
 
         Raises:
             IndexerError: it cannot be listed.
