@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ import pytest
 from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from idc_indexer.diff import diff, open_inputs
 from idc_indexer.diff.render import markdown
-from idc_indexer.diff.result import Difference, TableDifference
+from idc_indexer.diff.result import Difference, TableDifference, shown
 from tests.conftest import Run, contents, refused
-from tests.emulators.places import Place
+from tests.emulators.gcs import Gcs
+from tests.emulators.places import BucketPlace, Place
 from tests.emulators.s3 import S3Server, Seen
 from tests.support import damage
 
@@ -36,8 +40,8 @@ TOP = Path(__file__).parents[2]
 
 
 def compared(old: object, new: object, *names: str, key: tuple[str, ...] = ()) -> Difference:
-    with open_inputs(str(old), str(new)) as sides:
-        found = diff(*sides, names, key)
+    with open_inputs(str(old), str(new)) as inputs:
+        found = diff(*inputs, names, key)
     found.dump()  # the document is of its kind
     return found
 
@@ -195,7 +199,7 @@ def test_ctrl_c_ends_a_diff_and_leaves_nothing(packages: Packages, tmp_path: Pat
     )
     command = [sys.executable, "-c", program, "diff", str(old), str(new)]
     process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE, text=True)
-    while len(list(tmp_path.iterdir())) < 2:  # that of the sides, and that of the comparison
+    while len(list(tmp_path.iterdir())) < 3:  # those of the inputs, and that of the comparison
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -208,7 +212,7 @@ def test_ctrl_c_ends_a_diff_and_leaves_nothing(packages: Packages, tmp_path: Pat
 
 ONE_THING: list[tuple[damage.Damage, int, str]] = [
     (damage.rewrite("idc_index", damage.with_first("Manufacturer", "nobody")), 3, "Manufacturer: 1 cell changed"),
-    (damage.rewrite("idc_index", damage.swapped(3, 4)), 0, "2 at another place"),
+    (damage.rewrite("idc_index", damage.swapped(3, 4)), 0, "2 in another position"),
     (damage.rewrite("idc_index", lambda rows: rows.drop_columns(["PatientSex"])), 3, "PatientSex: removed, VARCHAR"),
     (
         damage.rewrite("idc_index", damage.cast("instanceCount", pa.string())),
@@ -346,9 +350,9 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({"k": [1, 1], "v": [1, 2]}, "1 values of k, the key, are in NEW more than once, such as 1"),
-        ({"k": [1, None], "v": [1, 2]}, "k, the key, is NULL in 1 rows of NEW"),
-        ({"v": [1, 2]}, "k, of the key, is not in NEW"),
+        ({"k": [1, 1], "v": [1, 2]}, "NEW repeats 1 value of the key k, such as 1"),
+        ({"k": [1, None], "v": [1, 2]}, "the key k is NULL in 1 row of NEW"),
+        ({"v": [1, 2]}, "NEW lacks the key column k"),
     ],
 )
 def test_rows_are_not_matched_by_what_is_no_key(tmp_path: Path, run: Run, rows: Any, said: str) -> None:
@@ -371,7 +375,7 @@ def data_wheel(wheel_release: Path, shared: Path) -> Path:
     return next(folder.glob("*.whl"), None) or build_wheel(wheel_release, folder)
 
 
-def test_a_wheel_is_a_side(wheel_release: Path, data_wheel: Path, run: Run) -> None:
+def test_a_wheel_is_an_input(wheel_release: Path, data_wheel: Path, run: Run) -> None:
     result = run("diff", data_wheel, wheel_release)
     assert result.exit_code == 0, result.stdout
     assert "tables with the same bytes" in result.stdout
@@ -382,14 +386,14 @@ def test_a_wheel_without_the_large_indices_says_so(sample_release: Path, tmp_pat
     (wheel,) = tmp_path.glob("*.whl")
     other = damaged(sample_release, tmp_path, damage.rewrite("ct_index", lambda rows: rows[1:]))
     found = document(run("diff", wheel, other, "--json"))
-    assert found["tables"]["ct_index"]["state"] == "unseen"
-    assert found["tables"]["ct_index"]["problem"] == "OLD does not carry its rows"
+    assert found["tables"]["ct_index"]["state"] == "unavailable"
+    assert found["tables"]["ct_index"]["problem"] == "OLD does not have its rows"
     # whose digest the manifest in the wheel has
     assert found["tables"]["mr_index"]["state"] == "identical"
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"], indirect=True)
-def test_published_versions_are_sides(place: Place, small_releases: dict[str, Path], run: Run) -> None:
+def test_published_versions_are_inputs(place: Place, small_releases: dict[str, Path], run: Run) -> None:
     for version in ("25.0.0", "25.1.0"):
         assert run("publish", small_releases[version], "--to", place.uri).exit_code == 0
     assert run("promote", "25.1.0", "--to", place.uri).exit_code == 0
@@ -404,14 +408,39 @@ def test_published_versions_are_sides(place: Place, small_releases: dict[str, Pa
     refused(run("diff", "24.0.0", "25.0.0", "--published-at", place.uri), 1, "24.0.0")
 
 
+@pytest.mark.parametrize(
+    "name", ["../../../planted.parquet", "{outside}/planted.parquet", "a/b.parquet", "..\\\\x.parquet"]
+)
+def test_a_name_in_a_bucket_reaches_nothing_outside_the_scratch_folder(
+    gcs_service: Gcs,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    small_releases: dict[str, Path],
+    run: Run,
+    name: str,
+) -> None:
+    bucket = BucketPlace(gcs_service, monkeypatch)
+    scratch, outside = tmp_path / "a" / "b" / "scratch", tmp_path / "outside"
+    for folder in (scratch, outside):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    content = (small_releases["25.0.0"] / "collections_index.parquet").read_bytes()
+    bucket.write(f"25.0.5/{name.format(outside=outside)}", content)
+    before = sorted(tmp_path.rglob("*"))
+    for extra in (False, True):
+        if extra:
+            bucket.write("25.0.5/collections_index.parquet", content)
+        result = run("diff", f"{bucket.uri}/25.0.5", small_releases["25.0.0"])
+        assert result.exit_code in (1, 3), result.stdout
+        assert sorted(tmp_path.rglob("*")) == before
+
+
 def downloaded(seen: Seen) -> set[str]:
     """The Parquet files of which bytes were sent."""
     return {Path(key).name for key, sent in seen.bytes.items() if sent and key.endswith(".parquet")}
 
 
-def test_an_address_is_a_side_and_only_what_differs_is_downloaded(
-    wheel_release: Path, tmp_path: Path, run: Run
-) -> None:
+def test_a_url_is_an_input_and_only_what_differs_is_downloaded(wheel_release: Path, tmp_path: Path, run: Run) -> None:
     other = damaged(wheel_release, tmp_path, damage.rewrite("collections_index", damage.swapped(0, 1)))
     with S3Server({"release": wheel_release}) as served:
         result = run("diff", f"{served.url}/release", other)
@@ -437,7 +466,7 @@ def test_a_published_folder_without_a_manifest_has_what_can_be_found(
         assert result.exit_code == 0, result.stdout
         assert " 5 tables " in result.stdout
         assert downloaded(served.seen()) == {"idc_index.parquet"}
-        refused(run("diff", "24.0.0", wheel_release, *published), 1, "24.0.0: no index is there")
+        refused(run("diff", "24.0.0", wheel_release, *published), 1, "24.0.0: has no index")
 
 
 def test_a_single_file_is_compared_with_the_table_of_its_name(wheel_release: Path, tmp_path: Path, run: Run) -> None:
@@ -459,10 +488,10 @@ def test_a_single_file_is_compared_with_the_table_of_its_name(wheel_release: Pat
         ("nothing", 2, "nothing: no such folder, and not a version"),
         ("nothing.whl", 2, "nothing.whl: no such file"),
         ("nothing.parquet", 2, "nothing.parquet: no such file"),
-        ("text.txt", 2, "text.txt: nothing that can be compared"),
+        ("text.txt", 2, "text.txt: not a release"),
         ("broken-1.0-py3-none-any.whl", 1, "is not a wheel"),
-        ("broken.parquet", 1, "is not Parquet"),
-        ("empty", 1, "no index is there"),
+        ("broken.parquet", 1, "broken.parquet: not a complete Parquet file"),
+        ("empty", 1, "empty: has no index"),
         ("damaged", 1, "manifest.json"),
     ],
 )
@@ -493,28 +522,70 @@ def test_a_wheel_whose_members_are_damaged_is_named(
     refused(run("diff", broken, wheel_release), 1, f"{broken}: idc_index.parquet is damaged")
 
 
-# --- How it is said ----------------------------------------------------------------------------------------------
+# --- Its text ----------------------------------------------------------------------------------------------
 
 
-def test_markdown_fits_and_takes_no_value_for_markup(wheel_release: Path, tmp_path: Path, run: Run) -> None:
-    value = "<b>|`*_[x](y)\n@someone"
+HOSTILE = [
+    "<b>|`*_[x](y)\n@someone",
+    "\n\n# Approved\n\n[log in](https://evil.example/) ![x](https://evil.example/b.png) @octocat #1\n\n",
+    "</code></summary></details>\n\n<img src=x>\n\n- [ ] a",
+    "```\n\n## b\n\n| a | b |\n|---|---|\n",
+    "\\| a | b |\r\n\r\n> www.evil.example mail@evil.example &lt;b&gt; $x$ :+1:",
+    "x" * 5_000,
+]
+
+
+class Rendered(HTMLParser):
+    """Markdown as a page: its elements, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_value_is_markup_and_each_is_cut(wheel_release: Path, tmp_path: Path, run: Run, value: str) -> None:
+    own = {"p", "strong", "code", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"}
     other = damaged(wheel_release, tmp_path, damage.rewrite("idc_index", damage.with_first("SeriesDescription", value)))
-    result = run("diff", wheel_release, other, "--markdown")
-    assert result.exit_code == 3
-    assert r"\<b\>\|\`\*\_\[x\](y)\\n\@someone" in result.stdout
-    found = compared(wheel_release, other)
-    assert result.stdout == markdown(found)
     damage.rewrite("idc_index", damage.with_first("collection_id", value))(other)
     damage.rewrite("collections_index", lambda rows: rows.rename_columns({"status": value}))(other)
+    keyed = {name: tmp_path / f"{name}.parquet" for name in ("old", "new")}
+    pq.write_table(pa.table({"k": [value, value], "v": [1, 2]}), keyed["old"])
+    pq.write_table(pa.table({"k": ["a", "b"], "v": [1, 2]}), keyed["new"])
+    for arguments in ((wheel_release, other), (*keyed.values(), "--key", "k")):
+        result = run("diff", *arguments, "--markdown")
+        assert result.exit_code == 3
+        page = Rendered(result.stdout)
+        assert page.tags <= own
+        # what GitHub would make of the text by itself
+        assert not re.search(r"@|://|www\.|#\d(?!\d*;)", result.stdout)
+        assert shown(value)[:60] in page.text
+        assert max(map(len, page.text.splitlines())) < 12_000
+    terminal = run("diff", *arguments)
+    assert all(line.isprintable() and len(line) < 1_000 for line in terminal.stdout.splitlines())
+
+
+def test_markdown_fits(wheel_release: Path, tmp_path: Path, run: Run) -> None:
+    other = damaged(wheel_release, tmp_path, damage.rewrite("idc_index", damage.with_first("Modality", "x")))
     damage.rewrite("analysis_results_index", lambda rows: pa.concat_tables([rows, rows[:1]]))(other)
-    assert "<b>" not in run("diff", wheel_release, other, "--markdown").stdout
+    found = compared(wheel_release, other)
+    assert run("diff", wheel_release, other, "--markdown").stdout == markdown(found)
     short = markdown(found, 1_200)
     assert len(short) <= 1_200
     assert "did not fit" in short
     refused(run("diff", wheel_release, other, "--markdown", "--json"), 2, "--json and --markdown")
 
 
-def test_the_same_sides_give_the_same_document(wheel_release: Path, tmp_path: Path, run: Run) -> None:
+def test_the_same_inputs_give_the_same_document(wheel_release: Path, tmp_path: Path, run: Run) -> None:
     other = damaged(wheel_release, tmp_path, damage.rewrite("idc_index", lambda rows: rows[5:]))
     before = contents(other)
     first, second = (run("diff", wheel_release, other, "--json").stdout for _ in range(2))
@@ -522,5 +593,5 @@ def test_the_same_sides_give_the_same_document(wheel_release: Path, tmp_path: Pa
     assert contents(other) == before
 
 
-def test_an_index_that_neither_side_has_is_named(wheel_release: Path, run: Run) -> None:
-    refused(run("diff", wheel_release, wheel_release, "--index", "nodules"), 2, "no side has a table nodules")
+def test_an_index_that_neither_input_has_is_named(wheel_release: Path, run: Run) -> None:
+    refused(run("diff", wheel_release, wheel_release, "--index", "nodules"), 2, "neither input has a table nodules")

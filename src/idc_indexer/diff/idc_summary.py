@@ -89,7 +89,7 @@ def _groups(lines: Iterable[Sequence[Any]], at: int) -> tuple[Group, ...]:
     found = []
     for name, of in sorted(counts.items()):
         series = {key: int(of[key]) for key in ("old", "new", "added", "revised", "removed")}
-        old_tb, new_tb = (round(float(of[key] / _MB_PER_TB), 6) for key in ("old_mb", "new_mb"))
+        old_tb, new_tb = (round(float(of[key] / _MB_PER_TB), 12) for key in ("old_mb", "new_mb"))
         found.append(Group(name, **series, old_tb=old_tb, new_tb=new_tb))
     return tuple(found)
 

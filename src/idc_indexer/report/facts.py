@@ -212,4 +212,4 @@ _SIZE = "coalesce(sum(TRY_CAST(series_size_MB AS DECIMAL(18, 6))), 0)"
 
 
 def _tb(mb: Any) -> float:
-    return round(float(mb / _MB_PER_TB), 6)
+    return round(float(mb / _MB_PER_TB), 12)
