@@ -83,10 +83,8 @@ def _supported(folder: Path, hint: str) -> bool:
         if error.errno not in _NONE:
             return True
         _LOG.warning(
-            "warning: %s is on a file system without locks (%s): run one command at a time there. %s",
-            folder,
-            error.strerror,
-            hint,
+            f"warning: {folder} is on a file system without locks ({error.strerror}): "
+            f"run one command at a time there. {hint}"
         )
         return False
     finally:
