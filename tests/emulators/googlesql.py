@@ -49,6 +49,7 @@ class GoogleSQL:
 
     def __init__(self, cache: Path | None = None) -> None:
         self._module = _Module(cache or _default_cache())
+        self._registered: dict[str, int] = {}
         self._options = self._module.call(
             "GetAnalyzerOptions", service.AnalyzerOptionsRequest(), options_pb2.AnalyzerOptionsProto
         )
@@ -73,6 +74,22 @@ class GoogleSQL:
         response = self._module.call("Analyze", request, service.AnalyzeResponse)
         columns = response.resolved_statement.resolved_query_stmt_node.output_column_list
         return [(column.name, _spelled(column.column.type)) for column in columns]
+
+    def accepts(self, sql: str, tables: Mapping[str, pa.Schema]) -> bool:
+        """Whether a query is valid. Sends the tables once, so that a query takes a third of the time of `analyze`."""
+        names = str(sorted((name, str(schema)) for name, schema in tables.items()))
+        if names not in self._registered:
+            catalog = service.RegisterCatalogRequest(simple_catalog=self._catalog(tables))
+            answer = self._module.call("RegisterCatalog", catalog, service.RegisterResponse)
+            self._registered[names] = answer.registered_id
+        request = service.AnalyzeRequest(
+            sql_statement=sql, options=self._options, registered_catalog_id=self._registered[names]
+        )
+        try:
+            self._module.call("Analyze", request, service.AnalyzeResponse)
+        except GoogleSQLError:
+            return False
+        return True
 
     def evaluate(self, sql: str, tables: Mapping[str, pa.Table]) -> pa.Table:
         """The query's result over these rows. A cell costs 10 µs or more: give only what the query reads."""

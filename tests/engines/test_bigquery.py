@@ -141,6 +141,19 @@ def test_both_engines_write_the_same_bytes(
     assert result.stderr.count("Storage Read API is not permitted") == (way == "rest")
 
 
+@pytest.mark.parametrize("engine", [("--source", "sample"), PAY], ids=["duckdb", "bigquery"])
+def test_operands_of_wrong_types(
+    engine: tuple[str, ...], server: BigQueryServer, run: Run, out: Path, tmp_path: Path
+) -> None:
+    table = "`bigquery-public-data.idc_current.version_metadata`"
+    query = f"SELECT idc_version FROM {table}\nWHERE version_hash = 5 ORDER BY idc_version"
+    add_index(tmp_path, "mine", query, idc_version="INTEGER")
+    folders = ("--queries", tmp_path / "queries", "--schemas", tmp_path / "schemas")
+    refused(run("build", "mine", *engine, *folders, *RELEASE, "--out", out), 1, "mine", "STRING", "INT64")
+    assert not server.runs
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("release", [24, 25])
 @pytest.mark.parametrize("engine", [("--source", "sample"), PAY], ids=["duckdb", "bigquery"])
 def test_a_published_query_is_no_query_file(

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from sqlglot import exp
 
 from idc_indexer.schema.source_tables import SourceTable
+from idc_indexer.sql.coercion import kind
 from idc_indexer.sql.supported import NUMBER, ROUND_BOUND, null_if_empty
-from idc_indexer.sql.types import kind
 
 
 def rewrite(tree: exp.Expr) -> None:

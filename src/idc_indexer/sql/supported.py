@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from sqlglot import exp
 
-from idc_indexer.sql.types import UNKNOWN, at_line, kind
+from idc_indexer.sql.coercion import UNKNOWN, kind
+from idc_indexer.sql.types import at_line
 
 STRUCTURE = (
     exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.With, exp.CTE,

@@ -1,19 +1,16 @@
-"""Types of expressions, by GoogleSQL's rules of conversion.
+"""Types of expressions, and which operands GoogleSQL accepts.
 
 DuckDB converts types on its own, also where GoogleSQL raises an error: `SeriesNumber = 5` compares text with a number.
-`annotate` infers the type of each expression of the supported subset and reports each operand of a wrong type. The
-rules are those of https://cloud.google.com/bigquery/docs/reference/standard-sql/conversion_rules#coercion, and tests
-compare them with the GoogleSQL reference analyzer.
+`annotate` infers the type of each expression of the supported subset and reports each operand of a wrong type. Tests
+compare it with the GoogleSQL reference analyzer.
 
     annotate(tree, ...) -> ("line 3: = compares STRING with INT64: SeriesNumber = 5",)
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -21,38 +18,33 @@ from sqlglot import exp
 from sqlglot.dialects import BigQuery
 from sqlglot.optimizer.annotate_types import annotate_types
 
-UNKNOWN = "UNKNOWN"
-NUMBERS = ("INT64", "FLOAT64")
-"""The types of arithmetic; DuckDB's arithmetic of NUMERIC differs from GoogleSQL's."""
-
-COERCIONS = {"INT64": ("NUMERIC", "FLOAT64"), "NUMERIC": ("FLOAT64",), "DATE": ("DATETIME",)}
-"""By type of an expression: the types that GoogleSQL converts it to without a CAST."""
-
-_DATE, _TIME = r"\d{4}-\d{1,2}-\d{1,2}", r"\d{1,2}:\d{1,2}:\d{1,2}(\.\d{1,6})?"
-_TEMPORAL = {"DATE": _DATE, "DATETIME": f"{_DATE}([ T]{_TIME})?", "TIMESTAMP": f"{_DATE}([ T]{_TIME})?", "TIME": _TIME}
-"""By type: the text of a literal that both engines convert to the same value."""
-
-LITERAL_COERCIONS = {"STRING": tuple(_TEMPORAL), "INT64": ("NUMERIC", "FLOAT64"), "FLOAT64": ("NUMERIC",)}
-"""The same for a literal."""
-
-_PRECEDENCE = ("INT64", "NUMERIC", "FLOAT64", "DATE", "DATETIME")
-"""If several types are common to some operands, the first of these is the result."""
-
-
-def kind(node: exp.Expr) -> str:
-    """The GoogleSQL type of an expression, UNKNOWN if it cannot be inferred."""
-    return node.type.sql("bigquery") if node.type else UNKNOWN
+from idc_indexer.sql.coercion import (
+    NUMBERS,
+    UNKNOWN,
+    Operand,
+    common_type,
+    convert_literal,
+    in_conflict,
+    is_error,
+    kind,
+)
 
 
 def at_line(node: exp.Expr) -> str:
-    """`line N: ` of the first name, literal or function in an expression or around it, "" if there is none."""
+    """`line N: ` of an expression, "" if it has no line."""
+    line = _line(node)
+    return f"line {line}: " if line else ""
+
+
+def _line(node: exp.Expr) -> int:
+    """The line of the first name, literal or function in an expression or else around it; 0 if there is none."""
     around: exp.Expr | None = node
     while around is not None:
-        line = next((part.meta["line"] for part in around.walk(bfs=False) if "line" in part.meta), None)
-        if line:
-            return f"line {line}: "
+        for part in around.walk(bfs=False):
+            if "line" in part.meta:
+                return int(part.meta["line"])
         around = around.parent
-    return ""
+    return 0
 
 
 def annotate(tree: exp.Query, schema: Mapping[str, Any], dialect: str) -> tuple[str, ...]:
@@ -72,7 +64,7 @@ def annotate(tree: exp.Query, schema: Mapping[str, Any], dialect: str) -> tuple[
         **{cls: {"annotator": partial(checker.apply, rule)} for cls, rule in (rules | _RULES).items()},
     }
     annotate_types(tree, schema=dict(schema), expression_metadata=metadata, dialect=dialect)
-    return tuple(checker.problems)
+    return tuple(sorted(checker.problems, key=checker.problems.__getitem__))
 
 
 @dataclass(frozen=True)
@@ -98,49 +90,6 @@ class Signature:
     verb: str = "mixes {} and {}"
 
 
-@dataclass(frozen=True)
-class _Operand:
-    """An operand, its type, and, if it is a literal, its kind: NULL, [] or a type."""
-
-    node: exp.Expr
-    type: str
-    literal: str = ""
-
-    @classmethod
-    def of(cls, node: exp.Expr) -> _Operand:
-        literal = _literal(node)
-        type_ = kind(node) if literal in ("", "[]", "NULL") else literal
-        # The column of a subquery that selects the literal NULL is INT64.
-        return cls(node, "INT64" if type_ == "NULL" else type_, literal)
-
-    def becomes(self, type_: str) -> bool:
-        """Whether GoogleSQL converts it to that type without a CAST."""
-        if self.type == type_ or self.literal == "NULL":
-            return True
-        if self.literal == "[]":
-            return type_.startswith("ARRAY<")
-        return type_ in (LITERAL_COERCIONS if self.literal else COERCIONS).get(self.type, ())
-
-
-def _literal(node: exp.Expr) -> str:
-    node = node.unnest()
-    if isinstance(node, exp.Null) or _is_error(node):
-        return "NULL"
-    if isinstance(node, exp.Array) and not node.expressions:
-        return "[]"
-    number = node.this.unnest() if isinstance(node, exp.Neg) else node
-    if not isinstance(number, (exp.Literal, exp.RawString)) or (number is not node and number.is_string):
-        return ""
-    return (
-        "STRING" if number.is_string or isinstance(number, exp.RawString) else "INT64" if number.is_int else "FLOAT64"
-    )
-
-
-def _is_error(node: exp.Expr) -> bool:
-    """ERROR() has every type, as NULL has."""
-    return isinstance(node, exp.Anonymous) and node.name.upper() == "ERROR"
-
-
 _Rule = Callable[["_Checker", exp.Expr], str]
 """Reports wrong operands of a node and returns its type, or "" for the type that sqlglot infers."""
 
@@ -151,7 +100,8 @@ class _Checker:
     annotator: Any
 
     def __init__(self) -> None:
-        self.problems: dict[str, None] = {}
+        self.problems: dict[str, int] = {}
+        """Each message, with its line."""
         self._types: dict[str, exp.DataType] = {}
 
     def apply(self, rule: _Rule, annotator: Any, node: exp.Expr) -> None:
@@ -173,11 +123,11 @@ class _Checker:
         return self._types.get(type_) or exp.DataType.build(type_, dialect="bigquery")
 
     def report(self, node: exp.Expr, problem: str) -> None:
-        self.problems[f"{at_line(node)}{problem}: {_text(node)}"] = None
+        self.problems[f"{at_line(node)}{problem}: {_text(node)}"] = _line(node)
 
-    def operands(self, node: exp.Expr, names: Iterable[str]) -> list[_Operand]:
+    def operands(self, node: exp.Expr, names: Iterable[str]) -> list[Operand]:
         """The operands in some arguments of a node."""
-        found: list[_Operand] = []
+        found: list[Operand] = []
         for name in names:
             value = node.args.get(name)
             for one in value if isinstance(value, list) else [value]:
@@ -185,16 +135,16 @@ class _Checker:
                     found.append(self.operand(one))
         return found
 
-    def operand(self, node: exp.Expr) -> _Operand:
+    def operand(self, node: exp.Expr) -> Operand:
         while isinstance(node, (exp.Order, exp.Distinct)):  # inside of an aggregate
             node = node.this or node.expressions[0]
-        operand = _Operand.of(node)
+        operand = Operand.of(node)
         if node.type is not None:
             self._types.setdefault(kind(node), node.type)
         return operand
 
-    def expect(self, node: exp.Expr, name: str, operand: _Operand, type_: str) -> None:
-        """Report an operand that is not of a type."""
+    def expect(self, node: exp.Expr, name: str, operand: Operand, type_: str) -> None:
+        """Report an operand that does not become a type."""
         if UNKNOWN in operand.type:
             return
         if operand.becomes(type_):
@@ -202,47 +152,24 @@ class _Checker:
         else:
             self.report(operand.node if type_ == "BOOL" else node, f"{name} takes {type_}, not {operand.type}")
 
-    def common(self, node: exp.Expr, signature: Signature, operands: list[_Operand]) -> str:
+    def common(self, node: exp.Expr, signature: Signature, operands: list[Operand]) -> str:
         """The type that all operands become; UNKNOWN after a report that there is none."""
-        types = list(dict.fromkeys(one.type for one in operands if one.literal not in ("NULL", "[]")))
-        types = types or [one.type for one in operands[:1]]
-        if any(UNKNOWN in one for one in types):
+        type_ = common_type(operands)
+        if type_ is None:
+            first, second = in_conflict(operands)
+            self.report(node, f"{signature.name} {signature.verb.format(first.type, second.type)}")
             return UNKNOWN
-        order = {type_: place for place, type_ in enumerate(_PRECEDENCE)}
-        for type_ in sorted(types, key=lambda one: order.get(one, -1)):
-            if all(one.becomes(type_) for one in operands):
-                if signature.among and type_ not in signature.among:
-                    self.report(node, f"{signature.name} takes {' or '.join(signature.among)}, not {type_}")
-                elif type_.startswith(signature.without):
-                    self.report(node, f"{signature.name} takes no {type_}")
-                for one in operands:
-                    self._convert(one, type_)
-                return type_
-        first, second = types[0], next(one for one in types[1:])
-        self.report(node, f"{signature.name} {signature.verb.format(first, second)}")
-        return UNKNOWN
+        if signature.among and type_ not in (*signature.among, UNKNOWN):
+            self.report(node, f"{signature.name} takes {' or '.join(signature.among)}, not {type_}")
+        elif type_.startswith(signature.without):
+            self.report(node, f"{signature.name} takes no {type_}")
+        for operand in operands:
+            self._convert(operand, type_)
+        return type_
 
-    def _convert(self, operand: _Operand, type_: str) -> None:
-        """Give a literal the type that it is converted to, for `rewrites`."""
-        if operand.literal == "STRING" and type_ in _TEMPORAL:
-            literal = operand.node.unnest()
-            if not _is_temporal(literal.name, type_):
-                self.report(operand.node, f"not a {type_}")
-            literal.type = exp.DataType.build(type_, dialect="bigquery")
-        elif operand.literal in NUMBERS and type_ == "NUMERIC":
-            operand.node.unnest().type = exp.DataType.build(type_, dialect="bigquery")
-
-
-def _is_temporal(text: str, type_: str) -> bool:
-    if not re.fullmatch(_TEMPORAL[type_], text):
-        return False
-    day, _, time = text.replace("T", " ").partition(" ") if type_ != "TIME" else ("2000-1-1", "", text)
-    try:
-        datetime.strptime(day, "%Y-%m-%d")
-        hour, minute, second = map(float, (time or "0:0:0").split(":"))
-    except ValueError:
-        return False
-    return hour < 24 and minute < 60 and second < 60  # noqa: PLR2004
+    def _convert(self, operand: Operand, type_: str) -> None:
+        if not convert_literal(operand, type_):
+            self.report(operand.node, f"not a {type_}")
 
 
 def _text(node: exp.Expr, most: int = 80) -> str:
@@ -258,7 +185,7 @@ def _text(node: exp.Expr, most: int = 80) -> str:
 
 def _check(signature: Signature, checker: _Checker, node: exp.Expr) -> str:
     """The rule for a signature."""
-    common: list[_Operand] = []
+    common: list[Operand] = []
     for name, type_ in signature.takes.items():
         for operand in checker.operands(node, [name]):
             if not signature.null and isinstance(operand.node.unnest(), exp.Null):
@@ -270,15 +197,9 @@ def _check(signature: Signature, checker: _Checker, node: exp.Expr) -> str:
     if "T" not in signature.takes.values():
         return signature.returns
     type_ = checker.common(node, signature, common) if common else UNKNOWN
-    if signature.returns in ("T", "ARRAY<T>"):
-        return (
-            UNKNOWN
-            if type_ == UNKNOWN
-            else signature.returns.replace("T", type_)
-            if signature.returns != "T"
-            else type_
-        )
-    return signature.returns
+    if type_ == UNKNOWN and signature.returns in ("T", "ARRAY<T>"):
+        return UNKNOWN
+    return {"T": type_, "ARRAY<T>": f"ARRAY<{type_}>"}.get(signature.returns, signature.returns)
 
 
 def _if(checker: _Checker, node: exp.Expr) -> str:
@@ -305,14 +226,17 @@ def _in(checker: _Checker, node: exp.Expr) -> str:
     query, unnest = node.args.get("query"), node.args.get("unnest")
     operands = checker.operands(node, ["this", "expressions"])
     if isinstance(query, exp.Expr):
-        operands += [_Operand(one, checker.operand(one).type) for one in _selects(checker, query)]
+        operands += [checker.operand(one) for one in _selects(checker, query)]
+        operands = [Operand(one.node, one.type) for one in operands]  # no literal is converted
     elif isinstance(unnest, exp.Unnest):
         array = checker.operand(unnest.expressions[0].unnest())
         elements = [checker.operand(one) for one in array.node.expressions] if isinstance(array.node, exp.Array) else []
-        if all(one.literal for one in elements) and isinstance(array.node, exp.Array):
+        if all(one.literal for one in elements) and any(one.literal != "NULL" for one in elements):
             operands += elements
+        elif array.literal == "[]":
+            pass
         elif array.type.startswith("ARRAY<"):
-            element = _Operand(array.node, array.type[len("ARRAY<") : -1])
+            element = Operand(array.node, array.type[len("ARRAY<") : -1])
             if operands[0].becomes(element.type):
                 operands.append(element)
             else:
@@ -337,7 +261,7 @@ def _is(checker: _Checker, node: exp.Expr) -> str:
 
 
 def _error(checker: _Checker, node: exp.Expr) -> str:
-    if not _is_error(node):
+    if not is_error(node):
         return UNKNOWN
     for operand in map(checker.operand, node.expressions):
         checker.expect(node, "ERROR", operand, "STRING")
@@ -351,10 +275,12 @@ def _condition(name: str, argument: str, checker: _Checker, node: exp.Expr) -> s
 
 
 def _array(checker: _Checker, node: exp.Expr) -> str:
-    first = node.expressions[0].unnest() if node.expressions else None
-    if not isinstance(first, exp.Query):
-        return _check(_ARRAY, checker, node) if node.expressions else "ARRAY<INT64>"
-    for column in _selects(checker, first):
+    if not node.expressions:
+        return "ARRAY<INT64>"
+    query = node.expressions[0]
+    if not isinstance(query, (exp.Select, exp.SetOperation)):
+        return _check(_ARRAY, checker, node)
+    for column in _selects(checker, query):
         if kind(column).startswith("ARRAY"):
             checker.report(column, f"an array takes no {kind(column)}")
     return ""
@@ -405,7 +331,10 @@ def _union(checker: _Checker, node: exp.Expr) -> str:
     for number, columns in enumerate(zip(*queries, strict=True), start=1):
         operands = [checker.operand(column.unalias()) for column in columns]
         verb = f"has {{}} and {{}} as column {number}"
-        type_ = checker.common(columns[-1].unalias(), Signature(name, {}, "", verb=verb), operands)
+        column = columns[-1].unalias()
+        type_ = checker.common(column, Signature(name, {}, "", verb=verb), operands)
+        if type_ not in (*_FROM_INT64, UNKNOWN) and any(is_error(one.node.unnest()) for one in operands):
+            checker.report(column, f"{name} {verb.format(type_, 'INT64')}")  # ERROR() is INT64 there
         checker.annotator._set_type(columns[0], checker.data_type(type_))
         types.append((columns[0].alias_or_name, checker.data_type(type_)))
     checker.annotator._setop_column_types[id(node)] = types
@@ -423,6 +352,7 @@ def _branches(query: exp.Expr) -> Iterator[exp.Query]:
 
 
 _NESTED = ("ARRAY", "STRUCT")
+_FROM_INT64 = ("INT64", "FLOAT64", "NUMERIC", "STRING", "BOOL")
 _COMPARES = "compares {} with {}"
 _TWO = {"this": "T", "expression": "T"}
 _ANY = {"this": "T", "expressions": "T"}
