@@ -33,8 +33,6 @@ from tests.emulators.places import PREFIX, BucketPlace, FolderPlace, Place
 from tests.publish.test_publish import Releases, below, promote, publish
 from tests.publish.test_publish_crashes import attempt
 
-pytestmark = pytest.mark.any_duckdb
-
 ARTIFACTS = folder(CURRENT)
 
 
