@@ -566,8 +566,8 @@ def test_no_value_is_markup_and_each_is_cut(wheel_release: Path, tmp_path: Path,
         assert result.exit_code == 3
         page = Rendered(result.stdout)
         assert page.tags <= own
-        # what GitHub would make of the text by itself
-        assert not re.search(r"@|://|www\.|#\d(?!\d*;)", result.stdout)
+        # GitHub makes links of such texts, but not in code
+        assert not re.search(r"@|://|www\.|#\d(?!\d*;)", re.sub("`[^`]*`", "", result.stdout))
         assert shown(value)[:60] in page.text
         assert max(map(len, page.text.splitlines())) < 12_000
     terminal = run("diff", *arguments)

@@ -115,7 +115,7 @@ def _parts(difference: Difference) -> Iterator[str]:
                 yield _table(head, map(_group, changed[:_MAX_GROUPS])) + rest
     for table in difference.tables:
         if table.columns or table.layout:
-            summary = _code(f"{table.name}: {_state(table)}", _MAX_LINE)
+            summary = _html_code(f"{table.name}: {_state(table)}", _MAX_LINE)
             yield f"<details><summary>{summary}</summary>\n\n{_details(table)}\n\n</details>"
 
 
@@ -209,6 +209,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _code(value: object, *most: int) -> str:
-    """Data as code, in one line. Numeric entities are never markup, neither of Markdown nor of HTML."""
-    text = re.sub(r"[^\w ,-]|_", lambda found: f"&#{ord(found[0])};", shown(value, *most), flags=re.ASCII)
+    """Data as code, in one line: nothing in a code span is markup, but a backtick ends it, and a bar ends a cell."""
+    text = shown(value, *most)
+    return _html_code(text, len(text)) if re.search(r"[`|\\]", text) else f"`{text}`"
+
+
+def _html_code(value: object, most: int) -> str:
+    """Data as code in HTML. Numeric entities are never markup, neither of Markdown nor of HTML."""
+    text = re.sub(r"[^\w ,-]|_", lambda found: f"&#{ord(found[0])};", shown(value, most), flags=re.ASCII)
     return f"<code>{text}</code>"
