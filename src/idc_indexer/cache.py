@@ -6,6 +6,8 @@
     <root>/prior_extracts/                              series versions of past releases
     <root>/bigquery/                                results of jobs
 
+Beside each Parquet file lies its SHA-256, `<name>.sha256`, which is checked before a build uses the file.
+
 The key of a shard stands for size and ETag of the object: a file is right for as long as its name is. Beside each
 folder lie two locks: one process at a time writes in it, and any number use it while none removes it. The system drops
 both locks when a process dies.
@@ -31,6 +33,30 @@ from idc_indexer.schema.source_tables import SourceTable
 
 LISTING = "listing.json"
 HINT = "Or choose another folder with --cache-dir."
+
+
+def write_digest(path: Path, sha256: str) -> None:
+    """Store the digest of a file of the cache, before the file takes its place."""
+    files.write_atomic(_digest_path(path), f"{sha256}\n".encode("ascii"))
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file of the cache is what it was when it was written."""
+    try:
+        expected = _digest_path(path).read_text(encoding="ascii").strip()
+        return expected == files.sha256(path)
+    except (OSError, UnicodeDecodeError, IndexerError):
+        return False
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file of the cache, and its digest."""
+    path.unlink(missing_ok=True)
+    _digest_path(path).unlink(missing_ok=True)
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_suffix(".sha256")
 
 
 @dataclass(frozen=True)

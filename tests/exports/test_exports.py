@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +342,20 @@ def test_what_a_listing_leaves_out_is_named(
     reason = replace(path)
     refused(build(tiny, "idc_index"), 1, f"{path}: {reason}", "Fetch that shard again")
     assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("above", ["", "idc_v25", "idc_v25/dicom_all"])
+def test_digests_that_a_folder_brings(above: str, tiny: TinyExport, build: Build) -> None:
+    folder = tiny.root / above
+    shards = sorted(folder.rglob("*.parquet"))
+    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}" for path in shards]
+    (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+    assert build(tiny, "idc_index").exit_code == 0
+    path = tiny.shard("dicom_all", 1)
+    pq.write_table(pq.read_table(path), path, compression="snappy")
+    refused(build(tiny, "idc_index", "--force"), 1, "idc_v25.dicom_all: 000000000001.parquet differ from SHA256SUMS")
+    (folder / "SHA256SUMS").write_text("abc\n")
+    refused(build(tiny, "idc_index", "--force"), 1, "SHA256SUMS: line 1 is not a SHA-256 and a file name")
 
 
 # --- Tables with one row per instance ---------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_a_listing_is_bounded(answer: Any, expected: str, tmp_path: Path, monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has now")
-def test_an_endless_page_of_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_page_of_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own, which says how much memory it took."""
     command = ["-m", "idc_indexer", "releases", "--source", "s3://mirror/x"]
     program = (

@@ -569,9 +569,30 @@ def test_a_damaged_staged_shard_is_fetched_again_or_named(
     data = third.read_bytes()
     third.write_bytes(data[:4] + b"\xff" * 20_000 + data[20_004:])
     assert stage("idc_index", "seg_index").exit_code == 0
-    data = second.read_bytes()
-    second.write_bytes(data[:4] + b"\xff" * (len(data) // 2) + data[len(data) // 2 + 4 :])
-    refused(run("build", "idc_index", *RELEASE, "--out", out), 1, f"{second} is damaged", "idc-indexer cache remove")
+    # One flipped byte of a page decodes, into another value: only the digest shows it.
+    before = {path.name: path.read_bytes() for path in staged(environment)}
+    flipped = bytearray(second.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    second.write_bytes(flipped)
+    offline = run("build", "idc_index", *RELEASE, "--out", out, "--offline")
+    refused(offline, 1, f"{second}: damaged", "idc-indexer stage")
+    again = run("build", "idc_index", *RELEASE, "--out", out)
+    assert again.exit_code == 0, again.stderr
+    assert "1 staged shards of idc_v25.dicom_all have changed since they were written: they are staged" in again.stderr
+    assert {path.name for path in staged(environment)} == before.keys()
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_damaged_extract_is_made_again(run: Run, out: Path, environment: dict[str, str]) -> None:
+    build = ("build", "prior_versions_index", *RELEASE, "--out", out, "--force")
+    assert run(*build).exit_code == 0
+    before = contents(out)
+    path = sorted((Path(environment["IDC_INDEXER_CACHE_DIR"]) / "prior_extracts").glob("*.parquet"))[3]
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    assert run(*build).exit_code == 0
+    assert contents(out) == before
+    assert path.read_bytes() == data
 
 
 # --- What cannot be -----------------------------------------------------------------------------------------------
@@ -661,6 +682,13 @@ def test_cache_that_cannot_be_written(s3: S3Server, stage: Run, tmp_path: Path) 
     refused(stage("idc_index", "--cache-dir", file), 1, f"{file}", "--cache-dir")
     # Only what a dry run looks at, too: one footer.
     assert len(of_dicom_all(s3.seen())) == 1
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_dry_run_needs_no_cache_that_can_be_written(stage: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert stage("idc_index", "--dry-run", "--cache-dir", file / "below").exit_code == 0
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])

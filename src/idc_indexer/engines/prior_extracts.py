@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idc_indexer import files
+from idc_indexer.cache import is_intact, write_digest
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports import Export, StagedExport, StagingEstimate, StagingPlan, together
 from idc_indexer.progress import ProgressListener
@@ -52,9 +53,9 @@ class PriorExtracts:
         return self._folder.path / f"{extract.index}-v{extract.release}-{key[:32]}.parquet"
 
     def has(self, extract: ReleaseExtract) -> bool:
-        """Whether the extract is cached."""
+        """Whether the extract is in the cache, as it was written."""
         try:
-            return self.path(extract).exists()
+            return self.path(extract).exists() and is_intact(self.path(extract))
         except IndexerError:
             return False  # the release is missing or incomplete: the plan of the export reports it
 
@@ -92,7 +93,7 @@ class PriorExtracts:
         waiting = f"waiting for another process, which makes the extract of release {group[0].release}"
         # If two builds share the cache, one makes the extracts and the other waits.
         with self._folder.written(lambda: listener.message(waiting)):
-            missing = [one for one in group if not self.path(one).exists()]
+            missing = [one for one in group if not self.has(one)]
             if gone := [one for one in missing if one.release not in plans]:
                 raise IndexerError(f"{self.path(gone[0])}: another process removed it", "Run the same command again.")
             if missing:
@@ -101,6 +102,7 @@ class PriorExtracts:
                     for one in missing:
                         with files.atomic_path(self.path(one)) as temporary:
                             extract(one, staged, temporary)
+                            write_digest(self.path(one), files.sha256(temporary))
         self._export.discard(leaf for one in group for leaf in one.leaves)
 
 

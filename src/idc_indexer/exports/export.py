@@ -89,7 +89,9 @@ class Export(Listing):
         tables = {table: each for table, (each, *_) in zip(sorted(wanted), found, strict=True)}
         in_place = {table: each for table, each in tables.items() if isinstance(each, TableInPlace)}
         stagings = {table: each for table, each in tables.items() if isinstance(each, TableStaging)}
-        plan = StagingPlan(self.location, self.cache.root, in_place, stagings, self._facts, StagingEstimate())
+        plan = StagingPlan(
+            self.location, self.cache.root, in_place, stagings, self._facts, StagingEstimate(), self.offline
+        )
         return plan.of(tables)
 
     def _plan_table(self, table: SourceTable, leaves: list[Leaf]) -> tuple[TableInPlace | TableStaging, list[str]]:

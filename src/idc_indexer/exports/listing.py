@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
+from idc_indexer import files
 from idc_indexer.cache import Cache
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports.location import Location, ObjectMeta
@@ -24,6 +26,9 @@ BATCH_WINDOW = timedelta(hours=6)
 """The longest that one export can take: BigQuery ends a query job after 6 hours.
 https://cloud.google.com/bigquery/quotas#query_jobs"""
 STAGE_FIRST = "Run `idc-indexer stage` with the same options while there is a network."
+DIGESTS = "SHA256SUMS"
+"""A file with digests that a copy of the export may bring, in any of its folders."""
+_DIGEST_LINE = re.compile(r"([0-9A-Fa-f]{64}) [ *](.+)")
 _SHARD = re.compile(r"[0-9]{12}\.parquet")
 _PLACE = re.compile(r"(idc_v([1-9][0-9]{0,5})(_clinical)?)/([A-Za-z0-9_]+)/[0-9]{12}\.parquet")
 _DATASET = re.compile(r"idc_v([1-9][0-9]{0,5})")
@@ -84,7 +89,9 @@ class Listing:
             IndexerError: no such table, a gap in the numbers, shards that are much older than others.
         """
         if table not in self._checked:
-            self._checked[table] = self._batch(table)
+            shards = self._batch(table)
+            self._check_digests(table, shards)
+            self._checked[table] = shards
         return self._checked[table]
 
     def list_ahead(self, tables: Iterable[SourceTable]) -> None:
@@ -157,6 +164,26 @@ class Listing:
             )
         return tuple(kept)
 
+    def _check_digests(self, table: SourceTable, shards: Sequence[ObjectMeta]) -> None:
+        """Compare the shards of a folder with the digests that it brings, in `SHA256SUMS` of the table or above it.
+
+        Raises:
+            IndexerError: a shard has another digest, or a line of the file is malformed.
+        """
+        root = self.location.folder
+        if root is None:
+            return
+        expected: dict[Path, str] = {}
+        for folder in (root, root / table.dataset, root / folder_of(table)):
+            expected |= _digests(folder)
+        known = [path for shard in shards if (path := (root / shard.key).resolve()) in expected]
+        digests = self.location.retrier.each(files.sha256, known)
+        odd = [path.name for path, found in zip(known, digests, strict=True) if found != expected[path]]
+        if odd:
+            raise IndexerError(
+                f"{self.location.uri}: {table}: {some(odd)} differ from {DIGESTS}", "Fetch those shards again."
+            )
+
     def fingerprint(self, tables: Iterable[SourceTable]) -> str:
         """A digest of names, sizes and times of the shards: it changes when the input may have."""
         listing = [
@@ -165,6 +192,23 @@ class Listing:
             for shard in self.shards(table)
         ]
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def _digests(folder: Path) -> dict[Path, str]:
+    """The digests of a file as `sha256sum` writes it, by absolute path; none if there is no such file."""
+    path = folder / DIGESTS
+    if not path.is_file():
+        return {}
+    with files.os_errors_for(path):
+        lines = path.read_bytes().decode(errors="replace").splitlines()
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        match = _DIGEST_LINE.fullmatch(line)
+        if line and not match:
+            raise IndexerError(f"{path}: line {number} is not a SHA-256 and a file name", "Write it with `sha256sum`.")
+        if match:
+            found[(folder / match[2]).resolve()] = match[1].lower()
+    return found
 
 
 def folder_of(table: SourceTable) -> str:

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.filesize import decimal
 
+from idc_indexer.cache import remove_file
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports.listing import some
+from idc_indexer.exports.listing import STAGE_FIRST, some
 from idc_indexer.exports.location import Location
 from idc_indexer.exports.staged import StagedTable
 from idc_indexer.exports.staging import StagingEstimate, TableStaging, stage_all
@@ -88,6 +89,7 @@ class StagingPlan:
         stagings: tables that are staged.
         fact: makes the facts of a table of so many rows, or says why it cannot be read.
         estimate: what staging has yet to do.
+        offline: whether no request may be made.
     """
 
     location: Location
@@ -96,6 +98,7 @@ class StagingPlan:
     stagings: Mapping[SourceTable, TableStaging]
     fact: Callable[[SourceTable, int], ExportTableFacts]
     estimate: StagingEstimate
+    offline: bool = False
 
     @property
     def tables(self) -> set[SourceTable]:
@@ -108,7 +111,7 @@ class StagingPlan:
         stagings = {table: staging for table, staging in self.stagings.items() if table in wanted}
         in_place = {table: found for table, found in self.in_place.items() if table in wanted}
         estimate = sum((staging.estimate() for staging in stagings.values()), StagingEstimate())
-        return StagingPlan(self.location, self.root, in_place, stagings, self.fact, estimate)
+        return StagingPlan(self.location, self.root, in_place, stagings, self.fact, estimate, self.offline)
 
     @classmethod
     def joined(cls, plans: Sequence[StagingPlan]) -> StagingPlan:
@@ -116,7 +119,7 @@ class StagingPlan:
         in_place = {table: found for plan in plans for table, found in plan.in_place.items()}
         stagings = {table: staging for plan in plans for table, staging in plan.stagings.items()}
         estimate = sum((plan.estimate for plan in plans), StagingEstimate())
-        return cls(plans[0].location, plans[0].root, in_place, stagings, plans[0].fact, estimate)
+        return cls(plans[0].location, plans[0].root, in_place, stagings, plans[0].fact, estimate, plans[0].offline)
 
     def check_room(self, disk: int) -> str:
         """How much room the cache folder has, in words.
@@ -146,9 +149,27 @@ class StagingPlan:
         with ExitStack() as uses:
             for staging in stagings:
                 uses.enter_context(staging.folder.used())
+            for staging in stagings:
+                self._remove_damaged(staging, listener)
             if any(staging.missing() for staging in stagings):
                 self._stage_missing(stagings, listener)
             yield self._staged(stagings, listener)
+
+    def _remove_damaged(self, staging: TableStaging, listener: ProgressListener) -> None:
+        """Remove pruned shards that have changed since they were written; they are staged again.
+
+        Raises:
+            IndexerError: there are some, and no request may be made.
+        """
+        if not (damaged := staging.damaged()):
+            return
+        what = f"{len(damaged)} staged shards of {staging.table} have changed since they were written"
+        if self.offline:
+            raise IndexerError(f"{damaged[0]}: damaged: {what}", STAGE_FIRST)
+        with staging.folder.written():
+            for path in damaged:
+                remove_file(path)
+        listener.message(f"{what}: they are staged again")
 
     def _staged(self, stagings: Sequence[TableStaging], listener: ProgressListener) -> StagedExport:
         paths = {table: found.paths for table, found in self.in_place.items()}
@@ -219,4 +240,4 @@ def remove_unused(folder: StagedTable, paths: Callable[[], list[Path]]) -> None:
         with folder.removing() as free:
             if free:
                 for path in paths():
-                    path.unlink(missing_ok=True)
+                    remove_file(path)

@@ -9,6 +9,7 @@ from typing import Any
 
 from idc_indexer import documents, files, locks
 from idc_indexer.cache import LISTING, Cache, CacheFolder
+from idc_indexer.errors import IndexerError
 from idc_indexer.exports.location import ObjectMeta
 from idc_indexer.schema.source_tables import SourceTable
 
@@ -36,9 +37,12 @@ class StagedTable(CacheFolder):
         return documents.load(path, "listing") if path.is_file() else None
 
     def save_listing(self, document: dict[str, Any]) -> None:
-        """Save the listing, unless another process writes here: that process saves it itself."""
+        """Save the listing for builds with --offline, if that is possible.
+
+        Another process that writes here saves it itself; a cache that cannot be written is an error of staging only.
+        """
         try:
             with self.written(timeout=0):
                 files.write_atomic(self.path / LISTING, documents.dump(document, "listing"))
-        except locks.Timeout:
+        except (locks.Timeout, IndexerError):
             pass

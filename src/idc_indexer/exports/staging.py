@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idc_indexer import files
+from idc_indexer.cache import is_intact, remove_file, write_digest
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports.limits import StagingLimits
 from idc_indexer.exports.listing import some
@@ -108,6 +109,7 @@ class TableStaging:
         self._sample: tuple[ObjectMeta, Footer] | None = None
         self._guess = FIRST_GUESS
         self._schemas: list[ShardSchema] = []
+        self._intact: set[Path] = set()
 
     def info(self, shard: ObjectMeta) -> ShardInfo | None:
         """What the pruned shard of an object holds; None if there is none."""
@@ -150,6 +152,15 @@ class TableStaging:
         fetch = (1 + MAX_OVERREAD) * (footer.bytes * len(missing) + chunks * share)
         requests = 1 + len(_to_read(footer, sorted(each for group in groups for each in group)))
         return StagingEstimate(len(missing), int(fetch), requests * len(missing), int(chunks * share * DISK))
+
+    def damaged(self) -> list[Path]:
+        """The pruned shards that are not what they were when they were written. Each is read once."""
+        paths = [path for shard in self.shards if self.info(shard) and (path := self.folder.shard(shard))]
+        unchecked = [path for path in paths if path not in self._intact]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            intact = list(pool.map(is_intact, unchecked))
+        self._intact |= {path for path, well in zip(unchecked, intact, strict=True) if well}
+        return [path for path in unchecked if path not in self._intact]
 
     def outdated(self) -> list[Path]:
         """Pruned shards of objects that the source no longer has."""
@@ -267,6 +278,8 @@ class TableStaging:
                 writer.finish(about, footer.metadata.created_by)
             with self._damage(shard, *DAMAGE):
                 self._limits.decode(check, temporary)
+            write_digest(path, files.sha256(temporary))
+        self._intact.add(path)
         self._infos[path] = (_version(path.stat()), about)
 
     def _copy(
@@ -287,7 +300,7 @@ class TableStaging:
         try:
             yield
         except errors as error:
-            self.folder.shard(shard).unlink(missing_ok=True)
+            remove_file(self.folder.shard(shard))
             raise DamagedError(f"{self._name(shard)}: is damaged: {error}", "Fetch that shard again.") from error
 
     @contextmanager
