@@ -1,6 +1,6 @@
 """The HTTP client: without credentials, with retries, and with a bound on everything a server can prolong.
 
-GDC, published files and the checks of what is published use it. Guarantees:
+GDC, published files and the checks of published releases use it. Guarantees:
 
 * Transient failures are retried up to `ATTEMPTS` times with exponential backoff and jitter; `Retry-After` is obeyed.
 * A request ends: the number of attempts, the seconds between them, the bytes of a body and the speed at which it must

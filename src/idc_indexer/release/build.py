@@ -27,6 +27,7 @@ from idc_indexer.engines import Engine, EnginePlan, EngineRun, QueryEstimate
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release import derived
+from idc_indexer.release.build_state import BuildState
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.manifest import (
@@ -48,7 +49,6 @@ from idc_indexer.release.manifest import (
 from idc_indexer.release.parquet import layout, write_parquet
 from idc_indexer.schema.table import Schema
 
-_STATE = "build_state.json"
 _INCOMPLETE = ".incomplete"
 
 
@@ -167,7 +167,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         if GDC in {table.name for table in plan.derived}:
             _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
-        state = _State(plan.incomplete)
+        state = BuildState(plan.incomplete)
         try:
             entries, source = _build_indices(plan, queries, state, listener)
             made = tuple(_make_derived(plan, gdc, state, entries, listener))
@@ -231,7 +231,7 @@ def _check_target(out: Path, force: bool) -> None:
 
 
 def _build_indices(
-    plan: Plan, queries: EnginePlan, state: _State, listener: ProgressListener
+    plan: Plan, queries: EnginePlan, state: BuildState, listener: ProgressListener
 ) -> tuple[tuple[IndexEntry, ...], dict[str, Any]]:
     """The entries of the indices, and what the manifest says of engine and source."""
     keys = {index.name: _key(plan, queries, index) for index in plan.indices}
@@ -250,7 +250,7 @@ def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, listener: Progr
 
 
 def _make_derived(
-    plan: Plan, gdc: Gdc, state: _State, entries: Iterable[IndexEntry], listener: ProgressListener
+    plan: Plan, gdc: Gdc, state: BuildState, entries: Iterable[IndexEntry], listener: ProgressListener
 ) -> Iterator[IndexEntry]:
     """Write the derived tables and the CSV.
 
@@ -319,7 +319,9 @@ def _write_table(
     return IndexEntry(name, written.rows, query_sha256, schema_sha256, tuple(entries))
 
 
-def _once(state: _State, name: str, key: str, make: Callable[[], IndexEntry], listener: ProgressListener) -> IndexEntry:
+def _once(
+    state: BuildState, name: str, key: str, make: Callable[[], IndexEntry], listener: ProgressListener
+) -> IndexEntry:
     """The entry that an interrupted build finished, or a new one from `make`."""
     entry = state.reusable(name, key)
     if entry is not None:
@@ -345,51 +347,6 @@ def _published(schema: Schema) -> tuple[Any, Any]:
 def _digest(*inputs: Any) -> str:
     """A digest of inputs, and of the versions of the programs that turn them into files."""
     return hashlib.sha256(json.dumps([*inputs, idc_indexer.__version__, pa.__version__]).encode()).hexdigest()
-
-
-class _State:
-    """The indices that an unfinished build has written and that are intact, as recorded in its folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / _STATE
-        try:
-            done: dict[str, Any] = documents.load(self._path, "build_state")
-        except IndexerError:
-            # There is none, or another version of the toolkit wrote it: start from nothing.
-            done = {}
-        self._done = {
-            name: one for name, one in done.items() if self._is_intact(IndexEntry.from_document(one["entry"]))
-        }
-
-    def _is_intact(self, entry: IndexEntry) -> bool:
-        paths = {self._folder / file.name: file.sha256 for file in entry.files}
-        return all(path.is_file() and files.sha256(path) == sha256 for path, sha256 in paths.items())
-
-    def reusable(self, name: str, key: str) -> IndexEntry | None:
-        """The entry of an index that is written and whose inputs have not changed."""
-        done = self._done.get(name)
-        return IndexEntry.from_document(done["entry"]) if done and done["key"] == key else None
-
-    def forget(self, name: str) -> None:
-        """Have it built again."""
-        self._done.pop(name, None)
-
-    def add(self, key: str, entry: IndexEntry) -> None:
-        """Record an index as written."""
-        self._done[entry.name] = {"key": key, "entry": entry.to_document()}
-        files.write_atomic(self._path, documents.dump(self._done, "build_state"))
-
-    def remove_unless_worth_resuming(self) -> None:
-        """Remove the folder when no index in it is finished."""
-        if not self._done:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def remove_all_but(self, names: set[str]) -> None:
-        """Remove everything that does not belong to the release."""
-        for path in self._folder.iterdir():
-            if path.name not in names:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _move_into_place(plan: Plan) -> None:

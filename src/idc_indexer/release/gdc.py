@@ -47,7 +47,7 @@ class Gdc:
         """The identifiers of all projects, asked for once.
 
         Raises:
-            IndexerError: the GDC does not give a whole answer.
+            IndexerError: the GDC does not give a complete answer.
         """
         return tuple(self._hits("projects", {"fields": "project_id"}, "project_id", f"projects of {self.url}"))
 
@@ -82,7 +82,7 @@ class Gdc:
             The case identifier by patient, of those patients that have one.
 
         Raises:
-            IndexerError: naming the collection and the patients asked for, when the answer is not whole.
+            IndexerError: naming the collection and the patients asked for, when the answer is not complete.
         """
         cases: dict[str, str] = {}
         for start in range(0, len(patients), BATCH):

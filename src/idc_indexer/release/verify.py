@@ -1,7 +1,7 @@
 """Verify: every claim of a release, checked against the files on disk.
 
-A release describes itself, so no catalog is needed: the manifest says which files there are, a `_schema.json` says
-what is in its Parquet, and idc_index says what the tables derived from it must hold. `CHECKS` is the list.
+A release describes itself, so no catalog is needed: the manifest says which files there are, a `_schema.json` describes
+its Parquet, and idc_index says what the tables derived from it must hold. `CHECKS` is the list.
 """
 
 from __future__ import annotations
