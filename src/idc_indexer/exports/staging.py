@@ -32,6 +32,7 @@ from idc_indexer.exports.pruning.footer import (
     DamagedError,
     Footer,
     Range,
+    check_names,
     chunk_ranges,
     coalesced,
     read_footer,
@@ -136,7 +137,7 @@ class TableStaging:
         """The schema of the first shard that is not staged, whose footer is read; of a staged one if all are."""
         if missing := self.missing():
             if self._sample is None or self._sample[0] not in missing:
-                self._sample = (missing[0], self._undamaged(partial(self._read_footer, missing[0])))
+                self._sample = (missing[0], self._undamaged(partial(self._read_sample, missing[0])))
             return self._sample[1].metadata.schema.to_arrow_schema()
         return pq.read_schema(self.folder.shard(self.shards[0]))
 
@@ -228,6 +229,11 @@ class TableStaging:
         """Rows of all staged shards."""
         return sum(info.rows for shard in self.shards if (info := self.info(shard)))
 
+    def _read_sample(self, shard: ObjectMeta) -> Footer:
+        footer = self._read_footer(shard)
+        check_names(self._name(shard), footer.metadata)
+        return footer
+
     def _read_footer(self, shard: ObjectMeta) -> Footer:
         parse = partial(self._limits.decode, read_metadata)
         read = partial(self._location.read, shard)
@@ -249,6 +255,7 @@ class TableStaging:
         for schema in self._schemas:
             if schema.is_of(footer.metadata):
                 return schema
+        check_names(str(self.table), footer.metadata)
         self._schemas.append(ShardSchema(footer))
         return self._schemas[-1]
 
@@ -275,7 +282,9 @@ class TableStaging:
                 before = [opened.enter_context(_pruned_source(path, schema, older))] if older else []
                 writer = Writer(file, schema)
                 self._copy(shard, footer, schema.numbers(self.leaves - _leaves(older)), before, writer)
-                writer.finish(about, footer.metadata.created_by)
+                with self._damage(shard, ValueError):
+                    created_by = footer.metadata.created_by
+                writer.finish(about, created_by)
             with self._damage(shard, *DAMAGE):
                 self._limits.decode(check, temporary)
             write_digest(path, files.sha256(temporary))

@@ -104,6 +104,18 @@ def read_footer(
     return Footer(metadata, length, tail, start)
 
 
+def check_names(name: str, metadata: pq.FileMetaData) -> None:
+    """Check that the names of columns are text: pyarrow decodes each when it is asked for.
+
+    Raises:
+        DamagedError: one is not.
+    """
+    try:
+        leaf_paths(metadata.schema.to_arrow_schema())
+    except DAMAGE as error:
+        raise _not_parquet(name, str(error)) from error
+
+
 def _not_parquet(name: str, why: str) -> DamagedError:
     return DamagedError(f"{name}: not a complete Parquet file: {why}", "Fetch that shard again.")
 
