@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from idc_indexer import files
+from idc_indexer import locks
 from idc_indexer.errors import IndexerError
 from idc_indexer.publish import promote as promote_room
 from idc_indexer.publish import publish as publish_room
@@ -267,7 +267,7 @@ def test_reading_a_folder_needs_no_lock_and_writes_nothing(
     run("publish", small_releases["25.0.0"], "--to", place.uri, "--promote")
     (tmp_path / "published" / ".lock").unlink()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(files, "lock", lambda *_: pytest.fail("locked"))
+    monkeypatch.setattr(locks, "exclusive", lambda *_: pytest.fail("locked"))
     assert run("status", "--to", place.uri).exit_code == 0
     for command in (("publish", small_releases["25.0.1"]), ("promote", "25.0.0")):
         assert run(*command, "--to", place.uri, "--dry-run").exit_code == 0
