@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError
-from idc_indexer.files import local_file
 from idc_indexer.http import Response, folder_url, request
 from idc_indexer.publish.records import CURRENT, EXPOSED, WORKERS, media_type
 from idc_indexer.publish.release_source import read_release
@@ -78,10 +77,7 @@ def _parse(manifest: Response) -> Release | str:
     if manifest.problem:
         return manifest.problem
     try:
-        release = Release.parse(documents.parse(manifest.body, "manifest", MANIFEST))
-        for file in release.files:
-            local_file(Path(), file.name)
-        return release
+        return Release.parse(documents.parse(manifest.body, "manifest", MANIFEST))
     except IndexerError as error:
         return f"is not a manifest: {error}"
 

@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeVar
 
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.files import local_file
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, Store, StoredObject
 from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, idc_version_of
 
@@ -131,12 +130,10 @@ class Publication:
         """Read a record. Raises MalformedError if it is not valid."""
         document = _parse(data, "publication", context)
         checksums = {file["name"]: file.pop("checksum") for file in document["files"]}
-        files = tuple(FileEntry(**file) for file in document["files"])
+        with _as_malformed(context):
+            files = tuple(FileEntry(**file) for file in document["files"])
         if len(checksums) != len(files) or MANIFEST not in checksums:
             raise MalformedError(f"{context}: it lists a file twice, or no {MANIFEST}")
-        with _as_malformed(context):
-            for name in checksums:
-                local_file(Path(), name)
         return cls(document["idc_version"], document["release_version"], files, checksums)
 
     def dump(self) -> bytes:

@@ -175,10 +175,7 @@ def _files(found: _Findings) -> Iterator[Problem]:
 
 
 def _file_problem(folder: Path, file: FileEntry) -> str:
-    try:
-        path = files.local_file(folder, file.name)
-    except IndexerError as error:
-        return error.message
+    path = folder / file.name
     if not path.is_file():
         return "is missing"
     if (size := path.stat().st_size) != file.bytes:
