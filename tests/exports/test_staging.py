@@ -233,7 +233,7 @@ def test_shards_with_more_columns_than_others_do_no_harm(
     more = tmp_path / "more"
     assert stage(*IMAGES, "ann_group_index", "rtstruct_index", "pt_index", "--cache-dir", more).exit_code == 0
     for number in (0, 1, SHARDS - 1):
-        for path in more.glob(f"staged/*/idc_v25.dicom_all/{number:012}-*.parquet"):
+        for path in more.glob(f"staged/*/idc_v25.dicom_all/{number:012}-*"):  # the shard and its digest
             (target,) = Path(environment["IDC_INDEXER_CACHE_DIR"]).glob(f"staged/*/idc_v25.dicom_all/{path.name}")
             shutil.copy(path, target)
     result = run("build", *IMAGES, *RELEASE, "--out", out, "--offline")
@@ -627,7 +627,10 @@ def test_no_network(run: Run, stage: Run, environment: dict[str, str], out: Path
     environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
     for result in (stage("idc_index"), run("build", *RELEASE, "--out", out), run("releases")):
         refused(
-            result, 1, f"s3://{BUCKET}/{PREFIX}: no connection, {retrier.FIRST_ATTEMPTS} times in a row", "--offline"
+            result,
+            1,
+            f"s3://{BUCKET}/{PREFIX}: no connection (connection refused), {retrier.FIRST_ATTEMPTS} times in a row",
+            "--offline",
         )
         assert result.stderr.count("Error: ") == 1
     assert around(out) == []

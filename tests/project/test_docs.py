@@ -147,7 +147,8 @@ def templates() -> set[str]:
                 found.add("".join(p.value if isinstance(p, ast.Constant) else "…" for p in node.values))  # type: ignore[misc]
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)
-    return found
+    # `{}` stands for what `str.format` fills in, and texts side by side are one to the reader
+    return {re.sub("…+", "…", text.replace("{}", "…")) for text in found}
 
 
 MESSAGES = re.findall(r"^### `(.*)`$", (TOP / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
