@@ -143,7 +143,7 @@ def test_a_folder_whose_name_begins_with_a_tilde(
 
 NO_HOME = """
 import os, pwd
-os.environ.pop("HOME", None)
+for name in ("HOME", "XDG_CACHE_HOME", "IDC_INDEXER_CACHE_DIR"): os.environ.pop(name, None)
 def unknown(*_): raise KeyError("getpwuid(): uid not found: 12345")
 pwd.getpwuid = unknown
 """
