@@ -275,7 +275,7 @@ def test_a_value_that_the_store_does_not_keep_is_named() -> None:
         assert isinstance(decision, WriteObjects)
         assert [copy.name for copy in decision.copies] == [name]
     with pytest.raises(
-        IndexerError, match=f"store/{name} has Content-Type 'text/plain', not 'application/json', altho"
+        IndexerError, match=f"store/{name} has Content-Type 'text/plain', not 'application/json', although"
     ):
         decide(replace(state, written={name: (7, 2)}))
 
