@@ -158,6 +158,7 @@ def test_the_same_operands_are_errors_in_every_pair() -> None:
             "SELECT id FROM `t` AS a WHERE EXISTS (SELECT 1 FROM `o` AS o WHERE o.w = a.id)",
             "compares STRING with INT64",
         ),
+        ("SELECT id, s AS k FROM `t` ORDER BY 1 IN UNNEST(k)", "line 1: UNNEST takes an array, not STRING: UNNEST(k)"),
     ],
 )
 def test_message(sql: str, message: str) -> None:

@@ -196,10 +196,12 @@ def _resolve(tree: exp.Query, sources: SourceTables, records: dict[SourceTable, 
 
 
 def _leaves(tree: exp.Expr, sources: SourceTables) -> Iterator[Leaf]:
-    unnested = {node.alias: node for node in tree.find_all(exp.Unnest)}
+    unnests = list(tree.find_all(exp.Unnest))
+    # `x IN UNNEST(y)` has no alias, and neither has a column that names an output of the statement
+    unnested = {node.alias: node for node in unnests if node.alias}
     found: dict[Leaf, None] = {}
     unnested_arrays: list[tuple[SourceTable, str]] = []
-    for unnest in unnested.values():
+    for unnest in unnests:
         array = unnest.expressions[0]
         if array.find(exp.Column) and not isinstance(array, (exp.Column, exp.Dot, exp.Bracket, exp.Split)):
             raise IndexerError("UNNEST takes a column or SPLIT of one", "Choose between arrays after UNNEST.")
