@@ -6,7 +6,7 @@ https://cloud.google.com/bigquery/docs/reference/standard-sql/conversion_rules#c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
@@ -34,6 +34,44 @@ _PRECEDENCE = ("INT64", "NUMERIC", "FLOAT64", "DATE", "DATETIME")
 def kind(node: exp.Expr) -> str:
     """The GoogleSQL type of an expression, UNKNOWN if it cannot be inferred."""
     return node.type.sql("bigquery") if node.type else UNKNOWN
+
+
+def spelled(node: exp.Expr) -> str:
+    """The name of a function or construct, as the query spells it: POW, although sqlglot calls it POWER."""
+    name = node.meta.get("bigquery_name")
+    if name or not isinstance(node, exp.Func):
+        return str(name or type(node).__name__).upper()
+    return str(_NAMES.get(type(node)) or node.sql_name())
+
+
+_NAMES: dict[type[exp.Expr], str] = {
+    exp.Substring: "SUBSTR", exp.GroupConcat: "STRING_AGG", exp.TryCast: "SAFE_CAST", exp.Extract: "EXTRACT",
+    exp.DPipe: "||", exp.SafeFunc: "SAFE.",
+}  # fmt: skip
+"""Names of constructs for which sqlglot forgets how the query spells them."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The types that an operator or a function takes and returns.
+
+    Attributes:
+        name: as in GoogleSQL.
+        takes: by argument of the syntax tree: a type, or `T` for the common type of all arguments that are `T`.
+        returns: a type, `T` or `ARRAY<T>`.
+        among: the types that `T` may be; if empty, all but those in `without`.
+        without: beginnings of types that `T` may not be.
+        null: whether an argument may be the literal NULL.
+        verb: between the name and two types, if `T` does not exist.
+    """
+
+    name: str
+    takes: Mapping[str, str]
+    returns: str
+    among: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    null: bool = True
+    verb: str = "mixes {} and {}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ from sqlglot import exp
 
 from idc_indexer.schema.source_tables import SourceTable
 from idc_indexer.sql.coercion import kind
-from idc_indexer.sql.supported import NUMBER, ROUND_BOUND, null_if_empty
+from idc_indexer.sql.forms import duckdb_sql
+from idc_indexer.sql.functions import FUNCTIONS
+from idc_indexer.sql.number_forms import ROUND_BOUND
+from idc_indexer.sql.supported import NUMBER, null_if_empty
 
 
 def rewrite(tree: exp.Expr) -> None:
@@ -29,18 +32,25 @@ _PATTERN = "pattern"
 """Key of a node's metadata: the regular expression that its text matches."""
 
 
-def duckdb_sql(node: exp.Expr) -> str:
-    """DuckDB SQL of an expression, with every name in quotes, because DuckDB reserves other words."""
-    return node.sql("duckdb", identify=True)
-
-
 def _parse(sql: str) -> exp.Expr:
     return exp.maybe_parse(sql, dialect="duckdb")
 
 
+def _put(node: exp.Expr, sql: str) -> None:
+    """Replace an expression by DuckDB SQL, which keeps its type for the rewrites of what is around it."""
+    new = _parse(sql)
+    new.type = node.type
+    node.replace(new)
+
+
+def _rewrite_function(node: exp.Expr) -> None:
+    _put(node, FUNCTIONS[type(node)].duckdb(node))
+
+
 def _rewrite_sum(node: exp.Expr) -> None:
     """DuckDB's sum has 128 bits, GoogleSQL's 64. With the cast, an overflow is an error on both engines."""
-    node.replace(exp.cast(node.copy(), "BIGINT"))
+    if not isinstance(node.parent, exp.Window):  # else the cast is around the window
+        node.replace(exp.cast(node.copy(), "BIGINT"))
 
 
 def _rewrite_min(node: exp.Expr) -> None:
@@ -81,14 +91,14 @@ def _rewrite_round(node: exp.Expr) -> None:
     whole, half = f"{x} * {2**digits}", f"{x} * {2 ** (digits + 1)}"
     tie = f"{whole} <> FLOOR({whole}) AND {half} = FLOOR({half})"
     exact = f"CASE WHEN ABS({x}) < {2 ** ROUND_BOUND[digits]} AND {tie} THEN NEXTAFTER({x}, 2 * {x}) ELSE {x} END"
-    node.replace(_parse(f"CAST(PRINTF('%.{digits}f', {exact}) AS DOUBLE)"))
+    _put(node, f"CAST(PRINTF('%.{digits}f', {exact}) AS DOUBLE)")
 
 
 def _rewrite_cast(node: exp.Expr) -> None:
     """GoogleSQL writes a TIME with 0, 3 or 6 digits of a second. In exports, a TIME has a zone, which is always UTC."""
     if kind(node.this) == "TIME":
         text = f"STRFTIME(DATE '2000-01-01' + CAST({duckdb_sql(node.this)} AS TIME), '%H:%M:%S.%f')"
-        node.replace(_parse(rf"REGEXP_REPLACE({text}, '\.000000$|000$', '')"))
+        _put(node, rf"REGEXP_REPLACE({text}, '\.000000$|000$', '')")
 
 
 def _rewrite_try_cast(node: exp.Expr) -> None:
@@ -113,10 +123,10 @@ def _rewrite_try_cast(node: exp.Expr) -> None:
 
 
 def _rewrite_regexp_extract(node: exp.Expr) -> None:
-    """Without a match, GoogleSQL returns NULL and DuckDB ''.
-
-    sqlglot's own translation lists all matches, which takes seven times as long.
-    """
+    """Without a match, GoogleSQL returns NULL and DuckDB ''. The patterns of numbers match no empty text."""
+    if node.expression.name not in NUMBER.values():
+        _rewrite_function(node)
+        return
     pattern = exp.Literal.string(node.expression.name)
     match = exp.Anonymous(this="REGEXP_EXTRACT", expressions=[node.this, pattern])
     found = exp.Nullif(this=match, expression=exp.Literal.string(""))
@@ -128,7 +138,7 @@ def _rewrite_array_to_string(node: exp.Expr) -> None:
     """For an array without values, DuckDB returns NULL and GoogleSQL ''."""
     if not null_if_empty(node):
         x = duckdb_sql(node.this)
-        node.replace(_parse(f"CASE WHEN {x} IS NOT NULL THEN COALESCE({duckdb_sql(node)}, '') END"))
+        _put(node, f"CASE WHEN {x} IS NOT NULL THEN COALESCE({duckdb_sql(node)}, '') END")
 
 
 def _distinct(value: exp.Expr) -> str:
@@ -158,22 +168,22 @@ def _rewrite_array_agg(node: exp.Expr) -> None:
     (value,) = order.this.expressions
     if kind(node) == "ARRAY<FLOAT64>":
         negated = _distinct(exp.Neg(this=exp.paren(value)))
-        node.replace(_parse(f"[-x FOR x IN LIST_REVERSE_SORT({negated})]"))
+        _put(node, f"[-x FOR x IN LIST_REVERSE_SORT({negated})]")
     else:
-        node.replace(_parse(f"LIST_SORT({_distinct(value)})"))
+        _put(node, f"LIST_SORT({_distinct(value)})")
 
 
 def _rewrite_sqrt(node: exp.Expr) -> None:
     """For a negative number, GoogleSQL raises an error and DuckDB 2 returns NaN."""
     x = duckdb_sql(node.this)
-    node.replace(_parse(f"CASE WHEN ({x}) < 0 THEN ERROR('SQRT of a negative number') ELSE SQRT({x}) END"))
+    _put(node, f"CASE WHEN ({x}) < 0 THEN ERROR('SQRT of a negative number') ELSE SQRT({x}) END")
 
 
 def _rewrite_acos(node: exp.Expr) -> None:
     """For a number outside -1 to 1, GoogleSQL raises an error. NaN is not an error, but DuckDB sorts it above 1."""
     x = duckdb_sql(node.this)
     beyond = f"({x}) < -1 OR (({x}) > 1 AND NOT ISNAN({x}))"
-    node.replace(_parse(f"CASE WHEN {beyond} THEN ERROR('ACOS of a number beyond 1') ELSE ACOS({x}) END"))
+    _put(node, f"CASE WHEN {beyond} THEN ERROR('ACOS of a number beyond 1') ELSE ACOS({x}) END")
 
 
 def _rewrite_window(node: exp.Expr) -> None:
@@ -181,11 +191,14 @@ def _rewrite_window(node: exp.Expr) -> None:
 
     A first term for NaN, as in `_rewrite_ordered`, would take twice as long for 40 million rows.
     """
-    for term in node.args["order"].expressions:
+    order = node.args.get("order")
+    for term in order.expressions if order is not None else ():
         if kind(term.this) == "FLOAT64":
             term.set("this", exp.Neg(this=exp.paren(term.this)))
             term.set("desc", True)
             term.set("nulls_first", True)
+    if isinstance(node.this, exp.Sum):
+        node.replace(exp.cast(node.copy(), "BIGINT"))
 
 
 def _rewrite_error(node: exp.Expr) -> None:
@@ -282,6 +295,7 @@ def _rewrite_table(node: exp.Expr) -> None:
 
 
 _REWRITES: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {
+    **{cls: _rewrite_function for cls, function in FUNCTIONS.items() if function.form},
     exp.Sum: _rewrite_sum,
     exp.Min: _rewrite_min,
     exp.Literal: _rewrite_literal,

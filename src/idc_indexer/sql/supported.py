@@ -6,40 +6,37 @@ with the changes in `rewrites`. `unsupported` names any other construct and its 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from sqlglot import exp
 
-from idc_indexer.sql.coercion import UNKNOWN, kind
+from idc_indexer.sql.coercion import UNKNOWN, kind, spelled
+from idc_indexer.sql.forms import Check, is_number
+from idc_indexer.sql.functions import FUNCTIONS
+from idc_indexer.sql.number_forms import ROUND_BOUND, check_rounded, exact_power
 from idc_indexer.sql.types import at_line
 
 STRUCTURE = (
     exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.With, exp.CTE,
     exp.Subquery, exp.Union, exp.Table, exp.TableAlias, exp.Column, exp.Identifier, exp.Alias, exp.Star, exp.Distinct,
+    exp.Qualify, exp.Var, exp.WeekStart,
     exp.Literal, exp.RawString, exp.Null, exp.Boolean, exp.Paren, exp.DataType, exp.DataTypeParam, exp.Dot,
 )  # fmt: skip
 EXPRESSIONS = (
     exp.And, exp.Or, exp.Not, exp.Is, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between,
-    exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Concat, exp.Replace, exp.Split, exp.RegexpExtract, exp.Like,
+    exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Concat, exp.Replace, exp.Split, exp.Like,
     exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.Round, exp.Sqrt, exp.Acos, exp.Greatest, exp.IsNan,
     exp.Cast, exp.TryCast,
     exp.Bracket, exp.Unnest, exp.Array, exp.ArrayToString, exp.Exists,
     exp.Count, exp.Sum, exp.Min, exp.Max, exp.GroupConcat, exp.ArrayAgg, exp.IgnoreNulls,
-    exp.Window, exp.RowNumber, exp.Lag,
+    exp.Window, exp.RowNumber, exp.Lag, exp.Rank, exp.DenseRank, exp.NullSafeEQ, exp.NullSafeNEQ,
 )  # fmt: skip
-SUPPORTED = frozenset((*STRUCTURE, *EXPRESSIONS))
-FUNCTIONS = frozenset({"ERROR"})
+SUPPORTED = frozenset((*STRUCTURE, *EXPRESSIONS, *FUNCTIONS))
+ANONYMOUS = frozenset({"ERROR"})
 """Supported functions for which sqlglot has no class."""
 
 NUMBER = {"FLOAT64": "^[-+.0-9eE ]+$", "INT64": "^ *[-+]?[0-9]+ *$"}
 """By type: the pattern of text that both engines read as the same number, or both do not read."""
-
-# By number of digits: below 2^bound, neighbouring doubles are at most 10^-digits apart.
-ROUND_BOUND = (52, 49, 46, 43, 39, 36, 33, 29, 26)
-
-ACOS_FACTOR = 100
-"""The largest factor that an angle may have before ROUND: enough for degrees."""
 
 
 def unsupported(tree: exp.Expr) -> Iterator[str]:
@@ -59,9 +56,9 @@ def untyped(tree: exp.Expr) -> Iterator[str]:
 
 def _problem(node: exp.Expr) -> str:
     """The name of an unsupported construct, "" if the node is supported."""
-    name = node.sql_name() if isinstance(node, exp.Func) else type(node).__name__.upper()
+    name = spelled(node)
     if isinstance(node, exp.Anonymous):
-        return _check_error(node) if node.name.upper() in FUNCTIONS else f"function {node.name}"
+        return _check_error(node) if node.name.upper() in ANONYMOUS else f"function {node.name}"
     if type(node) not in SUPPORTED:
         return name
     check = _CHECKS.get(type(node))
@@ -106,16 +103,11 @@ def _check_try_cast(node: exp.Expr) -> str:
     return f"SAFE_CAST of {pair[0]} to {pair[1]}"
 
 
-def _check_regexp_extract(node: exp.Expr) -> str:
-    # Other patterns may match an empty string; DuckDB returns the same for that and for no match.
-    pattern = node.expression.name if isinstance(node.expression, (exp.Literal, exp.RawString)) else ""
-    plain = pattern in NUMBER.values() and node.args.get("position") is None and node.args.get("occurrence") is None
-    return "" if plain else f"REGEXP_EXTRACT of a pattern other than {' and '.join(NUMBER.values())}"
-
-
 def _check_div(node: exp.Expr) -> str:
     divisor = node.expression
     if isinstance(divisor, exp.Literal) and divisor.is_number and float(divisor.name):
+        return ""
+    if isinstance(divisor, exp.Pow) and exact_power(divisor):
         return ""
     zero_is_null = isinstance(divisor, exp.Nullif) and divisor.expression == exp.Literal.number(0)
     return "" if zero_is_null else "division by anything but a literal or NULLIF(..., 0)"
@@ -137,16 +129,11 @@ def _check_comparison(node: exp.Expr) -> str:
     if "FLOAT64" not in kinds:
         return ""
     # If the other operand is a number, some comparisons are false for a value that is larger than all numbers.
-    agree = (exp.EQ, exp.NEQ, exp.LT, exp.LTE) if _is_number(node.expression) else (exp.EQ, exp.NEQ, exp.GT, exp.GTE)
-    known = _is_number(node.expression) or _is_number(node.this)
+    agree = (exp.EQ, exp.NEQ, exp.LT, exp.LTE) if is_number(node.expression) else (exp.EQ, exp.NEQ, exp.GT, exp.GTE)
+    known = is_number(node.expression) or is_number(node.this)
     if known and isinstance(node, agree):
         return ""
     return f"{node.key.upper()} of FLOAT64" + (" (turn it round: NOT x <= 1, or x BETWEEN 1 AND 9)" if known else "")
-
-
-def _is_number(node: exp.Expr) -> bool:
-    node = node.this if isinstance(node, exp.Neg) else node
-    return isinstance(node, exp.Literal) and not node.is_string
 
 
 def _check_equality(node: exp.Expr) -> str:
@@ -156,7 +143,7 @@ def _check_equality(node: exp.Expr) -> str:
     others = [node.args[name] for name in _COMPARED_WITH.get(type(node), ())]
     kinds = [kind(operand) for operand in (node.this, *others)]
     if "FLOAT64" in kinds:
-        numbers = kinds[0] == "FLOAT64" and others and all(map(_is_number, others))
+        numbers = kinds[0] == "FLOAT64" and others and all(map(is_number, others))
         return "" if numbers else f"{node.key.upper()} of FLOAT64"
     return f"{node.key.upper()} of records" if kinds[0].startswith("STRUCT") else ""
 
@@ -242,16 +229,6 @@ def _check_group_concat(node: exp.Expr) -> str:
     return "STRING_AGG with ORDER BY of FLOAT64" if "FLOAT64" in ordered else ""
 
 
-def _check_acos(node: exp.Expr) -> str:
-    # The last bit differs for 8 % of all values. ROUND removes the difference, unless a large factor comes first.
-    factor = 1.0
-    while isinstance(node.parent, (exp.Paren, exp.If, exp.Case, exp.Coalesce, exp.Mul)):
-        node = node.parent
-        if isinstance(node, exp.Mul):
-            factor *= float(node.expression.name) if _is_number(node.expression) else math.inf
-    return "" if isinstance(node.parent, exp.Round) and factor <= ACOS_FACTOR else "ACOS outside of ROUND"
-
-
 def _check_like(node: exp.Expr) -> str:
     pattern = node.expression
     plain = isinstance(pattern, exp.Literal) and pattern.is_string and "\\" not in pattern.name
@@ -267,24 +244,46 @@ def _check_ignore_nulls(node: exp.Expr) -> str:
     return "" if isinstance(node.this, exp.ArrayAgg) else f"{node.this.sql_name()} with IGNORE NULLS"
 
 
+_WINDOWED = (exp.Count, exp.Sum, exp.Min, exp.Max, exp.CountIf, exp.LogicalOr, exp.LogicalAnd)
+"""Aggregates with one result for each row of the partition, or for each row and its equals in ORDER BY."""
+
+
 def _check_window(node: exp.Expr) -> str:
     order = node.args.get("order")
     terms = order.expressions if order is not None else []
     parts = node.args.get("partition_by") or []
     if not all(isinstance(one, (exp.Column, exp.Dot)) for one in (*parts, *(term.this for term in terms))):
         return "a window over expressions (select them in a subquery)"  # DuckDB takes none that may raise an error
+    if node.args.get("spec") is not None or node.args.get("alias") is not None:
+        return "a window with a frame or a name"
     if "FLOAT64" in map(kind, parts):
         return "a window partitioned by FLOAT64"  # not GoogleSQL either
-    if isinstance(node.this, exp.RowNumber) and terms:
-        return "a window ordered by FLOAT64" if "FLOAT64" in [kind(term.this) for term in terms] else ""
+    return _check_window_function(node, terms)
+
+
+def _check_window_function(node: exp.Expr, terms: list[exp.Expr]) -> str:
+    ordered = [kind(term.this) for term in terms]
     if isinstance(node.this, exp.Lag) and len(terms) == 1:
         # The order of equal rows is not defined. LAG returns the same only for the value that orders the rows.
-        same = terms[0].this == node.this.this and not terms[0].args.get("desc") and node.args.get("spec") is None
+        same = terms[0].this == node.this.this and not terms[0].args.get("desc")
         return "" if same and not node.this.args.get("offset") else "LAG of anything but the ascending ORDER BY"
-    return "a window other than ROW_NUMBER() OVER (... ORDER BY ...) and LAG(x) OVER (... ORDER BY x)"
+    if isinstance(node.this, (exp.RowNumber, exp.Rank, exp.DenseRank)) and terms:
+        return "a window ordered by FLOAT64" if "FLOAT64" in ordered else ""
+    if isinstance(node.this, _WINDOWED):
+        return _check_windowed(node.this, ordered)
+    return f"{spelled(node.this)} as a window"
 
 
-_CHECKS: dict[type[exp.Expr], Callable[[exp.Expr], str]] = {
+def _check_windowed(node: exp.Expr, ordered: list[str]) -> str:
+    if "FLOAT64" in ordered:
+        return "a window ordered by FLOAT64"
+    if isinstance(node.this, exp.Distinct) or kind(node.this) == "FLOAT64":
+        return f"{spelled(node)} of DISTINCT or FLOAT64 values as a window"
+    return ""
+
+
+_CHECKS: dict[type[exp.Expr], Check] = {
+    **{cls: function.check for cls, function in FUNCTIONS.items() if function.check},
     exp.Sum: _check_sum,
     exp.EQ: _check_comparison,
     exp.NEQ: _check_comparison,
@@ -302,9 +301,8 @@ _CHECKS: dict[type[exp.Expr], Callable[[exp.Expr], str]] = {
     exp.Ordered: _check_ordered,
     exp.Cast: _check_cast,
     exp.TryCast: _check_try_cast,
-    exp.RegexpExtract: _check_regexp_extract,
     exp.Div: _check_div,
-    exp.Acos: _check_acos,
+    exp.Acos: check_rounded,
     exp.Like: _check_like,
     exp.Round: _check_round,
     exp.Bracket: _check_bracket,

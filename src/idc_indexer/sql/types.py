@@ -10,7 +10,6 @@ compare it with the GoogleSQL reference analyzer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,12 +21,17 @@ from idc_indexer.sql.coercion import (
     NUMBERS,
     UNKNOWN,
     Operand,
+    Signature,
     common_type,
     convert_literal,
     in_conflict,
     is_error,
     kind,
 )
+from idc_indexer.sql.date_forms import PARTS_OF, date_part
+from idc_indexer.sql.forms import text_of
+from idc_indexer.sql.functions import FUNCTIONS
+from idc_indexer.sql.text_forms import VERB_TYPES, verbs
 
 
 def at_line(node: exp.Expr) -> str:
@@ -65,29 +69,6 @@ def annotate(tree: exp.Query, schema: Mapping[str, Any], dialect: str) -> tuple[
     }
     annotate_types(tree, schema=dict(schema), expression_metadata=metadata, dialect=dialect)
     return tuple(sorted(checker.problems, key=checker.problems.__getitem__))
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The types that an operator or a function takes and returns.
-
-    Attributes:
-        name: as in GoogleSQL.
-        takes: by argument of the syntax tree: a type, or `T` for the common type of all arguments that are `T`.
-        returns: a type, `T` or `ARRAY<T>`.
-        among: the types that `T` may be; if empty, all but those in `without`.
-        without: beginnings of types that `T` may not be.
-        null: whether an argument may be the literal NULL.
-        verb: between the name and two types, if `T` does not exist.
-    """
-
-    name: str
-    takes: Mapping[str, str]
-    returns: str
-    among: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    null: bool = True
-    verb: str = "mixes {} and {}"
 
 
 _Rule = Callable[["_Checker", exp.Expr], str]
@@ -268,6 +249,43 @@ def _error(checker: _Checker, node: exp.Expr) -> str:
     return "NULL"
 
 
+def _extract(checker: _Checker, node: exp.Expr) -> str:
+    (operand,), part = checker.operands(node, ["expression"]), date_part(node)
+    if part not in PARTS_OF.get(operand.type, ()) and UNKNOWN not in operand.type:
+        checker.report(node, f"EXTRACT takes no {part} from {operand.type}")
+    return "DATE" if part == "DATE" else "INT64"
+
+
+def _date(checker: _Checker, node: exp.Expr) -> str:
+    for operand in checker.operands(node, ["this"]):
+        if operand.type in ("DATE", "DATETIME", "TIMESTAMP", "STRING", UNKNOWN):
+            continue
+        checker.report(node, f"DATE takes DATETIME or TIMESTAMP, not {operand.type}")
+    return "DATE"
+
+
+def _format(checker: _Checker, node: exp.Expr) -> str:
+    if text_of(node.this) is None:
+        return "STRING"
+    values = checker.operands(node, ["expressions"])
+    wanted = [verb for _, verb in verbs(node) if verb not in ("", "%")]
+    if len(values) != len(wanted):
+        checker.report(node, f"FORMAT of {len(wanted)} values, not {len(values)}")
+    for verb, value in zip(wanted, values, strict=False):
+        types = VERB_TYPES.get(verb, ())
+        if types and value.type not in (*types, UNKNOWN):
+            checker.report(node, f"FORMAT %{verb} takes {' or '.join(types)}, not {value.type}")
+    return "STRING"
+
+
+def _qualify(checker: _Checker, node: exp.Expr) -> str:
+    """GoogleSQL takes QUALIFY only with a window."""
+    select = node.parent
+    if not (node.find(exp.Window) or any(one.find(exp.Window) for one in getattr(select, "selects", ()))):
+        checker.report(node, "QUALIFY without a window")
+    return _condition("QUALIFY", "this", checker, node)
+
+
 def _condition(name: str, argument: str, checker: _Checker, node: exp.Expr) -> str:
     for operand in checker.operands(node, [argument]):
         checker.expect(node, name, operand, "BOOL")
@@ -398,13 +416,15 @@ SIGNATURES: dict[type[exp.Expr], Signature] = {
     exp.Concat: Signature("CONCAT", {"expressions": "STRING"}, "STRING"),
     exp.Replace: Signature("REPLACE", {"this": "STRING", "expression": "STRING", "replacement": "STRING"}, "STRING"),
     exp.Split: Signature("SPLIT", {"this": "STRING", "expression": "STRING"}, "ARRAY<STRING>"),
-    exp.RegexpExtract: Signature("REGEXP_EXTRACT", {"this": "STRING", "expression": "STRING"}, "STRING"),
     exp.ArrayToString: Signature("ARRAY_TO_STRING", {"this": "ARRAY<STRING>", "expression": "STRING"}, "STRING"),
     exp.GroupConcat: Signature("STRING_AGG", {"this": "STRING", "separator": "STRING"}, "STRING"),
     exp.ArrayAgg: Signature("ARRAY_AGG", {"this": "T"}, "ARRAY<T>", without=("ARRAY",)),
     exp.Sum: Signature("SUM", {"this": "T"}, "T", among=NUMBERS),
     exp.Min: Signature("MIN", {"this": "T"}, "T", without=_NESTED),
     exp.Max: Signature("MAX", {"this": "T"}, "T", without=_NESTED),
+    exp.NullSafeEQ: Signature("IS NOT DISTINCT FROM", _TWO, "BOOL", without=_NESTED, verb=_COMPARES),
+    exp.NullSafeNEQ: Signature("IS DISTINCT FROM", _TWO, "BOOL", without=_NESTED, verb=_COMPARES),
+    **{cls: function.signature for cls, function in FUNCTIONS.items() if function.signature},
 }
 _RULES: dict[type[exp.Expr], _Rule] = {
     exp.If: _if,
@@ -422,4 +442,8 @@ _RULES: dict[type[exp.Expr], _Rule] = {
     exp.Where: partial(_condition, "WHERE", "this"),
     exp.Having: partial(_condition, "HAVING", "this"),
     exp.Join: partial(_condition, "ON", "on"),
+    exp.Qualify: _qualify,
+    exp.Extract: _extract,
+    exp.Date: _date,
+    exp.Format: _format,
 }
