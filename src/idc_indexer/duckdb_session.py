@@ -47,6 +47,7 @@ def connect(
     connection = duckdb.connect(config=config)
     # In a notebook, and in `python -c`, it would print its own on stdout.
     connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # BigQuery's; not that of the machine
     return connection
 
 

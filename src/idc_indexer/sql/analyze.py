@@ -119,7 +119,7 @@ def _parse(sql: str, context: str) -> exp.Query:
                 f"Give it its dataset, such as `{PROJECT}.idc_current.{table.name}`.",
             )
     for select in tree.find_all(exp.Select):
-        _reject_alias_groups(select, context)
+        _group_by_position(select)
         _reject_stars(select, context)
     return tree
 
@@ -133,16 +133,18 @@ def _reject_stars(select: exp.Select, context: str) -> None:
         raise IndexerError(f"{context}: * of a source table", "Name the columns.")
 
 
-def _reject_alias_groups(select: exp.Select, context: str) -> None:
-    """Reject GROUP BY an alias: if it hides a column, GoogleSQL groups by the alias and DuckDB by the column."""
-    aliases = {p.alias.lower() for p in select.selects if isinstance(p, exp.Alias) and not _keeps_name(p)}
+def _group_by_position(select: exp.Select) -> None:
+    """Replace an alias in GROUP BY by its position.
+
+    If it hides a column, GoogleSQL groups by the alias and DuckDB by the column.
+    """
+    names = [p.alias.lower() if isinstance(p, exp.Alias) and not _keeps_name(p) else "" for p in select.selects]
     group = select.args.get("group")
-    for term in group.expressions if group else ():
-        if isinstance(term, exp.Column) and not term.table and term.name.lower() in aliases:
-            raise IndexerError(
-                f"{context}: line {term.this.meta.get('line')}: GROUP BY {term.name} names an alias",
-                "Give its position instead, such as GROUP BY 1.",
-            )
+    for term in list(group.expressions) if group else ():
+        if isinstance(term, exp.Column) and not term.table and term.name.lower() in names:
+            position = exp.Literal.number(names.index(term.name.lower()) + 1)
+            position.meta.update(term.this.meta)
+            term.replace(position)
 
 
 def _keeps_name(projection: exp.Alias) -> bool:

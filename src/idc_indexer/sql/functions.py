@@ -222,7 +222,7 @@ FUNCTIONS: dict[type[exp.Expr], Function] = {
         _text("PARSE_DATE", "DATE"),
         dates.parse_date,
         dates.check_parse_date,
-        part=f"The formats {', '.join(dates.DATE_FORMATS)}; an error for text with other than two digits of a month or day.",
+        part=f"The formats {', '.join(dates.DATE_FORMATS)}; years have four digits, months and days two.",
         examples=("PARSE_DATE('%Y%m%d', '20200229')", "PARSE_DATE('%m/%d/%Y', IF(id > 0, '02/29/2020', s))"),
     ),
     exp.CountIf: Function(

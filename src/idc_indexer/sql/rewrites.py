@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from sqlglot import exp
 
 from idc_indexer.schema.source_tables import SourceTable
+from idc_indexer.sql.cast_forms import FORMS, form, types
 from idc_indexer.sql.coercion import kind
-from idc_indexer.sql.forms import duckdb_sql
+from idc_indexer.sql.forms import duckdb_sql, is_number
 from idc_indexer.sql.functions import FUNCTIONS
 from idc_indexer.sql.number_forms import ROUND_BOUND
-from idc_indexer.sql.supported import NUMBER, null_if_empty
+from idc_indexer.sql.supported import NUMBER, nan_agrees, null_if_empty
 
 
 def rewrite(tree: exp.Expr) -> None:
@@ -86,8 +87,10 @@ def _rewrite_round(node: exp.Expr) -> None:
     PRINTF rounds the exact value, but a tie to the even digit. A tie is an odd multiple of 2^-(n+1). This rewrite
     moves a tie to the next double away from zero, so that PRINTF rounds it away from zero too.
     """
-    digits = int(node.args["decimals"].name)
+    digits = int(node.args["decimals"].name) if node.args.get("decimals") else 0
     x = f"({duckdb_sql(node.this)})"
+    if kind(node.this) == "INT64":
+        x = f"CAST({x} AS DOUBLE)"
     whole, half = f"{x} * {2**digits}", f"{x} * {2 ** (digits + 1)}"
     tie = f"{whole} <> FLOOR({whole}) AND {half} = FLOOR({half})"
     exact = f"CASE WHEN ABS({x}) < {2 ** ROUND_BOUND[digits]} AND {tie} THEN NEXTAFTER({x}, 2 * {x}) ELSE {x} END"
@@ -99,11 +102,15 @@ def _rewrite_cast(node: exp.Expr) -> None:
     if kind(node.this) == "TIME":
         text = f"STRFTIME(DATE '2000-01-01' + CAST({duckdb_sql(node.this)} AS TIME), '%H:%M:%S.%f')"
         _put(node, rf"REGEXP_REPLACE({text}, '\.000000$|000$', '')")
+    elif types(node) in FORMS:
+        _put(node, form(node))
 
 
 def _rewrite_try_cast(node: exp.Expr) -> None:
     """DuckDB reads +-1 and 1_000 as numbers, GoogleSQL does not. GoogleSQL reads 0x1p3, DuckDB does not: an error."""
-    if kind(node) != "FLOAT64":
+    if types(node) in FORMS:
+        if node.this.meta.get(_PATTERN) != NUMBER["INT64"]:
+            _put(node, form(node))
         return
     x = duckdb_sql(node.this)
     if node.this.meta.get(_PATTERN) == NUMBER["FLOAT64"]:
@@ -160,17 +167,48 @@ def _rewrite_group_concat(node: exp.Expr) -> None:
         node.replace(_parse(f"ARRAY_TO_STRING(LIST_SORT({_distinct(value)}), {separator})"))
 
 
-def _rewrite_array_agg(node: exp.Expr) -> None:
-    """The same for arrays. NaN comes first in GoogleSQL, so that numbers are negated and sorted in descending order."""
-    order = node.this.this
-    if not isinstance(order.this, exp.Distinct):
+def _rewrite_comparison(node: exp.Expr) -> None:
+    """A comparison with NaN is false, != is true, and with NULL it is NULL."""
+    if nan_agrees(node):
         return
-    (value,) = order.this.expressions
-    if kind(node) == "ARRAY<FLOAT64>":
-        negated = _distinct(exp.Neg(this=exp.paren(value)))
-        _put(node, f"[-x FOR x IN LIST_REVERSE_SORT({negated})]")
-    else:
-        _put(node, f"LIST_SORT({_distinct(value)})")
+    sides = [(f"({duckdb_sql(one)})", is_number(one) or kind(one) != "FLOAT64") for one in (node.this, node.expression)]
+    (a, a_exact), (b, b_exact) = sides
+    nan = [f"(ISNAN({a}) AND {b} IS NOT NULL)"] * (not a_exact) + [f"(ISNAN({b}) AND {a} IS NOT NULL)"] * (not b_exact)
+    found = "TRUE" if isinstance(node, exp.NEQ) else "FALSE"
+    _put(node, f"CASE WHEN {' OR '.join(nan)} THEN {found} ELSE {duckdb_sql(node)} END")
+
+
+def _rewrite_bracket(node: exp.Expr) -> None:
+    """OFFSET and ORDINAL beyond the end of an array are an error in GoogleSQL and NULL in DuckDB."""
+    if node.args.get("safe"):
+        return
+    array, place = duckdb_sql(node.this), int(node.expressions[0].name) + 1 - (node.args.get("offset") or 0)
+    inside = f"LEN({array}) >= {place}" if place > 0 else "FALSE"
+    wrong = f"ERROR('array index {node.expressions[0].name} is out of bounds')"
+    _put(node, f"CASE WHEN {inside} THEN ({array})[{place}] WHEN {array} IS NOT NULL THEN {wrong} END")
+
+
+def _rewrite_array_agg(node: exp.Expr) -> None:
+    """DuckDB takes no LIMIT here: take the first elements. Distinct values are sorted afterwards, as in STRING_AGG."""
+    if isinstance(node.parent, exp.IgnoreNulls):
+        return  # with its parent
+    aggregate = node.this if isinstance(node, exp.IgnoreNulls) else node
+    limit = aggregate.this
+    if isinstance(limit, exp.Limit):
+        aggregate.set("this", limit.this)
+    sql = _sorted_array(aggregate) if isinstance(aggregate.this.this, exp.Distinct) else ""
+    if isinstance(limit, exp.Limit):
+        sql = f"({sql or duckdb_sql(node)})[1:{limit.expression.name}]"
+    if sql:
+        _put(node, sql)
+
+
+def _sorted_array(aggregate: exp.Expr) -> str:
+    """The distinct values. NaN comes first in GoogleSQL, so that numbers are negated and sorted in descending order."""
+    (value,) = aggregate.this.this.expressions
+    if kind(value) == "FLOAT64":
+        return f"[-x FOR x IN LIST_REVERSE_SORT({_distinct(exp.Neg(this=exp.paren(value)))})]"
+    return f"LIST_SORT({_distinct(value)})"
 
 
 def _rewrite_sqrt(node: exp.Expr) -> None:
@@ -206,6 +244,16 @@ def _rewrite_error(node: exp.Expr) -> None:
     if node.name.upper() == "ERROR":
         message = node.expressions[0].copy()
         node.set("expressions", [exp.Coalesce(this=message, expressions=[exp.Literal.string("NULL")])])
+
+
+def _rewrite_offset(node: exp.Expr) -> None:
+    """On DuckDB, the offset of UNNEST starts at 1. ORDER BY does not care."""
+    offset, select = node.args.get("offset"), node.find_ancestor(exp.Select)
+    if not isinstance(offset, exp.Expr) or select is None:
+        return
+    for use in list(select.find_all(exp.Column)):
+        if use.name == offset.name and use.table == node.alias and not isinstance(use.parent, exp.Ordered):
+            use.replace(exp.paren(exp.Sub(this=use.copy(), expression=exp.Literal.number(1))))
 
 
 def _rewrite_unnest(node: exp.Expr) -> None:
@@ -306,6 +354,11 @@ _REWRITES: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {
     exp.ArrayToString: _rewrite_array_to_string,
     exp.GroupConcat: _rewrite_group_concat,
     exp.IgnoreNulls: _rewrite_array_agg,
+    exp.ArrayAgg: _rewrite_array_agg,
+    exp.Bracket: _rewrite_bracket,
+    exp.Unnest: _rewrite_offset,
+    exp.ArraySize: lambda node: _put(node, f"LEN({duckdb_sql(node.this)})"),
+    **dict.fromkeys((exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _rewrite_comparison),
     exp.Sqrt: _rewrite_sqrt,
     exp.Acos: _rewrite_acos,
     exp.Window: _rewrite_window,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
+from idc_indexer.sql.cast_forms import FORMS, PLAIN, types
 from idc_indexer.sql.coercion import UNKNOWN, kind, spelled
 from idc_indexer.sql.forms import Check, is_number
 from idc_indexer.sql.functions import FUNCTIONS
@@ -18,8 +19,9 @@ from idc_indexer.sql.types import at_line
 
 STRUCTURE = (
     exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.With, exp.CTE,
-    exp.Subquery, exp.Union, exp.Table, exp.TableAlias, exp.Column, exp.Identifier, exp.Alias, exp.Star, exp.Distinct,
-    exp.Qualify, exp.Var, exp.WeekStart,
+    exp.Subquery, exp.Union, exp.Except, exp.Intersect, exp.Table, exp.TableAlias, exp.Column, exp.Identifier, exp.Alias, exp.Star,
+    exp.Distinct,
+    exp.Qualify, exp.Limit, exp.WindowSpec, exp.Var, exp.WeekStart,
     exp.Literal, exp.RawString, exp.Null, exp.Boolean, exp.Paren, exp.DataType, exp.DataTypeParam, exp.Dot,
 )  # fmt: skip
 EXPRESSIONS = (
@@ -27,7 +29,7 @@ EXPRESSIONS = (
     exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Concat, exp.Replace, exp.Split, exp.Like,
     exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.Round, exp.Sqrt, exp.Acos, exp.Greatest, exp.IsNan,
     exp.Cast, exp.TryCast,
-    exp.Bracket, exp.Unnest, exp.Array, exp.ArrayToString, exp.Exists,
+    exp.Bracket, exp.Unnest, exp.Array, exp.ArrayToString, exp.ArraySize, exp.Exists,
     exp.Count, exp.Sum, exp.Min, exp.Max, exp.GroupConcat, exp.ArrayAgg, exp.IgnoreNulls,
     exp.Window, exp.RowNumber, exp.Lag, exp.Rank, exp.DenseRank, exp.NullSafeEQ, exp.NullSafeNEQ,
 )  # fmt: skip
@@ -50,7 +52,8 @@ def unsupported(tree: exp.Expr) -> Iterator[str]:
 def untyped(tree: exp.Expr) -> Iterator[str]:
     """One message for each expression whose type could not be inferred, so that its operands were not checked."""
     for node in tree.walk(bfs=False):
-        if isinstance(node, (exp.Condition, exp.Alias)) and UNKNOWN in kind(node):
+        part = isinstance(node, (exp.Var, exp.WeekStart))  # of a date, such as MONTH
+        if isinstance(node, (exp.Condition, exp.Alias)) and UNKNOWN in kind(node) and not part:
             yield f"{at_line(node)}the type of {node.sql('bigquery')} cannot be inferred: it is not supported on DuckDB"
 
 
@@ -76,31 +79,17 @@ def _check_sum(node: exp.Expr) -> str:
     return "" if kind(node.this) == "INT64" else f"SUM of {kind(node.this)}"
 
 
-def _casts(node: exp.Expr) -> tuple[str, str]:
-    """The types that a cast converts from and to. INT and SMALLINT are INT64 in BigQuery and narrower in DuckDB."""
-    to = node.args["to"].sql("duckdb")
-    return kind(node.this), {"BIGINT": "INT64", "DOUBLE": "FLOAT64", "TEXT": "STRING"}.get(to, to)
-
-
 def _check_cast(node: exp.Expr) -> str:
-    pair = _casts(node)
+    pair = types(node)
     if node.args.get("format"):
         return "CAST with FORMAT"
-    if pair == ("STRING", "INT64") and node.find(exp.Column) is None:
-        # A constant: the author of the query sees that it is a number.
-        return ""
-    supported = {("DATE", "STRING"), ("TIME", "STRING"), ("INT64", "STRING")}
-    return "" if pair in supported else f"CAST of {pair[0]} to {pair[1]}"
+    literal = isinstance(node.this, exp.Literal) and pair[1] in ("DATE", "DATETIME", "TIMESTAMP", "TIME")
+    return "" if literal or pair in PLAIN or pair in FORMS else f"CAST of {pair[0]} to {pair[1]}"
 
 
 def _check_try_cast(node: exp.Expr) -> str:
-    pair = _casts(node)
-    if pair == ("STRING", "FLOAT64"):
-        return ""
-    if pair == ("STRING", "INT64"):
-        extracted = isinstance(node.this, exp.RegexpExtract) and node.this.expression.name == NUMBER["INT64"]
-        return "" if extracted else f"SAFE_CAST to INT64 of text other than REGEXP_EXTRACT(..., r'{NUMBER['INT64']}')"
-    return f"SAFE_CAST of {pair[0]} to {pair[1]}"
+    pair = types(node)
+    return "" if pair in FORMS or pair == ("STRING", "FLOAT64") else f"SAFE_CAST of {pair[0]} to {pair[1]}"
 
 
 def _check_div(node: exp.Expr) -> str:
@@ -115,29 +104,31 @@ def _check_div(node: exp.Expr) -> str:
 
 def _check_round(node: exp.Expr) -> str:
     digits = node.args.get("decimals")
-    if kind(node.this) != "FLOAT64":
-        return f"ROUND of {kind(node.this)}"
+    if digits is None:
+        return ""
     literal = isinstance(digits, exp.Literal) and digits.is_int and int(digits.name) < len(ROUND_BOUND)
     return "" if literal else f"ROUND to digits that are not a literal from 0 to {len(ROUND_BOUND) - 1}"
 
 
 def _check_comparison(node: exp.Expr) -> str:
-    """In DuckDB, NaN is equal to itself and larger than all numbers. In GoogleSQL, no comparison with NaN is true."""
-    kinds = (kind(node.this), kind(node.expression))
-    if any(name.startswith("STRUCT") for name in kinds):
-        return f"{node.key.upper()} of records"
-    if "FLOAT64" not in kinds:
-        return ""
-    # If the other operand is a number, some comparisons are false for a value that is larger than all numbers.
+    records = any(kind(one).startswith("STRUCT") for one in (node.this, node.expression))
+    return f"{node.key.upper()} of records" if records else ""
+
+
+def nan_agrees(node: exp.Expr) -> bool:
+    """Whether both engines compare NaN alike. In DuckDB, it is equal to itself and larger than all numbers.
+
+    In GoogleSQL, no comparison with NaN is true. If the other operand is a number, some comparisons are false for a
+    value that is larger than all numbers.
+    """
+    if "FLOAT64" not in (kind(node.this), kind(node.expression)):
+        return True
     agree = (exp.EQ, exp.NEQ, exp.LT, exp.LTE) if is_number(node.expression) else (exp.EQ, exp.NEQ, exp.GT, exp.GTE)
-    known = is_number(node.expression) or is_number(node.this)
-    if known and isinstance(node, agree):
-        return ""
-    return f"{node.key.upper()} of FLOAT64" + (" (turn it round: NOT x <= 1, or x BETWEEN 1 AND 9)" if known else "")
+    return isinstance(node, agree) and (is_number(node.expression) or is_number(node.this))
 
 
 def _check_equality(node: exp.Expr) -> str:
-    """BETWEEN, IN, NULLIF and CASE x WHEN compare too: the same rule as for `_check_comparison`."""
+    """BETWEEN, IN, NULLIF and CASE x WHEN compare too: see `nan_agrees`."""
     if node.this is None:
         return ""
     others = [node.args[name] for name in _COMPARED_WITH.get(type(node), ())]
@@ -177,28 +168,40 @@ def _check_ordered(node: exp.Expr) -> str:
 
 def _check_bracket(node: exp.Expr) -> str:
     literal = all(isinstance(index, exp.Literal) for index in node.expressions)
-    return "" if literal and node.args.get("safe") else "an array index other than SAFE_OFFSET(literal)"
-
-
-def _check_unnest(node: exp.Expr) -> str:
-    """On DuckDB, the offset starts at 1, so that it may only be in ORDER BY."""
-    offset = node.args.get("offset")
-    if not isinstance(offset, exp.Expr):
-        return ""
-    select = node.find_ancestor(exp.Select)
-    assert select is not None
-    uses = [c for c in select.find_all(exp.Column) if c.name == offset.name and c.table == node.alias]
-    ordered = all(isinstance(use.parent, exp.Ordered) for use in uses)
-    return "" if ordered else "WITH OFFSET used for anything but ORDER BY"
+    return "" if literal else "an array index that is not a literal"
 
 
 def _check_array_to_string(node: exp.Expr) -> str:
-    # In an export, an array inside a record may be NULL: then BigQuery returns '' and DuckDB NULL. NULLIF(..., '')
-    # makes both NULL.
-    same = null_if_empty(node) or isinstance(node.this, exp.Column)
     if node.args.get("null") is not None or not isinstance(node.expression, exp.Literal):
         return "ARRAY_TO_STRING with anything but an array and a literal"
-    return "" if same else "ARRAY_TO_STRING of anything but a column, unless in NULLIF(..., ''),"
+    # NULLIF(..., '') makes both the '' of BigQuery and the NULL of DuckDB NULL.
+    same = null_if_empty(node) or _is_same_array(node.this)
+    return "" if same else "ARRAY_TO_STRING of anything but a column of a table, unless in NULLIF(..., ''),"
+
+
+def _check_array_length(node: exp.Expr) -> str:
+    return "" if _is_same_array(node.this) else "ARRAY_LENGTH of anything but a column of a table"
+
+
+def _is_same_array(node: exp.Expr) -> bool:
+    """Whether an array is NULL on both engines, or on neither.
+
+    In an export, an array inside a record may be NULL. BigQuery has an empty one there.
+    """
+    if isinstance(node, (exp.Split, exp.IgnoreNulls)):
+        return True
+    column = node if isinstance(node, exp.Column) else exp.Column()
+    scope = column.find_ancestor(exp.Select)
+    while scope is not None:
+        for source in (scope.args.get("from_"), *scope.args.get("joins", ())):
+            if source is not None and source.alias_or_name == column.table:
+                return isinstance(source.this, exp.Table) and bool(source.this.db)
+        scope = scope.find_ancestor(exp.Select)
+    return False
+
+
+def _check_set_operation(node: exp.Expr) -> str:
+    return "" if node.args.get("distinct") else f"{spelled(node)} ALL"
 
 
 def null_if_empty(node: exp.Expr) -> bool:
@@ -208,11 +211,13 @@ def null_if_empty(node: exp.Expr) -> bool:
 
 
 def _check_array_agg(node: exp.Expr) -> str:
-    order = node.this
-    if not isinstance(node.parent, exp.IgnoreNulls):
+    order = node.this.this if isinstance(node.this, exp.Limit) else node.this
+    if not isinstance(node.parent, (exp.IgnoreNulls, exp.Bracket)):
         return "ARRAY_AGG without IGNORE NULLS"
     if not isinstance(order, exp.Order):
         return "ARRAY_AGG without ORDER BY"
+    if isinstance(order.this, exp.Distinct) and not isinstance(node.parent, exp.IgnoreNulls):
+        return "ARRAY_AGG(DISTINCT x) without IGNORE NULLS"
     if isinstance(order.this, exp.Distinct):
         (term,) = order.expressions
         same = term.this == order.this.expressions[0] and not term.args.get("desc")
@@ -233,6 +238,20 @@ def _check_like(node: exp.Expr) -> str:
     pattern = node.expression
     plain = isinstance(pattern, exp.Literal) and pattern.is_string and "\\" not in pattern.name
     return "" if plain else "LIKE of anything but a literal without backslash"
+
+
+def _check_limit(node: exp.Expr) -> str:
+    """Which of equal rows are left out is open, so that ORDER BY has to tell all rows apart."""
+    query = node.parent
+    if isinstance(query, exp.ArrayAgg):
+        return "" if isinstance(node.expression, exp.Literal) else "LIMIT of anything but a literal"
+    if not isinstance(query, exp.Select) or not isinstance(node.expression, exp.Literal):
+        return "LIMIT of anything but a literal after a SELECT"
+    order, group = query.args.get("order"), query.args.get("group")
+    ordered = {term.this.name for term in order.expressions} if order else set()
+    keys = [p for p in query.selects if not group or p.unalias() in group.expressions]
+    complete = {p.alias_or_name for p in keys} <= ordered and (not group or len(keys) == len(group.expressions))
+    return "" if complete else "LIMIT without ORDER BY all columns, or all columns of GROUP BY,"
 
 
 def _check_array(node: exp.Expr) -> str:
@@ -306,9 +325,12 @@ _CHECKS: dict[type[exp.Expr], Check] = {
     exp.Like: _check_like,
     exp.Round: _check_round,
     exp.Bracket: _check_bracket,
-    exp.Unnest: _check_unnest,
     exp.ArrayToString: _check_array_to_string,
     exp.Array: _check_array,
+    exp.ArraySize: _check_array_length,
+    exp.Except: _check_set_operation,
+    exp.Intersect: _check_set_operation,
+    exp.Limit: _check_limit,
     exp.ArrayAgg: _check_array_agg,
     exp.GroupConcat: _check_group_concat,
     exp.IgnoreNulls: _check_ignore_nulls,

@@ -31,7 +31,8 @@ def case(name: str, special: str, becomes: str, unknown: str) -> Callable[[exp.E
         return (
             f"CASE WHEN STRLEN({x}) = LENGTH({x}) THEN {name}({x}) "
             f"WHEN REGEXP_MATCHES({x}, {quoted(unknown)}) "
-            f"THEN ERROR('{name} of a letter without one other case: ' || {x}) ELSE {name}(REPLACE({x}, {quoted(special)}, {quoted(becomes)})) END"
+            f"THEN ERROR('{name} of a letter without one other case: ' || {x}) "
+            f"ELSE {name}(REPLACE({x}, {quoted(special)}, {quoted(becomes)})) END"
         )
 
     return form

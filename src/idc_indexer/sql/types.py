@@ -249,6 +249,14 @@ def _error(checker: _Checker, node: exp.Expr) -> str:
     return "NULL"
 
 
+def _cast(checker: _Checker, node: exp.Expr) -> str:
+    """A literal is converted before the query runs, so that its text is checked."""
+    (operand,), to = checker.operands(node, ["this"]), node.args["to"].sql("bigquery")
+    if operand.literal == "STRING" and operand.becomes(to):
+        checker.expect(node, "CAST", operand, to)
+    return ""
+
+
 def _extract(checker: _Checker, node: exp.Expr) -> str:
     (operand,), part = checker.operands(node, ["expression"]), date_part(node)
     if part not in PARTS_OF.get(operand.type, ()) and UNKNOWN not in operand.type:
@@ -279,8 +287,10 @@ def _format(checker: _Checker, node: exp.Expr) -> str:
 
 
 def _qualify(checker: _Checker, node: exp.Expr) -> str:
-    """GoogleSQL takes QUALIFY only with a window."""
+    """GoogleSQL takes QUALIFY only with a window, and after one of three clauses."""
     select = node.parent
+    if not any(select and select.args.get(clause) for clause in ("where", "group", "having")):
+        checker.report(node, "QUALIFY without WHERE, GROUP BY or HAVING (write WHERE TRUE)")
     if not (node.find(exp.Window) or any(one.find(exp.Window) for one in getattr(select, "selects", ()))):
         checker.report(node, "QUALIFY without a window")
     return _condition("QUALIFY", "this", checker, node)
@@ -304,6 +314,13 @@ def _array(checker: _Checker, node: exp.Expr) -> str:
     return ""
 
 
+def _group(checker: _Checker, node: exp.Expr) -> str:
+    for term in node.expressions:
+        if term.find(exp.AggFunc, exp.Window) and not term.find(exp.Query):
+            checker.report(term, "GROUP BY an aggregate")
+    return ""
+
+
 def _ordered(checker: _Checker, node: exp.Expr) -> str:
     type_ = checker.operand(node.this).type
     if type_.startswith(_NESTED):
@@ -312,7 +329,7 @@ def _ordered(checker: _Checker, node: exp.Expr) -> str:
 
 
 def _need_array(name: str, checker: _Checker, node: exp.Expr) -> str:
-    operand = checker.operand(node.this if isinstance(node, exp.Bracket) else node.expressions[0])
+    operand = checker.operand(node.expressions[0] if isinstance(node, exp.Unnest) else node.this)
     if not operand.type.startswith(("ARRAY<", UNKNOWN)):
         checker.report(node, f"{name} takes an array, not {operand.type}")
     if isinstance(node, exp.Bracket):
@@ -340,7 +357,7 @@ def _union(checker: _Checker, node: exp.Expr) -> str:
         outer = outer.parent
     if isinstance(outer, exp.SetOperation):
         return ""
-    name = "UNION DISTINCT" if node.args.get("distinct") else "UNION ALL"
+    name = f"{node.key.upper()} {'DISTINCT' if node.args.get('distinct') else 'ALL'}"
     queries = [query.selects for query in _branches(node)]
     if different := next((one for one in queries if len(one) != len(queries[0])), None):
         checker.report(different[0], f"{name} of {len(queries[0])} columns and {len(different)}")
@@ -435,14 +452,19 @@ _RULES: dict[type[exp.Expr], _Rule] = {
     exp.Array: _array,
     exp.Ordered: _ordered,
     exp.Bracket: partial(_need_array, "an index"),
+    exp.ArraySize: partial(_need_array, "ARRAY_LENGTH"),
     exp.Unnest: partial(_need_array, "UNNEST"),
     exp.Literal: _number,
     exp.Subquery: _subquery,
     exp.Union: _union,
+    exp.Except: _union,
+    exp.Intersect: _union,
+    exp.Group: _group,
     exp.Where: partial(_condition, "WHERE", "this"),
     exp.Having: partial(_condition, "HAVING", "this"),
     exp.Join: partial(_condition, "ON", "on"),
     exp.Qualify: _qualify,
+    exp.Cast: _cast,
     exp.Extract: _extract,
     exp.Date: _date,
     exp.Format: _format,
