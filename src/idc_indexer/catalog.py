@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from idc_indexer import documents
-from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.errors import IndexerError, UsageError, did_you_mean
 from idc_indexer.schema.column import in_release
 from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.schema.table import Schema
@@ -170,7 +170,7 @@ class Catalog:
         if unknown:
             raise UsageError(
                 f"no index is called {', '.join(unknown)}",
-                f"There are: {', '.join((*self.indices, *self.derived))}.",
+                did_you_mean(unknown[0], self.schemas) + f"There are: {', '.join((*self.indices, *self.derived))}.",
             )
         return [index for name, index in self.indices.items() if not wanted or name in wanted]
 

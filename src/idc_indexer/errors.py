@@ -6,7 +6,9 @@ tables. Any other exception that leaves the library is a defect of the library.
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 
 class IndexerError(Exception):
@@ -28,6 +30,13 @@ class IndexerError(Exception):
 
 class UsageError(IndexerError):
     """The request is wrong, such as an unknown index or a malformed version."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`Did you mean X? ` for a mistyped name, "" if no known name is close; case does not matter."""
+    by_key = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(name.casefold(), by_key, 1, 0.7)
+    return f"Did you mean {by_key[close[0]]}? " if close else ""
 
 
 _SHOWN_RAW = " \n\t"

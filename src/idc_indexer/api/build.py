@@ -146,7 +146,9 @@ def _engine(options: EngineOptions, idc_version: int, temporary: Path, listener:
 
         export = options.export()
         allowed = options.allow_row_count_mismatch
-        engine = DuckDBEngine(export, temporary, options.threads, options.memory_limit, listener, allowed)
+        engine = DuckDBEngine(
+            export, temporary, options.threads, options.memory_limit, listener, allowed, options.unproven
+        )
         export.require(idc_version)
         return engine
     connection = options.connect()

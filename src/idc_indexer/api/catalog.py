@@ -32,6 +32,7 @@ class Explanation:
         sql: the statements that run, in order; the last one returns the rows of the index.
         reads: leaf columns by source table.
         costs: bytes processed, bytes billed and dollars; None when BigQuery was not asked.
+        unproven: what is translated for DuckDB although no test has compared it with GoogleSQL; None if nothing is.
     """
 
     index: str
@@ -39,6 +40,7 @@ class Explanation:
     sql: Sequence[str]
     reads: Mapping[str, Sequence[str]]
     costs: Mapping[str, float] | None = None
+    unproven: Sequence[str] | None = None
 
     def to_document(self) -> dict[str, Any]:
         """For --json."""
@@ -71,16 +73,13 @@ def explain_index(
     for leaf in sorted(pinned.statement.leaves, key=lambda leaf: (leaf.table, leaf.path)):
         reads.setdefault(str(leaf.table), []).append(leaf.path)
     if isinstance(engine, DuckDB):
-        return Explanation(index, "duckdb", _translated(pinned), reads)
+        from idc_indexer.sql import to_duckdb
+
+        translation = to_duckdb(pinned.statement, pinned.query_file, engine.unproven)
+        statements = [*(extract.sql for extract in translation.prior_extracts), translation.sql]
+        return Explanation(index, "duckdb", statements, reads, unproven=translation.unproven or None)
     costs = _costs(pinned, engine) if engine.project else None
     return Explanation(index, "bigquery", [pinned.statement.text], reads, costs)
-
-
-def _translated(pinned: PinnedIndex) -> list[str]:
-    from idc_indexer.sql import to_duckdb
-
-    translation = to_duckdb(pinned.statement, pinned.query_file)
-    return [*(extract.sql for extract in translation.prior_extracts), translation.sql]
 
 
 def _costs(pinned: PinnedIndex, engine: BigQuery) -> dict[str, float]:

@@ -27,12 +27,14 @@ class Verification:
         findings: regressions since the prior release; None when they were not checked.
         not_compared: tables whose rows were not available.
         manifest_sha256: digest of `manifest.json`, which lists the digests of all other files.
+        unproven: by index, the SQL that `--unproven` translated.
     """
 
     problems: tuple[Problem, ...]
     findings: tuple[Finding, ...] | None
     not_compared: tuple[str, ...]
     manifest_sha256: str
+    unproven: Mapping[str, Sequence[str]]
 
     @property
     def ok(self) -> bool:
@@ -44,7 +46,7 @@ class Verification:
         document: dict[str, Any] = {"problems": [vars(problem) for problem in self.problems]}
         if self.findings is not None:
             document |= {"findings": [vars(one) for one in self.findings], "not_compared": list(self.not_compared)}
-        return document
+        return document | ({"unproven": dict(self.unproven)} if self.unproven else {})
 
 
 def verify_release(
@@ -74,11 +76,19 @@ def verify_release(
     with release_lock(path) if accept else nullcontext():
         problems = tuple(verify(path))
         if against is None or problems:
-            return Verification(problems, None, (), Release.open(path).manifest_sha256)
+            return _verification(path, problems, None)
         allowed = load_limits(Path(limits) if limits else None)
         found = diff_releases(against, path, published_at=published_at)
         findings = tuple(check_regressions(path, found, allowed, accept))
-        return Verification(problems, findings, tuple(found.unavailable), Release.open(path).manifest_sha256)
+        return _verification(path, problems, findings, tuple(found.unavailable))
+
+
+def _verification(
+    path: Path, problems: tuple[Problem, ...], findings: tuple[Finding, ...] | None, not_compared: tuple[str, ...] = ()
+) -> Verification:
+    release = Release.open(path)
+    unproven = release.about["engine"].get("unproven", {})
+    return Verification(problems, findings, not_compared, release.manifest_sha256, unproven)
 
 
 def diff_releases(

@@ -30,6 +30,7 @@ class DuckDB:
         threads: threads that queries use; one per processor when None.
         offline: send no requests; build from what was staged before.
         allow_row_count_mismatch: accept tables with one row per instance whose numbers of rows differ.
+        unproven: translate also the SQL that no test has compared with GoogleSQL; the manifest lists it.
     """
 
     source: str = "s3://idc-open-metadata/bigquery_export"
@@ -40,6 +41,7 @@ class DuckDB:
     threads: int | None = None
     offline: bool = False
     allow_row_count_mismatch: bool = False
+    unproven: bool = False
 
     def export(self) -> Export:
         """The export. It sends no request yet.

@@ -47,7 +47,7 @@ def _catalog_lines(catalog: Catalog) -> Iterator[str]:
 @main.command()
 @argument("index")
 @idc_version_option(type=click.IntRange(0), default=0, help="IDC release; without it, the newest, and not pinned.")
-@engine_options("project", "location", "price_per_tib")
+@engine_options("project", "location", "price_per_tib", "unproven")
 @own_options
 @output_options()
 def explain(index: str, idc_version: int, engine: EngineOptions, own: OwnIndices, output: Output) -> None:
@@ -70,6 +70,7 @@ def _explanation_lines(explanation: Explanation) -> Iterator[str]:
     for table, columns in explanation.reads.items():
         yield f"-- reads {table}:"
         yield from textwrap.wrap(", ".join(columns), 96, initial_indent="--   ", subsequent_indent="--   ")
+    yield from (f"-- not proven: {problem}" for problem in explanation.unproven or ())
     if explanation.costs:
         yield f"-- costs: {cost_line(explanation.costs)}"
 

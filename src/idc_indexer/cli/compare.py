@@ -74,6 +74,8 @@ def verify(
         note("changes not checked: the release has problems")
     if found.not_compared:
         note(f"not compared: row data unavailable: {', '.join(found.not_compared)}")
+    for index, constructs in found.unproven.items():
+        note(f"{index}: built with --unproven: {'; '.join(constructs)}")
     output.show("Verification", [*_found(found)] + [f"{release}: OK"] * found.ok, found.to_document())
     set_outputs(manifest_sha256=found.manifest_sha256)  # accepted findings change the manifest
     raise SystemExit(0 if found.ok else FOUND_PROBLEMS)

@@ -148,6 +148,11 @@ _ENGINE = {
         is_flag=True,
         help="Accept source tables with one row per instance whose numbers of rows differ.",
     ),
+    "unproven": option(
+        "--unproven",
+        is_flag=True,
+        help="Translate for DuckDB also SQL that no test has compared with GoogleSQL; the manifest lists it.",
+    ),
     "offline": option("--offline", is_flag=True, help="Send no requests: build from what was staged before."),
     "project": option("--project", metavar="PROJECT", help="Google Cloud project that pays for BigQuery."),
     "location": option(

@@ -42,6 +42,7 @@ class _Query:
     sql: str
     leaves: list[Leaf]
     extracts: list[ReleaseExtract]
+    unproven: tuple[str, ...]
 
 
 class DuckDBEngine:
@@ -55,12 +56,15 @@ class DuckDBEngine:
         memory_limit: str | None = None,
         listener: ProgressListener | None = None,
         allow_row_count_mismatch: bool = False,
+        unproven: bool = False,
     ) -> None:
         """Args:
         temporary: folder for rows that do not fit in memory; the caller removes it.
         listener: told how staging goes.
         allow_row_count_mismatch: accept tables with one row per instance whose numbers of rows differ.
+        unproven: translate also what no test has compared with GoogleSQL.
         """
+        self._unproven = unproven
         self._export = export
         self._listener = listener or NullListener()
         self._allowed = allow_row_count_mismatch
@@ -70,7 +74,9 @@ class DuckDBEngine:
         """Check the export for all that the indices read, and print what staging will take."""
         queries = {}
         for index in indices:
-            queries[index.name] = _query(index)
+            queries[index.name] = _query(index, self._unproven)
+            for problem in queries[index.name].unproven:
+                self._listener.message(f"{index.query_file}: {problem}: its rows may differ from those of BigQuery")
             self._export.list_ahead({leaf.table for leaf in index.statement.leaves})
         extracts = PriorExtracts(self._export)
         missing = [one for query in queries.values() for one in query.extracts if not extracts.has(one)]
@@ -178,8 +184,13 @@ class DuckDBRun:
         for table in sorted({leaf.table for query in self.plan.queries.values() for leaf in query.leaves}):
             facts = asdict(self.staged.facts(table))
             tables[str(table)] = {**facts, "left_out": list(facts["left_out"])}
+        unproven = {name: list(query.unproven) for name, query in self.plan.queries.items() if query.unproven}
         return {
-            "engine": {"name": "duckdb", "version": duckdb.__version__},
+            "engine": {
+                "name": "duckdb",
+                "version": duckdb.__version__,
+                **({"unproven": unproven} if unproven else {}),
+            },
             "source": {
                 **self.plan.export.describe(),
                 "tables": tables,
@@ -267,8 +278,8 @@ def _wait(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:
         raise
 
 
-def _query(index: PinnedIndex) -> _Query:
-    translation = to_duckdb(index.statement, index.query_file)
+def _query(index: PinnedIndex, unproven: bool) -> _Query:
+    translation = to_duckdb(index.statement, index.query_file, unproven)
     of_release: dict[int, list[Leaf]] = {}
     for leaf in index.statement.leaves:
         of_release.setdefault(leaf.table.release, []).append(leaf)
@@ -276,4 +287,5 @@ def _query(index: PinnedIndex) -> _Query:
         ReleaseExtract(index.name, one.release, one.sql, of_release.pop(one.release))
         for one in translation.prior_extracts
     ]
-    return _Query(translation.sql, [leaf for leaves in of_release.values() for leaf in leaves], extracts)
+    leaves = [leaf for leaves in of_release.values() for leaf in leaves]
+    return _Query(translation.sql, leaves, extracts, translation.unproven)

@@ -101,6 +101,16 @@ class SourceTables:
     def __contains__(self, table: SourceTable) -> bool:
         return table.family in self._columns
 
+    @property
+    def tables(self) -> list[str]:
+        """The names of all tables, without dataset."""
+        return [SourceTable.parse(f"{PROJECT}.{family}").name for family in self._columns]
+
+    def names(self, table: SourceTable) -> list[str]:
+        """The columns of a table in its release."""
+        declared = [field.name for field in self._columns.get(table.family, ()) if field.exists_in(table.release)]
+        return [*declared, *(_dicom_types() if table.family in self._of_dicom else ())]
+
     def column(self, table: SourceTable, name: str) -> Column | None:
         """A top-level column of the table in its release, or None.
 

@@ -6,6 +6,7 @@ BigQuery accepts both: a query is also documentation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
-from idc_indexer.errors import IndexerError
+from idc_indexer.errors import IndexerError, did_you_mean
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.source_tables import PROJECT, SourceTable, SourceTables
 from idc_indexer.sql.types import annotate
@@ -165,8 +166,7 @@ def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, di
     for _, table in _tables(tree):
         if table not in sources:
             raise IndexerError(
-                f"table {table} is not known",
-                "Declare its columns under `sources` in the schema of the index.",
+                f"table {table} is not known", did_you_mean(table.name, sources.tables) + _declare(table.family, "X")
             )
         # sqlglot takes no table without columns, and a query may misspell all of them
         columns = datasets.setdefault(table.dataset, {}).setdefault(table.name, {"_": "INT64"})
@@ -189,12 +189,39 @@ def _resolve(tree: exp.Query, sources: SourceTables, records: dict[SourceTable, 
     schema = _schema(tree, sources, records)
     try:
         return qualify(tree, dialect=DIALECT, schema=schema, quote_identifiers=False)
-    except SqlglotError:
+    except SqlglotError as error:
         # If the column exists in another release, say so; sqlglot only says that it "could not be resolved".
         for _, table in _tables(tree):
             for name in sorted({node.name for node in tree.find_all(exp.Column)}):
                 sources.column(table, name)
-        raise
+        raise _unresolved(tree, sources, str(error)) from error
+
+
+_UNRESOLVED = re.compile(r"(?:Column '|Unknown column: )(?P<name>\w+)(?:.* table: '(?P<table>\w+)')?")
+
+
+def _unresolved(tree: exp.Query, sources: SourceTables, problem: str) -> IndexerError:
+    """What to do about sqlglot's message that it cannot resolve a column."""
+    found = _UNRESOLVED.search(problem)
+    if found is None:
+        return IndexerError(problem)
+    name, alias = found["name"], found["table"]
+    lines = (c.this.meta.get("line") for c in tree.find_all(exp.Column) if c.name == name)
+    line = next((f"line {one}: " for one in lines if one), "")
+    tables = [table for _, table in _tables(tree)]
+    if alias:
+        known = [*(table.name for table in tables), *(node.alias for node in tree.find_all(exp.TableAlias, exp.Table))]
+        return IndexerError(f"{line}no table is called {alias} here", did_you_mean(alias, filter(None, known)).strip())
+    known = [column for table in tables for column in sources.names(table)]
+    known += [node.alias for node in tree.find_all(exp.Alias)]
+    declare = _declare(tables[0].family, name) if tables else ""
+    return IndexerError(f"{line}there is no column {name}", (did_you_mean(name, known) + declare).strip())
+
+
+def _declare(family: str, column: str) -> str:
+    """How to declare a column that IDC has and the toolkit does not know."""
+    example = f'"sources": {{"{family}": {{"columns": [{{"name": "{column}", "type": "STRING"}}]}}}}'
+    return f"If IDC has it, declare it in the schema of the index: {example}."
 
 
 def _leaves(tree: exp.Expr, sources: SourceTables) -> Iterator[Leaf]:
@@ -267,7 +294,10 @@ def _fields(table: SourceTable, names: tuple[str, ...], sources: SourceTables) -
     for name in names[1:]:
         child = sources.nested(table, fields[-1], name)
         if child is None:
-            raise IndexerError(f"{table} has no field {name} in {'.'.join(f.name for f in fields)}")
+            raise IndexerError(
+                f"{table} has no field {name} in {'.'.join(f.name for f in fields)}",
+                did_you_mean(name, [f.name for f in fields[-1].fields] or sources.names(table)).strip(),
+            )
         fields.append(child)
     return tuple(fields)
 

@@ -25,10 +25,12 @@ def rewrite(tree: exp.Expr) -> None:
     for rewrites in (first, _REWRITES):
         for node in reversed(list(tree.walk(bfs=False))):
             change = rewrites.get(type(node))
-            if change is not None:
+            if change is not None and UNPROVEN not in node.meta:
                 change(node)
 
 
+UNPROVEN = "unproven"
+"""Key of the metadata of a node that sqlglot translates without a rewrite, because it is not supported."""
 _PATTERN = "pattern"
 """Key of a node's metadata: the regular expression that its text matches."""
 

@@ -6,6 +6,7 @@ with the changes in `rewrites`. `unsupported` names any other construct and its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from sqlglot import exp
@@ -41,12 +42,50 @@ NUMBER = {"FLOAT64": "^[-+.0-9eE ]+$", "INT64": "^ *[-+]?[0-9]+ *$"}
 """By type: the pattern of text that both engines read as the same number, or both do not read."""
 
 
-def unsupported(tree: exp.Expr) -> Iterator[str]:
-    """One message for each unsupported construct in a typed statement, with its line."""
+EQUIVALENTS = {
+    "APPROX_COUNT_DISTINCT": "COUNT(DISTINCT x)",
+    "ARRAY_AGG with": "ARRAY_AGG(x IGNORE NULLS ORDER BY x)",
+    "ARRAY_AGG(DISTINCT x) with": "ARRAY_AGG(DISTINCT x IGNORE NULLS ORDER BY x)",
+    "ARRAY_CONCAT_AGG": "UNNEST in FROM, and ARRAY_AGG(x IGNORE NULLS ORDER BY x)",
+    "BETWEEN of FLOAT64": "x >= a AND x <= b",
+    "CASE of FLOAT64": "CASE WHEN x = a THEN ...",
+    "CAST of FLOAT64 to STRING": "FORMAT('%.3f', x)",
+    "CAST of STRING to FLOAT64": "SAFE_CAST",
+    "CONTAINS_SUBSTR": "STRPOS(LOWER(x), 'text') > 0",
+    "CURRENT_": "a literal: the same build has the same result on every day",
+    "EXTRACT with": "DATE_DIFF or DATE_TRUNC",
+    "FORMAT with": "the verbs %d, %s, %t and %.2f",
+    "IN of FLOAT64": "x = a OR x = b",
+    "INSTR": "STRPOS(x, 'text')",
+    "LIKE of": "STARTS_WITH, ENDS_WITH, STRPOS or REGEXP_CONTAINS",
+    "NULLIF of FLOAT64": "IF(x = a, NULL, x)",
+    "OFFSET": "a window with ROW_NUMBER and QUALIFY",
+    "PIVOT": "COUNTIF(x = 'a') AS a, and so on",
+    "REGEXP_EXTRACT_ALL": "SPLIT, or REGEXP_EXTRACT for each part",
+    "REGEXP_SUBSTR": "REGEXP_EXTRACT",
+    "SAFE.": "SAFE_CAST, SAFE_DIVIDE, or IF around the operand",
+    "STRING_AGG without": "STRING_AGG(x, ',' ORDER BY x), with DISTINCT or without",
+    "SUM of FLOAT64": "SUM of an INT64: a sum of FLOAT64 depends on the order of the rows",
+    "AVG of FLOAT64": "AVG of an INT64: a sum of FLOAT64 depends on the order of the rows",
+    "TABLESAMPLE": "WHERE",
+    "division by": "SAFE_DIVIDE(a, b) or a / NULLIF(b, 0)",
+}
+"""By the beginning of what is not supported: what to write instead."""
+
+
+def unsupported(tree: exp.Expr) -> Iterator[tuple[exp.Expr, str]]:
+    """Each unsupported construct in a typed statement, and a message with its line."""
     for node in tree.walk(bfs=False):
-        problem = _problem(node)
-        if problem:
-            yield f"{at_line(node)}{problem} is not supported on DuckDB"
+        if problem := _problem(node):
+            yield node, f"{at_line(node)}{problem} is not supported on DuckDB{_instead(problem)}"
+
+
+def _instead(problem: str) -> str:
+    if problem.endswith("outside of ROUND"):
+        return "; write ROUND(..., 6)"
+    if re.search(r"CAST of .* to (INT|SMALLINT|TINYINT)$", problem):
+        return "; write INT64"
+    return next((f"; write {text}" for start, text in EQUIVALENTS.items() if problem.startswith(start)), "")
 
 
 def untyped(tree: exp.Expr) -> Iterator[str]:

@@ -7,15 +7,15 @@ shown that, and `rewrites` changes the expressions for which sqlglot or DuckDB r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
-from sqlglot.errors import ErrorLevel
+from sqlglot.errors import ErrorLevel, SqlglotError
 
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql.analyze import Statement
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
-from idc_indexer.sql.rewrites import rewrite
+from idc_indexer.sql.rewrites import UNPROVEN, rewrite
 from idc_indexer.sql.supported import unsupported, untyped
 
 
@@ -42,10 +42,12 @@ class Translation:
     Attributes:
         sql: DuckDB SQL.
         prior_extracts: one for each prior release, in order; empty for most indices.
+        unproven: one message for each construct that is translated although it is not supported.
     """
 
     sql: str
     prior_extracts: tuple[PriorExtract, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 PRIOR_ROWS = "prior_rows"
@@ -56,27 +58,41 @@ _TYPES_HINT = (
 )
 _SUPPORTED_HINT = (
     "For DuckDB, the toolkit translates only constructs that tests have shown to return the same rows as on BigQuery. "
-    "`--engine bigquery` runs any query."
+    "`--engine bigquery` runs any query, and `--unproven` translates also the rest."
 )
 
 
-def to_duckdb(statement: Statement, context: str) -> Translation:
+def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Translation:
     """Translate a statement.
 
     Args:
         context: the query file, for messages.
+        unproven: leave to sqlglot what is not supported. The rows may differ from those of BigQuery.
 
     Raises:
         IndexerError: naming each operand of a wrong type and each construct that is not supported, with its line.
     """
-    rejected = list(unsupported(statement.tree))
+    found = list(unsupported(statement.tree))
+    rejected = list(dict.fromkeys(problem for _, problem in found))
     if not statement.type_errors and not rejected:
         rejected = list(untyped(statement.tree))
-    if statement.type_errors or rejected:
+    if statement.type_errors or (rejected and not unproven):
         hints = [_TYPES_HINT] * bool(statement.type_errors) + [_SUPPORTED_HINT] * bool(rejected)
         problems = (f"{context}: {problem}" for problem in (*statement.type_errors, *rejected))
         raise IndexerError("\n".join(problems), " ".join(hints))
-    tree = statement.tree.copy()
+    for node, _ in found:
+        node.meta[UNPROVEN] = True
+    try:
+        translation = _translate(statement.tree.copy())
+    except SqlglotError as error:
+        raise IndexerError(f"{context}: {error}", "Not even --unproven translates it.") from error
+    finally:
+        for node, _ in found:
+            del node.meta[UNPROVEN]
+    return replace(translation, unproven=tuple(rejected))
+
+
+def _translate(tree: exp.Expr) -> Translation:
     template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
     rewrite(tree)
     if template is None:
