@@ -167,11 +167,11 @@ def test_message(sql: str, message: str) -> None:
 
 def test_each_wrong_operand_and_unsupported_construct_is_named() -> None:
     with pytest.raises(IndexerError) as caught:
-        to_duckdb(statement("SELECT n = s AS k,\n  n IN ('x') AS m,\n  LOWER(s) AS p FROM `t`"), "q.sql")
+        to_duckdb(statement("SELECT n = s AS k,\n  n IN ('x') AS m,\n  exp(f) AS p, EXP(f) AS q FROM `t`"), "q.sql")
     assert caught.value.message.splitlines() == [
         "q.sql: line 1: = compares INT64 with STRING: n = s",
         "q.sql: line 2: IN compares INT64 with STRING: n IN ('x')",
-        "q.sql: line 3: LOWER is not supported on DuckDB",
+        "q.sql: line 3: EXP is not supported on DuckDB",
     ]
     assert "CAST" in caught.value.hint
     assert "--engine bigquery" in caught.value.hint

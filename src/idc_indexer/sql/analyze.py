@@ -117,7 +117,8 @@ def _parse(sql: str, context: str) -> exp.Query:
         if not table.db and table.name not in expressions and not isinstance(table.this, exp.Func):
             raise IndexerError(
                 f"{context}: table {table.name} is not one of IDC's",
-                f"Give it its dataset, such as `{PROJECT}.idc_current.{table.name}`.",
+                did_you_mean(table.name, expressions)
+                + f"Give it its dataset, such as `{PROJECT}.idc_current.{table.name}`.",
             )
     for select in tree.find_all(exp.Select):
         _group_by_position(select)
@@ -213,7 +214,7 @@ def _unresolved(tree: exp.Query, sources: SourceTables, problem: str) -> Indexer
         known = [*(table.name for table in tables), *(node.alias for node in tree.find_all(exp.TableAlias, exp.Table))]
         return IndexerError(f"{line}no table is called {alias} here", did_you_mean(alias, filter(None, known)).strip())
     known = [column for table in tables for column in sources.names(table)]
-    known += [node.alias for node in tree.find_all(exp.Alias)]
+    known += [node.alias for node in tree.find_all(exp.Alias) if node.alias != name]
     declare = _declare(tables[0].family, name) if tables else ""
     return IndexerError(f"{line}there is no column {name}", (did_you_mean(name, known) + declare).strip())
 
