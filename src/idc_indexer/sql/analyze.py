@@ -7,6 +7,7 @@ BigQuery accepts both: a query is also documentation.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,9 @@ def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
 
 def _parse(sql: str, context: str) -> exp.Query:
     try:
-        statements = sqlglot.parse(sql, dialect=DIALECT)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # sqlglot compiles patterns of RE2, such as [[:alpha:]]
+            statements = sqlglot.parse(sql, dialect=DIALECT)
     except ParseError as error:
         first = error.errors[0]
         raise IndexerError(f"{context}: not GoogleSQL: line {first['line']}, near {first['highlight']!r}") from error

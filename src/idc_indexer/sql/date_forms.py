@@ -39,7 +39,7 @@ TRUNCATED = {
     "ELSE CAST({x} - CAST(EXTRACT(DOW FROM {x}) AS INTEGER) AS DATE) END",
 }
 DATE_FORMATS = {
-    "%Y%m%d": "^[0-9]{8}$", "%Y-%m-%d": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "%F": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+    "%Y%m%d": "^[0-9]{8}$", "%Y-%m-%d": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
     "%Y/%m/%d": "^[0-9]{4}/[0-9]{2}/[0-9]{2}$", "%m/%d/%Y": "^[0-9]{2}/[0-9]{2}/[0-9]{4}$",
     "%d/%m/%Y": "^[0-9]{2}/[0-9]{2}/[0-9]{4}$", "%Y": "^[0-9]{4}$", "%Y%m": "^[0-9]{6}$",
 }  # fmt: skip
@@ -94,7 +94,7 @@ def check_parse_date(node: exp.Expr) -> str:
 
 def parse_date(node: exp.Expr) -> str:
     x, form = f"({duckdb_sql(node.this)})", node.args["format"].name
-    parsed = f"CAST(STRPTIME({x}, {quoted(form.replace('%F', '%Y-%m-%d'))}) AS DATE)"
+    parsed = f"CAST(STRPTIME({x}, {quoted(form)}) AS DATE)"
     parsed = f"CASE WHEN EXTRACT(YEAR FROM {parsed}) > 0 THEN {parsed} ELSE ERROR('not a date: ' || {x}) END"
     wrong = f"NOT REGEXP_MATCHES({x}, {quoted(DATE_FORMATS[form])})"
     return (

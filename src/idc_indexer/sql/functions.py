@@ -91,7 +91,7 @@ FUNCTIONS: dict[type[exp.Expr], Function] = {
         lambda node: "INSTR" if node.args.get("position") or node.args.get("occurrence") else "",
         examples=("STRPOS(s, 'b')", "STRPOS(s, r)"),
     ),
-    exp.DPipe: Function(Signature("||", _STRING, "STRING"), examples=("s || '-' || r",)),
+    exp.DPipe: Function(Signature("||", _STRING, "STRING", null=False), examples=("s || '-' || r",)),
     exp.RegexpLike: Function(
         Signature("REGEXP_CONTAINS", _STRING, "BOOL"),
         lambda n: f"REGEXP_MATCHES({duckdb_sql(n.this)}, {quoted(n.expression.name)})",

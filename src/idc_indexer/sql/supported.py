@@ -20,8 +20,8 @@ from idc_indexer.sql.types import at_line
 
 STRUCTURE = (
     exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.With, exp.CTE,
-    exp.Subquery, exp.Union, exp.Except, exp.Intersect, exp.Table, exp.TableAlias, exp.Column, exp.Identifier, exp.Alias,
-    exp.Star, exp.Distinct, exp.Qualify, exp.Limit, exp.WindowSpec, exp.Var, exp.WeekStart,
+    exp.Subquery, exp.Union, exp.Except, exp.Intersect, exp.Table, exp.TableAlias, exp.Column, exp.Identifier,
+    exp.Alias, exp.Star, exp.Distinct, exp.Qualify, exp.Limit, exp.WindowSpec, exp.Var, exp.WeekStart,
     exp.Literal, exp.RawString, exp.Null, exp.Boolean, exp.Paren, exp.DataType, exp.DataTypeParam, exp.Dot,
 )  # fmt: skip
 EXPRESSIONS = (

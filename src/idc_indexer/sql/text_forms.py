@@ -164,10 +164,19 @@ def format(node: exp.Expr) -> str:
     return f"({' || '.join(pieces or [quoted('')])})"
 
 
+def _padded(text: str, part: str) -> str:
+    """Text with spaces up to the width of %s, in characters."""
+    width = int(part.strip("%-s") or 0)
+    side = "RPAD" if "-" in part else "LPAD"
+    return f"CASE WHEN LENGTH({text}) < {width} THEN {side}({text}, {width}, ' ') ELSE {text} END" if width else text
+
+
 def _formatted(part: str, verb: str, value: exp.Expr) -> str:
     x = f"({duckdb_sql(value)})"
     if verb == "t":
         return f"COALESCE(CAST({x} AS TEXT), 'NULL')"
+    if verb == "s":
+        return _padded(f"SPLIT_PART({x}, CHR(0), 1)", part)  # GoogleSQL ends the text there
     if "'" in part:
         return f"FORMAT('{{:,}}', {x})"
     if verb == "f":

@@ -358,6 +358,8 @@ def _union(checker: _Checker, node: exp.Expr) -> str:
     if isinstance(outer, exp.SetOperation):
         return ""
     name = f"{node.key.upper()} {'DISTINCT' if node.args.get('distinct') else 'ALL'}"
+    if mixed := next((one for one in node.find_all(exp.SetOperation) if _is_mixed(one)), None):
+        checker.report(mixed, "different set operations need parentheses")
     queries = [query.selects for query in _branches(node)]
     if different := next((one for one in queries if len(one) != len(queries[0])), None):
         checker.report(different[0], f"{name} of {len(queries[0])} columns and {len(different)}")
@@ -374,6 +376,11 @@ def _union(checker: _Checker, node: exp.Expr) -> str:
         types.append((columns[0].alias_or_name, checker.data_type(type_)))
     checker.annotator._setop_column_types[id(node)] = types
     return ""
+
+
+def _is_mixed(node: exp.Expr) -> bool:
+    kinds = {(type(one), one.args.get("distinct")) for one in (node, node.this) if isinstance(one, exp.SetOperation)}
+    return len(kinds) > 1
 
 
 def _branches(query: exp.Expr) -> Iterator[exp.Query]:

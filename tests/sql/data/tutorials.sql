@@ -61,8 +61,8 @@ SELECT SeriesInstanceUID, SAFE_DIVIDE(SUM(instance_size), COUNT(SOPInstanceUID))
 SELECT REGEXP_REPLACE(TRIM(ManufacturerModelName), r'\s+', ' ') AS model, SUBSTR(SoftwareVersions[SAFE_OFFSET(0)], 1, 5)
   AS version, COUNT(*) AS instances FROM `dicom_all` WHERE REGEXP_CONTAINS(Manufacturer, r'(?i)^siemens')
   GROUP BY 1, 2 ORDER BY model, version;
-SELECT collection_id, collection_name, IF(access = 'Public', 1, 0) AS public FROM `original_collections_metadata`
-  WHERE CancerTypes IS DISTINCT FROM '' ORDER BY collection_id, collection_name, public;
+SELECT collection_id, collection_name, IF(status = 'Public', 1, 0) AS public FROM `original_collections_metadata`
+  WHERE cancer_types IS DISTINCT FROM '' ORDER BY collection_id, collection_name, public;
 SELECT StudyInstanceUID, STRING_AGG(DISTINCT Modality) AS modalities FROM `dicom_all` GROUP BY StudyInstanceUID
   ORDER BY StudyInstanceUID;
 SELECT SUM(SAFE_CAST(ExposureTime AS FLOAT64)) AS total FROM `dicom_all`
