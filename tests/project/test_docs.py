@@ -118,6 +118,13 @@ def test_every_page_is_in_the_navigation() -> None:
     assert sorted(named) == sorted(page.relative_to(TOP / "docs").as_posix() for page in PAGES)
 
 
+def test_the_page_of_sql_is_that_of_the_translator(tmp_path: Path) -> None:
+    page, script = tmp_path / "sql.md", TOP / "scripts" / "supported_sql.py"
+    subprocess.run([sys.executable, str(script), str(page)], check=True)
+    same = page.read_text(encoding="utf-8") == (TOP / "docs" / "sql.md").read_text(encoding="utf-8")
+    assert same, "docs/sql.md is stale: run python scripts/supported_sql.py"
+
+
 def test_the_variables_of_the_workflows_are_explained() -> None:
     used = set(re.findall(r"vars\.(\w+)", "".join(path.read_text() for path in WORKFLOWS.glob("*.yml"))))
     table = prose(TOP / "docs" / "workflows.md")

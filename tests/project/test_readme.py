@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from idc_indexer.catalog import Catalog
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")
+SAMPLE = TOP / "src" / "idc_indexer" / "sample"
+COUNTED = ("SeriesInstanceUID", "PatientID", "collection_id")
 SET_UP, TESTS, _ = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
@@ -52,6 +55,15 @@ def test_ci_runs_the_tests_with_the_command_of_the_readme() -> None:
     assert TESTS.endswith("nox\n")
     lines = (TOP / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert TESTS.strip() in lines
+
+
+def test_it_says_what_the_sample_holds() -> None:
+    """The counts are facts of the bundled sample."""
+    table = pq.read_table(SAMPLE / "idc_v25" / "dicom_all", columns=list(COUNTED))
+    counts = tuple(len(table[name].unique()) for name in COUNTED)
+    releases = len([path for path in SAMPLE.glob("idc_v*") if not path.name.endswith("_clinical")])
+    said = "The sample holds {} real series of {} patients in {} collections, and the series of all {} IDC releases"
+    assert said.format(*counts, releases) in " ".join(README.split())
 
 
 def test_the_table_of_indices_is_the_catalog() -> None:

@@ -41,13 +41,26 @@ EXPRESSIONS = [
     *("IF({}, 1, 2)", "COALESCE({}, {})", "IFNULL({}, {})", "NULLIF({}, {})", "GREATEST({}, {})", "[{}, {}]"),
     *("CONCAT({}, {})", "REPLACE({}, {}, 'x')", "SPLIT({}, ',')", "REGEXP_EXTRACT({}, r'^ *[-+]?[0-9]+ *$')"),
     *("ARRAY_TO_STRING({}, ',')", "IS_NAN({})", "SQRT({})", "ROUND({}, 2)", "ROUND(ACOS({}), 2)", "ERROR({})"),
+    *("UPPER({})", "LENGTH({})", "TRIM({}, {})", "SUBSTR({}, {})", "LEFT({}, 1)", "STARTS_WITH({}, {})", "{} || {}"),
+    *("STRPOS({}, {})", "REGEXP_CONTAINS({}, 'a')", "REGEXP_REPLACE({}, 'a', 'b')", "ABS({})", "FLOOR({})", "CEIL({})"),
+    *(
+        "MOD({}, {})",
+        "DIV({}, {})",
+        "SAFE_DIVIDE({}, {})",
+        "ROUND(POW({}, {}), 2)",
+        "ROUND(LN({}), 2)",
+        "LEAST({}, {})",
+    ),
+    *("EXTRACT(YEAR FROM {})", "EXTRACT(HOUR FROM {})", "DATE_DIFF({}, {}, DAY)", "DATE_TRUNC({}, MONTH)", "DATE({})"),
+    *("PARSE_DATE('%Y', {})", "FORMAT('%d', {})", "FORMAT('%s', {})", "{} IS DISTINCT FROM {}", "ARRAY_LENGTH({})"),
+    *("{}[OFFSET(0)]", "COALESCE({}, {}) > 1"),
     *("{}[SAFE_OFFSET(0)]", "SAFE_CAST({} AS FLOAT64)", "EXISTS(SELECT 1 FROM UNNEST(xs) AS x WHERE {})"),
     *("ARRAY(SELECT {} FROM UNNEST(ns) AS x ORDER BY x)", "(SELECT MAX({}) FROM UNNEST(ns) AS x)"),
 ]
 AGGREGATES = [
     *("SUM({})", "MIN({})", "MAX({})", "COUNT(DISTINCT {})", "STRING_AGG({}, ',' ORDER BY n)"),
     *("ARRAY_AGG({} IGNORE NULLS ORDER BY n)", "ARRAY_AGG(DISTINCT {0} IGNORE NULLS ORDER BY {0})"),
-    "STRING_AGG(DISTINCT {0}, ',' ORDER BY {0})",
+    *("STRING_AGG(DISTINCT {0}, ',' ORDER BY {0})", "COUNTIF({})", "LOGICAL_OR({})", "AVG({})", "ANY_VALUE({})"),
 ]
 CLAUSES = [
     "SELECT n FROM `t` WHERE {}",
