@@ -79,7 +79,8 @@ CLAUSES = [
 ]
 ACCEPTED_MORE = (
     r"takes no (ARRAY|STRUCT)|"  # BigQuery has no order and equality of arrays
-    r"CONCAT takes STRING|"  # DuckDB writes numbers otherwise
+    r"(CONCAT|\|\|) takes STRING|"  # DuckDB writes numbers otherwise
+    r"(MOD|DIV) takes INT64, not NUMERIC|(DATE_DIFF|DATE_TRUNC) takes DATE, not (DATETIME|TIMESTAMP|TIME)|"
     r"takes INT64 or FLOAT64, not (NUMERIC|DATE|DATETIME|TIMESTAMP|TIME)|"
     r"[-+] mixes (DATE|DATETIME|TIMESTAMP|INT64|STRING) and "  # days between dates
 )

@@ -76,7 +76,7 @@ def unsupported(tree: exp.Expr) -> Iterator[tuple[exp.Expr, str]]:
     """Each unsupported construct in a typed statement, and a message with its line."""
     for node in tree.walk(bfs=False):
         if problem := _problem(node):
-            yield node, f"{at_line(node)}{problem} is not supported on DuckDB{_instead(problem)}"
+            yield node, f"{at_line(node)}{problem} is not supported on DuckDB" + _instead(problem)
 
 
 def _instead(problem: str) -> str:

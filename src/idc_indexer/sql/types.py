@@ -281,7 +281,7 @@ def _format(checker: _Checker, node: exp.Expr) -> str:
         checker.report(node, f"FORMAT of {len(wanted)} values, not {len(values)}")
     for verb, value in zip(wanted, values, strict=False):
         types = VERB_TYPES.get(verb, ())
-        if types and value.type not in (*types, UNKNOWN):
+        if types and value.literal != "NULL" and value.type not in (*types, UNKNOWN):
             checker.report(node, f"FORMAT %{verb} takes {' or '.join(types)}, not {value.type}")
     return "STRING"
 
