@@ -75,7 +75,7 @@ def test_both_engines_read_text_as_the_same_number(texts: list[str]) -> None:
 
 
 REJECTED = {
-    "SELECT FORMAT('%x', id) AS k FROM `t`": "FORMAT with %x; write the verbs",
+    "SELECT FORMAT('%x', id) AS k FROM `t`": "FORMAT with %x .*; write the verbs",
     "SELECT FORMAT(s, id) AS k FROM `t`": "FORMAT of text that is not a literal",
     "SELECT FORMAT('%5t', id) AS k FROM `t`": "FORMAT with %5t",
     "SELECT FORMAT('%08.2f', f) AS k FROM `t`": "FORMAT with %08.2f",
@@ -85,7 +85,7 @@ REJECTED = {
     "SELECT ROUND(LOG(f, 1.5), 2) AS k FROM `t`": "LOG to a base other than",
     "SELECT ROUND(LOG10(f) * n, 2) AS k FROM `t`": "LOG10 outside of ROUND",
     "SELECT EXP(f) AS k FROM `t`": "EXP",
-    "SELECT AVG(f) AS k FROM `t`": "AVG of FLOAT64; write AVG of an INT64",
+    "SELECT AVG(f) AS k FROM `t`": "AVG of FLOAT64 .*; write AVG of an INT64",
     "SELECT AVG(DISTINCT n) AS k FROM `t`": "AVG with DISTINCT",
     "SELECT ANY_VALUE(rec) AS k FROM `t`": "ANY_VALUE of STRUCT",
     "SELECT ANY_VALUE(s HAVING MAX n) AS k FROM `t`": "HAVINGMAX",
