@@ -128,7 +128,8 @@ VERB_TYPES = {
 
 _VERB_FORMS = {
     "d": re.compile(r"%[-+ 0]*[0-9]{0,3}[di]|%'[di]"), "i": re.compile(r"%[-+ 0]*[0-9]{0,3}[di]|%'[di]"),
-    "s": re.compile(r"%-?([1-9][0-9]{0,2})?s"), "t": re.compile("%t"), "f": re.compile(r"%[-+ ]*([1-9][0-9]{0,2})?(\.[0-9])?f"),
+    "s": re.compile(r"%-?([1-9][0-9]{0,2})?s"), "t": re.compile("%t"),
+    "f": re.compile(r"%[-+ ]*([1-9][0-9]{0,2})?(\.[0-9])?f"),
     "%": re.compile("%%"),
 }  # fmt: skip
 _MOST_EXACT = 10**15
