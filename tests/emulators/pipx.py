@@ -28,7 +28,7 @@ def main(home: Path, spec: str, program: str, *arguments: str) -> None:
             venv.create(folder, clear=True)
             # What keeps the pip of a workflow from changing the environment of the tests is not meant for this one.
             kept = {name: value for name, value in os.environ.items() if name not in HELD_BACK}
-            pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
+            pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
             subprocess.run([*pip, "install", "--quiet", "--no-compile", spec], check=True, env=kept)
             (folder / "done").touch()
     # Checking the list of components takes ten seconds.
