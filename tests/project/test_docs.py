@@ -203,7 +203,7 @@ def test_the_citation_is_of_this_version() -> None:
 
 
 RETIRED = re.compile(
-    r"(?i)\b(weather|calm|spool(ed|s)?|narrow shards?|guard rails?|leave.out|batch.hours|vandals?)\b|[«»]"
+    r"(?i)\b(weather|calm|spool(ed|s)?|narrow shards?|guard rails?|leave-out|batch-hours|vandals?)\b|[«»]"
 )
 
 
