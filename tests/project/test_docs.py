@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -138,6 +139,7 @@ def test_the_jobs_of_a_release_are_explained() -> None:
     assert [job for row in rows for job in row.split(", ")] == jobs
 
 
+@cache
 def templates() -> set[str]:
     """All texts of the source, with `…` where something is filled in."""
     found = set()
