@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
@@ -62,6 +63,7 @@ _SUPPORTED_HINT = (
 )
 
 
+@lru_cache(64)
 def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Translation:
     """Translate a statement.
 
@@ -72,10 +74,11 @@ def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Tra
     Raises:
         IndexerError: naming each operand of a wrong type and each construct that is not supported, with its line.
     """
-    found = list(unsupported(statement.tree))
+    tree = statement.tree.copy()
+    found = list(unsupported(tree))
     rejected = list(dict.fromkeys(problem for _, problem in found))
     if not statement.type_errors and not rejected:
-        rejected = list(untyped(statement.tree))
+        rejected = list(untyped(tree))
     if statement.type_errors or (rejected and not unproven):
         hints = [_TYPES_HINT] * bool(statement.type_errors) + [_SUPPORTED_HINT] * bool(rejected)
         problems = (f"{context}: {problem}" for problem in (*statement.type_errors, *rejected))
@@ -83,12 +86,9 @@ def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Tra
     for node, _ in found:
         node.meta[UNPROVEN] = True
     try:
-        translation = _translate(statement.tree.copy())
+        translation = _translate(tree)
     except SqlglotError as error:
         raise IndexerError(f"{context}: {error}", "Not even --unproven translates it.") from error
-    finally:
-        for node, _ in found:
-            del node.meta[UNPROVEN]
     return replace(translation, unproven=tuple(rejected))
 
 
