@@ -160,7 +160,7 @@ class Catalog:
         return indices | {name: table.schema for name, table in self.derived.items()}
 
     def select(self, names: Iterable[str] = ()) -> list[Index]:
-        """The indices with those names, in the order of the catalog; without names, all of them.
+        """The indices with those names, in the order of the catalog; without names, all but those on request.
 
         Raises:
             UsageError: there is no index of that name.
@@ -172,7 +172,9 @@ class Catalog:
                 f"no index is called {', '.join(unknown)}",
                 f"There are: {', '.join((*self.indices, *self.derived))}.",
             )
-        return [index for name, index in self.indices.items() if not wanted or name in wanted]
+        return [
+            index for name, index in self.indices.items() if (name in wanted if wanted else not index.schema.on_request)
+        ]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

@@ -149,7 +149,7 @@ def _keeps_name(projection: exp.Alias) -> bool:
     return isinstance(projection.this, exp.Column) and projection.this.name == projection.alias
 
 
-def _tables(tree: exp.Expr) -> Iterator[tuple[exp.Table, SourceTable]]:
+def tables_read(tree: exp.Expr) -> Iterator[tuple[exp.Table, SourceTable]]:
     """The source tables of a statement, each with its node in the tree."""
     for node in tree.find_all(exp.Table):
         if node.db:
@@ -160,7 +160,7 @@ def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, di
     """The types, as sqlglot takes them, of the columns whose names are in the statement."""
     mentioned = {node.name for node in tree.find_all(exp.Identifier)}
     datasets: dict[str, dict[str, dict[str, str]]] = {}
-    for _, table in _tables(tree):
+    for _, table in tables_read(tree):
         if table not in sources:
             raise IndexerError(
                 f"table {table} is not known",
@@ -189,7 +189,7 @@ def _resolve(tree: exp.Query, sources: SourceTables, records: dict[SourceTable, 
         return qualify(tree, dialect=DIALECT, schema=schema, quote_identifiers=False)
     except SqlglotError:
         # If the column exists in another release, say so; sqlglot only says that it "could not be resolved".
-        for _, table in _tables(tree):
+        for _, table in tables_read(tree):
             for name in sorted({node.name for node in tree.find_all(exp.Column)}):
                 sources.column(table, name)
         raise
@@ -218,7 +218,7 @@ def _leaves(tree: exp.Expr, sources: SourceTables) -> Iterator[Leaf]:
     for table, array in unnested_arrays:
         if not any(leaf.table == table and leaf.path.startswith(f"{array}.") for leaf in found):
             raise IndexerError(f"reads no field of {array} of {table}", "Name one: only leaf columns can be read.")
-    for _, table in _tables(tree):
+    for _, table in tables_read(tree):
         if not any(leaf.table == table for leaf in found):
             raise IndexerError(f"reads no column of {table}", "Name one, such as COUNT(SOPInstanceUID).")
     yield from found

@@ -7,13 +7,13 @@ shown that, and `rewrites` changes the expressions for which sqlglot or DuckDB r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.sql.analyze import Statement
+from idc_indexer.sql.analyze import Statement, tables_read
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import rewrite
 from idc_indexer.sql.supported import unsupported, untyped
@@ -48,6 +48,33 @@ class Translation:
     prior_extracts: tuple[PriorExtract, ...] = ()
 
 
+@dataclass(frozen=True)
+class Part:
+    """A common table expression that reads source tables and nothing else, as a statement of its own.
+
+    Attributes:
+        name: of the table that stands for it in the rest of the query.
+        of_prior: whether it is the template, so that its rows are some of `PRIOR_ROWS`.
+    """
+
+    name: str
+    statement: Statement
+    of_prior: bool
+
+
+@dataclass(frozen=True)
+class Split:
+    """A statement in two steps.
+
+    Attributes:
+        parts: in GoogleSQL, for the engine that has the source tables.
+        sql: the rest, for DuckDB. It reads the parts by name, and in place of the template `PRIOR_ROWS`.
+    """
+
+    parts: tuple[Part, ...]
+    sql: str
+
+
 PRIOR_ROWS = "prior_rows"
 
 _TYPES_HINT = (
@@ -69,6 +96,57 @@ def to_duckdb(statement: Statement, context: str) -> Translation:
     Raises:
         IndexerError: naming each operand of a wrong type and each construct that is not supported, with its line.
     """
+    _check(statement, context)
+    tree = statement.tree.copy()
+    template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
+    rewrite(tree)
+    if template is None:
+        return Translation(_sql(tree))
+    extracts = [_sql(select) for select in _branches(template.this)]
+    template.set("this", _all_of(PRIOR_ROWS))
+    return Translation(_sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1)))
+
+
+def split(statement: Statement, context: str, known: int) -> Split:
+    """Split a statement with a template into what reads source tables and the rest.
+
+    Args:
+        context: the query file, for messages.
+        known: the last prior release whose rows need not be read. The part of the template reads only those after it.
+
+    Raises:
+        IndexerError: as `to_duckdb` does, or a source table is read outside of the parts.
+    """
+    _check(statement, context)
+    tree, parts = statement.tree.copy(), []
+    rewrite(tree)
+    for cte, rewritten in zip(statement.tree.ctes, tree.ctes, strict=True):
+        tables = [*cte.this.find_all(exp.Table)]
+        if not tables or not all(table.db for table in tables):
+            continue
+        of_prior = _reads_template(cte.this)
+        selects = [*_branches(cte.this)][known:] if of_prior else [cte.this]
+        rewritten.set("this", _all_of(PRIOR_ROWS if of_prior else f"{cte.alias} rows"))
+        if selects:
+            parts.append(Part(f"{cte.alias} rows", _part(statement, selects), of_prior))
+    if outside := next((table for table in tree.find_all(exp.Table) if table.db), None):
+        raise IndexerError(
+            f"{context}: reads {outside.db}.{outside.name} outside of a common table expression that reads only it",
+            "With a history, a query of prior releases may read source tables only there. Build without --history.",
+        )
+    return Split(tuple(parts), _sql(tree))
+
+
+def _part(statement: Statement, selects: list[exp.Expr]) -> Statement:
+    """A statement of some of the SELECTs of another."""
+    read = {table for select in selects for _, table in tables_read(select)}
+    leaves = tuple(leaf for leaf in statement.leaves if leaf.table in read)
+    text = "\nUNION ALL\n".join(select.sql("bigquery", pretty=True) for select in selects)
+    return replace(statement, text=text, leaves=leaves, order=())
+
+
+def _check(statement: Statement, context: str) -> None:
+    """Refuse what cannot be translated."""
     rejected = list(unsupported(statement.tree))
     if not statement.type_errors and not rejected:
         rejected = list(untyped(statement.tree))
@@ -76,14 +154,10 @@ def to_duckdb(statement: Statement, context: str) -> Translation:
         hints = [_TYPES_HINT] * bool(statement.type_errors) + [_SUPPORTED_HINT] * bool(rejected)
         problems = (f"{context}: {problem}" for problem in (*statement.type_errors, *rejected))
         raise IndexerError("\n".join(problems), " ".join(hints))
-    tree = statement.tree.copy()
-    template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
-    rewrite(tree)
-    if template is None:
-        return Translation(_sql(tree))
-    extracts = [_sql(select) for select in _branches(template.this)]
-    template.set("this", exp.select("*").from_(exp.to_identifier(PRIOR_ROWS, quoted=True)))
-    return Translation(_sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1)))
+
+
+def _all_of(table: str) -> exp.Select:
+    return exp.select("*").from_(exp.to_identifier(table, quoted=True))
 
 
 def _sql(tree: exp.Expr) -> str:
