@@ -159,8 +159,11 @@ class Catalog:
         indices = {name: index.schema for name, index in self.indices.items()}
         return indices | {name: table.schema for name, table in self.derived.items()}
 
-    def select(self, names: Iterable[str] = ()) -> list[Index]:
+    def select(self, names: Iterable[str] = (), requested: Iterable[str] = ()) -> list[Index]:
         """The indices with those names, in the order of the catalog; without names, all but those on request.
+
+        Args:
+            requested: indices on request that belong to "all".
 
         Raises:
             UsageError: there is no index of that name.

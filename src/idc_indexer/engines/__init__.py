@@ -64,7 +64,7 @@ class EngineRun(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """`engine` and `source` of the manifest."""
+        """`engine` and `source` of the manifest, and `history` if an index took rows from one."""
 
 
 class EnginePlan(Protocol):

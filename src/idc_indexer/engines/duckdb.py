@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.duckdb_session import connect, mistrust_statistics, quote, quote_name, read_parquet
 from idc_indexer.engines import QueryEstimate, row_counts
-from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows
+from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows, describe
 from idc_indexer.engines.local import batches, explaining, wait_for
 from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, planned_disk
 from idc_indexer.exports import Export, StagedExport, StagingPlan
@@ -176,7 +176,7 @@ class DuckDBRun:
     mismatches: list[row_counts.RowCountMismatch]
 
     def describe(self) -> dict[str, Any]:
-        """`engine` and `source` of the manifest."""
+        """`engine`, `source` and `history` of the manifest."""
         tables = {}
         # Without prior releases, which only the first build reads: a later build must write the same manifest.
         for table in sorted({leaf.table for query in self.plan.queries.values() for leaf in query.leaves}):
@@ -189,6 +189,7 @@ class DuckDBRun:
                 "tables": tables,
                 **row_counts.document(self.mismatches, self.plan.allow_row_count_mismatch),
             },
+            **describe(query.history for query in self.plan.queries.values()),
         }
 
     @contextmanager

@@ -7,7 +7,7 @@ after it, and the query of the index runs unchanged over the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from idc_indexer.duckdb_session import quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql import PRIOR_ROWS, PriorExtract
 
-SERIES_HISTORY = "series_history"
 VERSION_ID = "crdc_series_uuid"
 # The columns of series_history, as the template of its query names them.
 _OF_TEMPLATE = (
@@ -38,6 +37,7 @@ class History:
         bytes: size of its file.
         template: the translated template of its query, for release 1.
         path: the file.
+        fetch: writes the file to a path.
     """
 
     idc_version: int
@@ -46,14 +46,11 @@ class History:
     bytes: int
     template: str
     path: Path
+    fetch: Callable[[Path], None]
 
     def known(self, extracts: Sequence[PriorExtract]) -> int:
         """The last prior release whose rows an index takes from here; 0 for an index with another template."""
         return self.idc_version if extracts and extracts[0].sql == self.template else 0
-
-    def describe(self) -> dict[str, Any]:
-        """`history` of the manifest."""
-        return {"release_version": self.release_version, "idc_version": self.idc_version, "sha256": self.sha256}
 
     def rows(self) -> str:
         """SQL for the rows of the template in each prior release up to `idc_version`."""
@@ -76,10 +73,18 @@ class History:
             ) LIMIT 1"""
         if not connection.execute(shared).fetchone():
             raise IndexerError(
-                f"the history, {SERIES_HISTORY} of {self.release_version}, is of other series: the release that is "
+                f"the history, series_history of {self.release_version}, is of other series: the release that is "
                 f"built serves no series version that IDC release {self.idc_version} served according to it",
                 "Give the history of a release that was built from the same source.",
             )
+
+
+def describe(used: Iterable[History | None]) -> dict[str, Any]:
+    """What the manifest says of the history from which indices took rows: nothing if there is none."""
+    for one in filter(None, used):
+        about = {"release_version": one.release_version, "idc_version": one.idc_version, "sha256": one.sha256}
+        return {"history": about}
+    return {}
 
 
 def create_prior_rows(connection: duckdb.DuckDBPyConnection, history: History | None, tables: Iterable[str]) -> None:

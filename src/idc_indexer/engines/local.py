@@ -81,10 +81,10 @@ def combined(
     """
     with explaining(name), connect(temporary=temporary) as connection:
         for part in query.parts:
-            _store(connection, part.name, rows[part.name])
+            _store(connection, part.table, rows[part.name])
             if not part.of_prior and VERSION_ID in dict(part.statement.returns):
-                history.refuse_others(connection, part.name)
-        create_prior_rows(connection, history, [quote_name(part.name) for part in query.parts if part.of_prior])
+                history.refuse_others(connection, part.table)
+        create_prior_rows(connection, history, [quote_name(part.table) for part in query.parts if part.of_prior])
         yield batches(connection, query.sql)
 
 

@@ -53,13 +53,18 @@ class Part:
     """A common table expression that reads source tables and nothing else, as a statement of its own.
 
     Attributes:
-        name: of the table that stands for it in the rest of the query.
+        name: its name in the query.
         of_prior: whether it is the template, so that its rows are some of `PRIOR_ROWS`.
     """
 
     name: str
     statement: Statement
     of_prior: bool
+
+    @property
+    def table(self) -> str:
+        """The table that stands for it in the rest of the query."""
+        return _table(self.name)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Split:
 
     Attributes:
         parts: in GoogleSQL, for the engine that has the source tables.
-        sql: the rest, for DuckDB. It reads the parts by name, and in place of the template `PRIOR_ROWS`.
+        sql: the rest, for DuckDB. It reads the table of each part, and in place of the template `PRIOR_ROWS`.
     """
 
     parts: tuple[Part, ...]
@@ -126,9 +131,9 @@ def split(statement: Statement, context: str, known: int) -> Split:
             continue
         of_prior = _reads_template(cte.this)
         selects = [*_branches(cte.this)][known:] if of_prior else [cte.this]
-        rewritten.set("this", _all_of(PRIOR_ROWS if of_prior else f"{cte.alias} rows"))
+        rewritten.set("this", _all_of(PRIOR_ROWS if of_prior else _table(cte.alias)))
         if selects:
-            parts.append(Part(f"{cte.alias} rows", _part(statement, selects), of_prior))
+            parts.append(Part(cte.alias, _part(statement, selects), of_prior))
     if outside := next((table for table in tree.find_all(exp.Table) if table.db), None):
         raise IndexerError(
             f"{context}: reads {outside.db}.{outside.name} outside of a common table expression that reads only it",
@@ -154,6 +159,10 @@ def _check(statement: Statement, context: str) -> None:
         hints = [_TYPES_HINT] * bool(statement.type_errors) + [_SUPPORTED_HINT] * bool(rejected)
         problems = (f"{context}: {problem}" for problem in (*statement.type_errors, *rejected))
         raise IndexerError("\n".join(problems), " ".join(hints))
+
+
+def _table(part: str) -> str:
+    return f"{part} rows"  # no common table expression has a name with a space
 
 
 def _all_of(table: str) -> exp.Select:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.engines import QueryEstimate, row_counts
-from idc_indexer.engines.history import History
+from idc_indexer.engines.history import History, describe
 from idc_indexer.engines.local import combined
 from idc_indexer.errors import IndexerError
 from idc_indexer.files import temporary_folder
@@ -252,11 +252,12 @@ class BigQueryRun:
     queue: tuple[PinnedIndex, ...]
 
     def describe(self) -> dict[str, Any]:
-        """`engine` and `source` of the manifest."""
+        """`engine`, `source` and `history` of the manifest."""
         tables = {str(table): asdict(state.facts) for table, state in sorted(self.plan.tables.items())}
         return {
             "engine": {"name": "bigquery", "version": bigquery.__version__},
             "source": {"kind": "bigquery", "tables": tables, **self.plan.row_counts},
+            **describe(query.history for query in self.plan.queries.values()),
         }
 
     @contextmanager
