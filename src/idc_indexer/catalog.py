@@ -175,9 +175,8 @@ class Catalog:
                 f"no index is called {', '.join(unknown)}",
                 f"There are: {', '.join((*self.indices, *self.derived))}.",
             )
-        return [
-            index for name, index in self.indices.items() if (name in wanted if wanted else not index.schema.on_request)
-        ]
+        of_all = {name for name, index in self.indices.items() if name in requested or not index.schema.on_request}
+        return [index for name, index in self.indices.items() if name in (wanted or of_all)]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
