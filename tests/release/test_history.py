@@ -140,7 +140,8 @@ def test_bigquery(server: BigQueryServer, scratch: dict[int, Path], release: Rel
 
 
 @pytest.mark.slow
-def test_bigquery_for_the_newest(server: BigQueryServer, scratch: dict[int, Path], release: Release) -> None:
+@pytest.mark.usefixtures("server")
+def test_bigquery_for_the_newest(scratch: dict[int, Path], release: Release) -> None:
     same(release(25, "--history", release(20, *PAY), *PAY), scratch[25])
 
 

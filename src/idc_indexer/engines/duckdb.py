@@ -11,13 +11,14 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.filesize import decimal
 
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.duckdb_session import connect, mistrust_statistics, quote, quote_name, read_parquet
+from idc_indexer.duckdb_session import connect, mistrust_statistics, quote_name, read_parquet
 from idc_indexer.engines import QueryEstimate, row_counts
 from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows, describe
-from idc_indexer.engines.local import batches, explaining, wait_for
+from idc_indexer.engines.local import BATCH_ROWS, batches, explaining, wait_for
 from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, planned_disk
 from idc_indexer.exports import Export, StagedExport, StagingPlan
 from idc_indexer.progress import NullListener, ProgressListener
@@ -163,8 +164,7 @@ class DuckDBPlan:
             ThreadPoolExecutor(1) as pool,
         ):
             _create_views(cursor, staged, one.leaves)
-            copy = f"COPY ({one.sql}) TO {quote(str(path))} (FORMAT parquet, COMPRESSION zstd)"
-            wait_for(cursor, pool.submit(cursor.execute, copy))
+            wait_for(cursor, pool.submit(_write, cursor, one.sql, path))
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,14 @@ def _create_views(cursor: duckdb.DuckDBPyConnection, staged: StagedExport, leave
         cursor.execute(
             f"CREATE OR REPLACE TEMP VIEW {quote_name(str(table))} AS SELECT {', '.join(selected.values())} FROM {rows}"
         )
+
+
+def _write(cursor: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
+    """Write the rows of a query; DuckDB's COPY would lock the file, for which some file systems have no locks."""
+    reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
 
 
 def _query(index: PinnedIndex, history: History | None) -> _Query:
