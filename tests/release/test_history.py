@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from idc_indexer import DuckDB, build_release
+from idc_indexer import DuckDB, build_release, plan_release
 from idc_indexer.catalog import Catalog
 from idc_indexer.documents import bundled
 from idc_indexer.engines.duckdb import DuckDBEngine
 from idc_indexer.engines.history import History
 from idc_indexer.exports import Export, open_export
+from idc_indexer.release.build import plan_build
+from idc_indexer.release.history import fetch
 from idc_indexer.schema.arrow import arrow_schema, conform
 from idc_indexer.sql import to_duckdb
-from tests.conftest import PRIOR, Run, contents, once, rows
+from tests.conftest import PRIOR, Run, around, contents, once, refused, rows, setting
 from tests.emulators.bigquery import BigQueryServer
 from tests.engines.test_bigquery import PAY, facts, of_sample, ran
+from tests.publish.test_release_source import Files, serving
+from tests.support.damage import Damage, change_byte, change_pages, manifest, put, rewrite
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
 
@@ -33,7 +38,7 @@ PRIOR_VERSIONS, HISTORY = "prior_versions_index", "series_history"
 BOTH = (PRIOR_VERSIONS, HISTORY)
 SAMPLE = bundled("sample")
 # 20 is the first release after the series moved to another bucket.
-STEPS = [2, 4, 5, 20, 25]
+STEPS = [2, 4, 5, 20]
 
 Release = Callable[..., Path]
 
@@ -88,7 +93,7 @@ def test_each_release_on_the_one_before_and_a_jump(scratch: dict[int, Path], rel
             "idc_version": told["idc_version"],
             "sha256": digest,
         }
-    assert contents(last).keys() == contents(scratch[25]).keys()
+    assert contents(last).keys() == contents(scratch[20]).keys()
     assert run("verify", last).stdout == f"{last}: OK\n"
 
 
@@ -102,8 +107,8 @@ def test_all_releases_one_at_a_time(release: Release, scratch: dict[int, Path]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", range(2, 25))
-def test_every_jump_to_the_newest(base: int, release: Release, scratch: dict[int, Path]) -> None:
-    same(release(25, "--history", release(base, indices=(HISTORY,))), scratch[25])
+def test_every_jump_to_the_newest(base: int, release: Release) -> None:
+    same(release(25, "--history", release(base, indices=(HISTORY,))), release(25))
 
 
 @pytest.fixture
@@ -141,8 +146,8 @@ def test_bigquery(server: BigQueryServer, scratch: dict[int, Path], release: Rel
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("server")
-def test_bigquery_for_the_newest(scratch: dict[int, Path], release: Release) -> None:
-    same(release(25, "--history", release(20, *PAY), *PAY), scratch[25])
+def test_bigquery_for_the_newest(release: Release) -> None:
+    same(release(25, "--history", release(20, *PAY), *PAY), release(25))
 
 
 def test_series_history_is_what_googlesql_defines(scratch: dict[int, Path]) -> None:
@@ -161,6 +166,253 @@ def test_both_tables_have_the_same_template() -> None:
     pinned = [Catalog().indices[name].for_release(3) for name in BOTH]
     first, second = (to_duckdb(index.statement, index.query_file).prior_extracts for index in pinned)
     assert first == second != ()
+
+
+# --- Where a history is ---------------------------------------------------------------------------------------
+
+
+def test_published_histories(scratch: dict[int, Path], release: Release, run: Run, tmp_path: Path) -> None:
+    """A version, an address, and `current`; for another release of the same IDC release, that of `current`."""
+    bucket = tmp_path / "bucket"
+    assert run("publish", scratch[4], "--to", bucket, "--promote").exit_code == 0
+    at = ("--published-at", bucket)
+    built = release(5, "--history", "current", *at, indices=(PRIOR_VERSIONS,))
+    with serving(partial(Files, directory=str(bucket))) as url:
+        for number, given in enumerate((["4.0.0", *at], [f"{url}/4.0.0/release_artifacts/"])):
+            same(release(5, "--history", *given, indices=(PRIOR_VERSIONS,), to=str(number)), built, PRIOR_VERSIONS)
+    assert run("publish", built, "--to", bucket, "--promote").exit_code == 0
+    options = ("--history", "current", *at, "--release-version", "5.0.1")
+    again = release(5, *options, indices=(PRIOR_VERSIONS,), to="again")
+    before, after = (json.loads((folder / "manifest.json").read_text()) for folder in (built, again))
+    assert after["history"] == before["history"]
+    assert (after["release_version"], after["history"]["release_version"]) == ("5.0.1", "4.0.0")
+
+
+def test_an_interrupted_build_has_the_history_already(scratch: dict[int, Path], tmp_path: Path) -> None:
+    """It is fetched once, also when it was damaged since."""
+    plan = plan_release(
+        PRIOR_VERSIONS,
+        out=tmp_path / "release",
+        release_version="5.0.0",
+        engine=DuckDB(source="sample", cache_dir=tmp_path / "cache"),
+        history=scratch[4],
+    )
+    history = plan.plan.history
+    assert history is not None
+    history.path.parent.mkdir()
+    fetch(history)
+    once_fetched = history.path.stat().st_mtime_ns
+    fetch(history)
+    assert history.path.stat().st_mtime_ns == once_fetched
+    history.path.write_bytes(b"cut")
+    same(plan.build().path, scratch[5], PRIOR_VERSIONS)
+
+
+def test_what_runs_and_what_is_read(scratch: dict[int, Path], run: Run) -> None:
+    on = ("--idc-version", 5, "--history", scratch[2], "--json")
+    explained = json.loads(run("explain", PRIOR_VERSIONS, *on).stdout)
+    tables = ["series_history of IDC release 2", *(f"idc_v{number}.dicom_all" for number in (3, 4, 5))]
+    assert [*explained["reads"]] == tables
+    assert explained["reads"]["idc_v5.dicom_all"] == ["crdc_series_uuid"]
+    assert ["idc_v3" in explained["sql"][0], "idc_v4" in explained["sql"][1], len(explained["sql"])] == [True, True, 3]
+    explained = json.loads(run("explain", HISTORY, *on, "--engine", "bigquery").stdout)
+    assert [*explained["reads"]] == tables
+    past, present, rest = explained["sql"]
+    assert "idc_v4`" not in past  # the backquotes are around the entire name of a table
+    assert past.count("UNION ALL") == 1
+    assert ("idc_v3.dicom_all`" in past, "idc_v5.dicom_all`" in present, "prior_rows" in rest) == (True, True, True)
+    refused(run("explain", HISTORY, "--history", scratch[2]), 2, "a history is for one IDC release", "--idc-version")
+
+
+def test_who_reads_no_prior_release_needs_no_history(run: Run, out: Path) -> None:
+    where = ("--source", "sample", "--release-version", "25.0.0", "--out", out)
+    result = run("build", "version_metadata_index", *where, "--history", "nowhere")
+    assert result.exit_code == 0, result.stderr
+    assert "no index of this build reads prior releases: the history is not used" in result.stderr
+    assert "history" not in json.loads((out / "manifest.json").read_text())
+
+
+def test_with_a_history_or_none_all_indices_are_more(out: Path) -> None:
+    catalog = Catalog()
+    catalog.indices = {name: catalog.indices[name] for name in (HISTORY, "version_metadata_index")}
+    for history, names in ((True, [*catalog.indices]), (False, ["version_metadata_index"])):
+        plan = plan_build(catalog, [], 5, "5.0.0", out, history=history)
+        assert [index.name for index in plan.indices] == names
+
+
+# --- Histories that are refused -------------------------------------------------------------------------------
+
+
+def releases_of(change: Callable[[list[int]], list[int]]) -> Damage:
+    """Other releases in each row."""
+
+    def changed(table: pa.Table) -> pa.Table:
+        lists = [change(one) for one in table["idc_versions"].to_pylist()]
+        place = table.schema.names.index("idc_versions")
+        return table.set_column(place, table.schema.field(place), pa.array(lists, table.schema.field(place).type))
+
+    return rewrite(HISTORY, changed)
+
+
+def forget(index: str) -> Damage:
+    def damage(release: Path) -> None:
+        manifest(release, indices=[one for one in manifest(release)["indices"] if one["name"] != index])
+
+    return damage
+
+
+def other_query(release: Path) -> None:
+    name = f"{HISTORY}.sql"
+    put(release, name, (release / name).read_bytes().replace(b"1000000, 2)", b"1000000, 3)"))
+
+
+def other_source(release: Path) -> None:
+    manifest(release, source=manifest(release)["source"] | {"kind": "folder"})
+
+
+def other_sidecar(release: Path) -> None:
+    (release / f"{HISTORY}.parquet.sha256").write_text("0" * 64 + f"  {HISTORY}.parquet\n")
+
+
+def other_versions(table: pa.Table) -> pa.Table:
+    return setting("crdc_series_uuid", [f"{number:036}" for number in range(table.num_rows)])(table)
+
+
+REFUSED: list[tuple[str, Damage, str]] = [
+    ("no table", forget(HISTORY), f"4.0.0 has no {HISTORY}\n"),
+    ("other source", other_source, "was built from another source (folder), and this build reads the sample"),
+    ("other query", other_query, f"4.0.0 has a {HISTORY} that another query made"),
+    ("other sidecar", other_sidecar, f"{HISTORY}.parquet.sha256 does not have the digest that the manifest has"),
+    ("damaged", change_byte(f"{HISTORY}.parquet"), f"{HISTORY} of 4.0.0, is damaged: its SHA-256 is "),
+    ("gap", releases_of(lambda one: [n for n in one if n != 3]), "has no row of IDC release 3, and it should have"),
+    ("later", releases_of(lambda one: [*one, 7]), f"{HISTORY} of 4.0.0, has rows of IDC release 7"),
+    ("pages", change_pages(HISTORY), f"{HISTORY} of 4.0.0: cannot be read"),
+    ("other series", rewrite(HISTORY, other_versions), "is of other series: the release that is built serves no"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), [one[1:] for one in REFUSED], ids=[one[0] for one in REFUSED])
+def test_refused(damage: Damage, message: str, scratch: dict[int, Path], run: Run, out: Path, tmp_path: Path) -> None:
+    given = shutil.copytree(scratch[4], tmp_path / "given")
+    damage(given)
+    where = ("--source", "sample", "--release-version", "5.0.0", "--out", out)
+    refused(run("build", PRIOR_VERSIONS, *where, "--history", given), 1, message)
+    assert around(out) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        ("5", 1, "5.0.0 is of IDC release 5, and the build of 5\nGive a release of an older IDC release."),
+        ("20", 1, "20.0.0 is of IDC release 20, and the build of 5\n"),
+        (f"4/{HISTORY}.parquet", 1, "not a release, but a single Parquet file"),
+        ("nowhere", 2, "nowhere: no such folder, and not a version"),
+    ],
+)
+def test_refused_by_its_release(
+    given: str, code: int, message: str, scratch: dict[int, Path], run: Run, out: Path
+) -> None:
+    where = ("--source", "sample", "--release-version", "5.0.0", "--out", out)
+    refused(run("build", PRIOR_VERSIONS, *where, "--history", scratch[4].parent / given), code, message)
+    assert around(out) == []
+
+
+# --- What verify finds ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def newest(scratch: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release with a history and all that it is compared with."""
+    folder = tmp_path_factory.mktemp("newest")
+    engine = DuckDB(source="sample", cache_dir=folder / "cache")
+    out = folder / "release"
+    return build_release(*BOTH, "idc_index", out=out, release_version="25.0.0", engine=engine, history=scratch[20]).path
+
+
+def chosen(release: Path, served: bool) -> int:
+    """The first row of a version that release 25 serves; or of one that it does not serve, of a bucket that is."""
+    found = rows(release, HISTORY)
+    current = {row["crdc_series_uuid"] for row in found if 25 in row["idc_versions"]}
+    return next(
+        number
+        for number, row in enumerate(found)
+        if (25 in row["idc_versions"] if served else row["crdc_series_uuid"] not in current)
+        and row["gcs_bucket"] != "idc-open-idc"
+    )
+
+
+def in_row(served: bool, change: Callable[[list[int]], list[int]]) -> Damage:
+    """Other releases in such a row."""
+
+    def damage(release: Path) -> None:
+        wanted, numbers = chosen(release, served), iter(range(10_000))
+        releases_of(lambda one: change(one) if next(numbers) == wanted else one)(release)
+
+    return damage
+
+
+def dropped(served: bool) -> Damage:
+    def damage(release: Path) -> None:
+        gone = chosen(release, served)
+        rewrite(HISTORY, lambda table: pa.concat_tables([table[:gone], table[gone + 1 :]]))(release)
+
+    return damage
+
+
+def of_two_series(table: pa.Table) -> pa.Table:
+    uuids = table["crdc_series_uuid"].to_pylist()
+    return setting("crdc_series_uuid", [*uuids[:-1], uuids[0]])(table)
+
+
+WRONG: list[tuple[str, Damage, str]] = [
+    ("served is missing", dropped(served=True), "1 rows are missing: series versions of idc_index, such as "),
+    ("prior is missing", dropped(served=False), "1 rows are missing: rows of prior_versions_index, such as "),
+    (
+        "served too many",
+        in_row(False, lambda one: [*one, 25]),
+        "1 rows are of release 25, and idc_index does not have them, such as ",
+    ),
+    (
+        "prior too many",
+        in_row(True, lambda _: [20]),
+        "rows are of earlier releases alone, and prior_versions_index does not have them, such as ",
+    ),
+    ("first release", in_row(False, lambda one: [1, *one]), "1 rows are missing: rows of prior_versions_index"),
+    ("repeated", in_row(True, lambda one: [*one, one[-1]]), "1 rows have releases that are repeated or not asc"),
+    ("descending", in_row(False, lambda one: [22, 21, *one]), "1 rows have releases that are repeated or not asc"),
+    ("none", in_row(False, lambda _: []), "1 rows have releases that are repeated or not ascending"),
+    ("gap", releases_of(lambda one: [n for n in one if n != 8]), "has no row of IDC release 8"),
+    ("two series", rewrite(HISTORY, of_two_series), "1 rows have a crdc_series_uuid that belongs to several series"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), [one[1:] for one in WRONG], ids=[one[0] for one in WRONG])
+def test_verify_finds_a_wrong_history(damage: Damage, message: str, newest: Path, run: Run, tmp_path: Path) -> None:
+    """So that it cannot travel on: whatever passes a release on verifies it first."""
+    release = shutil.copytree(newest, tmp_path / "release")
+    damage(release)
+    result = run("verify", release)
+    assert result.exit_code == 3
+    assert any(line.startswith(f"{HISTORY}.parquet: ") and message in line for line in result.stdout.splitlines())
+
+
+@pytest.mark.duckdb
+def test_the_newest_is_right(newest: Path, sample_release: Path, run: Run) -> None:
+    same(newest, sample_release, PRIOR_VERSIONS, "idc_index")
+    assert run("verify", newest).stdout == f"{newest}: OK\n"
+
+
+def test_verify_knows_which_releases_a_history_leaves_to_read(newest: Path, run: Run, tmp_path: Path) -> None:
+    release = shutil.copytree(newest, tmp_path / "release")
+    document = manifest(release)
+    tables = document["source"]["tables"]
+    facts_of = next(iter(tables.values()))
+    between = {f"idc_v{number}.dicom_all": facts_of for number in range(21, 25)}
+    manifest(release, source=document["source"] | {"tables": tables | between})
+    assert run("verify", release).exit_code == 0
+    del between["idc_v22.dicom_all"]
+    manifest(release, source=document["source"] | {"tables": tables | between})
+    assert "source tables of another IDC release than 25: idc_v21.dicom_all, " in run("verify", release).stdout
 
 
 # --- Any history ----------------------------------------------------------------------------------------------
@@ -243,7 +495,7 @@ def check_shuffled(folder: Path, versions: list[list[State | None]], chain: list
 CHAINS = st.lists(st.integers(2, 5), min_size=2, max_size=4, unique=True).map(sorted)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(versions=SHUFFLED, chain=CHAINS)
 def test_shuffled_histories(versions: list[Any], chain: list[int], tmp_path: Path) -> None:
     """Versions that come, go, come back, change size, bucket, collection and patient."""
