@@ -149,6 +149,22 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     assert "promote 25.1.0: " in run.jobs["promote"].summary
 
 
+def test_a_release_is_built_on_the_history_of_the_one_before(make: Make, gcs_service: Gcs) -> None:
+    repository = make()
+    both = {"indices": "prior_versions_index series_history", "source": "sample"}
+    for version, first in (("2.0.0", True), ("3.0.0", False)):
+        run = repository.start("release", **{"release-version": version, "first": first, **both})
+        assert set(run.attempt().values()) == {"success"}, run.log()
+    old, new = (objects(gcs_service, f"{number}.0.0/release_artifacts") for number in (2, 3))
+    assert "history" not in json.loads(old["manifest.json"])
+    assert json.loads(new["manifest.json"])["history"] == {
+        "release_version": "2.0.0",
+        "idc_version": 2,
+        "sha256": hashlib.sha256(old["series_history.parquet"]).hexdigest(),
+    }
+    assert objects(gcs_service, CURRENT) == new
+
+
 @pytest.mark.slow
 def test_each_job_of_a_release_installs_what_the_first_one_made(make: Make, gcs_service: Gcs) -> None:
     repository = make(new_python=True)
@@ -209,6 +225,7 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     assert ("Note that this is the first release" in jobs["github"]) == first
     (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
     assert (build["IDC_INDEXER_ENGINE"], build["VERSION"]) == (engine, "25.1.0")
+    assert build["IDC_INDEXER_HISTORY"] == ("none" if first else "current")
     (report,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer report"))
     against = {report["IDC_INDEXER_AGAINST"]}
     assert against == {"" if first else "current"}
