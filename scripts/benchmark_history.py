@@ -195,9 +195,8 @@ def per_instance(folder: Path) -> None:
         for group in map(footer.row_group, range(footer.num_row_groups)):
             for chunk in map(group.column, range(group.num_columns)):
                 chunks[chunk.path_in_schema] = chunks.get(chunk.path_in_schema, 0) + chunk.total_compressed_size
-    names = [
-        leaf.path for leaf in Catalog().indices[HISTORY].for_release(2).statement.leaves if leaf.table.release == 2
-    ]
+    pinned = Catalog().indices[HISTORY].for_release(0)
+    names = [leaf.path for leaf in pinned.statement.leaves if leaf.table.release == 0]
     found = sorted((chunks[name] / rows, name) for name in names)
     table(["column of release 25", "bytes per instance"], ([name, f"{size:.2f}"] for size, name in reversed(found)))
 
