@@ -145,7 +145,7 @@ class _TableState:
 
 
 @dataclass(frozen=True)
-class _Query:
+class _JobsOfIndex:
     """How an index is computed.
 
     Attributes:
@@ -158,18 +158,18 @@ class _Query:
     history: History | None = None
 
 
-def _query(index: PinnedIndex, history: History | None) -> _Query:
+def _query(index: PinnedIndex, history: History | None) -> _JobsOfIndex:
     # The first test is quick: most indices read no prior release, and one that DuckDB cannot run is none of them.
     if history is None or {leaf.table.release for leaf in index.statement.leaves} == {index.release}:
-        return _Query((index,))
+        return _JobsOfIndex((index,))
     known = history.known(to_duckdb(index.statement, index.query_file).prior_extracts)
     if not known:
-        return _Query((index,))
+        return _JobsOfIndex((index,))
     query = split(index.statement, index.query_file, known)
     # All indices with a history have the same template, so they share its job.
     names = {part.name: PRIOR_ROWS if part.of_prior else f"{index.name}_{part.name}" for part in query.parts}
     jobs = (replace(index, name=names[part.name], statement=part.statement) for part in query.parts)
-    return _Query(tuple(jobs), query, history)
+    return _JobsOfIndex(tuple(jobs), query, history)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class BigQueryPlan:
     listener: ProgressListener
     jobs: Jobs
     results: Results
-    queries: Mapping[str, _Query]
+    queries: Mapping[str, _JobsOfIndex]
     tables: Mapping[SourceTable, _TableState]
     job_estimates: Mapping[str, QueryEstimate]
     row_counts: Mapping[str, Any]
