@@ -28,8 +28,9 @@ from idc_indexer.schema.arrow import arrow_schema, conform
 from idc_indexer.sql import to_duckdb
 from tests.conftest import PRIOR, Run, around, contents, once, refused, rows, setting
 from tests.emulators.bigquery import BigQueryServer
+from tests.emulators.loopback import LoopbackServer
 from tests.engines.test_bigquery import PAY, facts, of_sample, ran
-from tests.publish.test_release_source import Files, serving
+from tests.publish.test_release_source import Files
 from tests.support.damage import Damage, change_byte, change_pages, manifest, put, rewrite
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
@@ -176,8 +177,8 @@ def test_published_histories(scratch: dict[int, Path], release: Release, run: Ru
     assert run("publish", scratch[4], "--to", bucket, "--promote").exit_code == 0
     at = ("--published-at", bucket)
     built = release(5, "--history", "current", *at, indices=(PRIOR_VERSIONS,))
-    with serving(partial(Files, directory=str(bucket))) as url:
-        address: list[object] = [f"{url}/4.0.0/release_artifacts/"]
+    with LoopbackServer(partial(Files, directory=str(bucket))) as server:
+        address: list[object] = [f"{server.url}/4.0.0/release_artifacts/"]
         for number, given in enumerate((["4.0.0", *at], address)):
             same(release(5, "--history", *given, indices=(PRIOR_VERSIONS,), to=str(number)), built, PRIOR_VERSIONS)
     assert run("publish", built, "--to", bucket, "--promote").exit_code == 0
