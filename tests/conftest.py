@@ -35,6 +35,8 @@ INDICES = [
     *["contrast_index", "ct_index", "idc_index", "mr_index", "prior_versions_index", "pt_index", "rtstruct_index"],
     *["seg_index", "sm_index", "sm_instance_index", "version_metadata_index", "volume_geometry_index"],
 ]
+# All: a build without names makes the others.
+BUNDLED = sorted([*INDICES, "series_history"])
 SUPPLEMENTS = ["gdc_idc_mapping", "tcia_idc_subset"]
 # Those that the data wheel carries: the tiny export is for them.
 IN_WHEEL = [

@@ -171,8 +171,11 @@ class Catalog:
         indices = {name: index.schema for name, index in self.indices.items()}
         return indices | {name: table.schema for name, table in self.derived.items()}
 
-    def select(self, names: Iterable[str] = ()) -> list[Index]:
-        """The indices with those names, in the order of the catalog; without names, all of them.
+    def select(self, names: Iterable[str] = (), requested: Iterable[str] = ()) -> list[Index]:
+        """The indices with those names, in the order of the catalog; without names, all but those on request.
+
+        Args:
+            requested: indices on request that belong to "all".
 
         Raises:
             UsageError: there is no index of that name.
@@ -184,7 +187,8 @@ class Catalog:
                 f"no index is called {', '.join(unknown)}",
                 did_you_mean(unknown[0], self.schemas) + f"There are: {', '.join((*self.indices, *self.derived))}.",
             )
-        return [index for name, index in self.indices.items() if not wanted or name in wanted]
+        of_all = {name for name, index in self.indices.items() if name in requested or not index.schema.on_request}
+        return [index for name, index in self.indices.items() if name in (wanted or of_all)]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

@@ -18,7 +18,7 @@ import pytest
 
 import idc_indexer
 from idc_indexer.cli import main
-from tests.conftest import INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
+from tests.conftest import BUNDLED, INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
 COMMANDS = ["list", "explain", "releases", "build", "stage", "verify", "diff", "report"]
 COMMANDS += ["wheel", "publish", "promote", "status", "check"]
@@ -173,21 +173,21 @@ def test_list(run: Run) -> None:
     heads = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
     assert "idc_index: 31 columns, key SeriesInstanceUID, in the wheel" in heads
     assert "ct_index: 21 columns, key SeriesInstanceUID, beside the wheel" in heads
-    assert [head.split(":")[0] for head in heads] == [*INDICES, *SUPPLEMENTS]
+    assert [head.split(":")[0] for head in heads] == [*BUNDLED, *SUPPLEMENTS]
     documents = json.loads(run("list", "--json").stdout)
-    assert list(documents) == [*INDICES, *SUPPLEMENTS]
+    assert list(documents) == [*BUNDLED, *SUPPLEMENTS]
     assert documents["idc_index"]["primary_key"] == ["SeriesInstanceUID"]
     assert len(documents["idc_index"]["columns"]) == 31
 
 
 @pytest.mark.parametrize("version", [0, 25])
-@pytest.mark.parametrize("index", INDICES)
+@pytest.mark.parametrize("index", BUNDLED)
 def test_explain_shows_sql_that_duckdb_understands(index: str, version: int, run: Run) -> None:
     text = run("explain", index, "--idc-version", version)
     document = run("explain", index, "--idc-version", version, "--json")
     assert (text.exit_code, text.stderr, document.exit_code, document.stderr) == (0, "", 0, "")
     explained = json.loads(document.stdout)
-    past = (24 if version else 1) if index == "prior_versions_index" else 0
+    past = (24 if version else 1) if index in ("prior_versions_index", "series_history") else 0
     assert (explained["index"], explained["engine"], len(explained["sql"])) == (index, "duckdb", past + 1)
     with duckdb.connect() as connection:
         for sql in explained["sql"]:

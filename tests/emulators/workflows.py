@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -241,6 +242,7 @@ class Repository:
     new_python: bool = False
     pypi: dict[str, str] = field(default_factory=dict)
     attested: set[str] = field(default_factory=set)
+    runs: int = 0
 
     def __post_init__(self) -> None:
         (self.folder / "github").mkdir(parents=True)
@@ -273,12 +275,12 @@ class Repository:
     def start(self, workflow: str, **inputs: object) -> Run:
         """Start a run by hand."""
         sha = self.git("-C", str(self.origin), "rev-parse", "main").strip()
-        return Run(load(workflow), "workflow_dispatch", inputs, self.variables, self._machine, sha)
+        self.runs += 1
+        machine = partial(self._machine, self.folder / f"run-{self.runs}")
+        return Run(load(workflow), "workflow_dispatch", inputs, self.variables, machine, sha)
 
-    def _machine(self, name: str, job: Document, contexts: Document, attempt: int) -> _Machine:
-        return _Machine(
-            self, job, self.folder / "run" / str(attempt) / name, self.folder / "run" / "artifacts", contexts
-        )
+    def _machine(self, folder: Path, name: str, job: Document, contexts: Document, attempt: int) -> _Machine:
+        return _Machine(self, job, folder / str(attempt) / name, folder / "artifacts", contexts)
 
 
 class _Machine:

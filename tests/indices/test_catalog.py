@@ -16,7 +16,7 @@ from idc_indexer import documents
 from idc_indexer.catalog import Catalog, Index
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.schema.column import Column, in_release
-from tests.conftest import IN_WHEEL, INDICES
+from tests.conftest import BUNDLED, IN_WHEEL, INDICES
 from tests.support.dicom_types import bigquery_types
 
 CATALOG = Catalog()
@@ -27,7 +27,7 @@ TABLE = "`bigquery-public-data.idc_current.version_metadata`"
 
 
 @pytest.mark.parametrize("release", [0, 23, 24, 25])
-@pytest.mark.parametrize("name", INDICES)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_every_index_agrees_with_its_query(name: str, release: int) -> None:
     index = CATALOG.indices[name].for_release(release)
     assert [column for column, _ in index.statement.returns] == [column.name for column in index.schema.columns]
@@ -36,7 +36,9 @@ def test_every_index_agrees_with_its_query(name: str, release: int) -> None:
 
 
 def test_the_bundled_indices() -> None:
-    assert list(CATALOG.indices) == INDICES
+    assert list(CATALOG.indices) == BUNDLED
+    assert [index.name for index in CATALOG.select()] == INDICES
+    assert [index.name for index in CATALOG.select(requested={"series_history"})] == BUNDLED
     assert [index.name for index in CATALOG.select() if index.schema.in_wheel] == IN_WHEEL
     assert [index.name for index in CATALOG.select(["idc_index", "collections_index"])] == IN_WHEEL[1:3]
     with pytest.raises(UsageError, match=r"no index is called a, b\n.*idc_index"):
@@ -164,7 +166,7 @@ def test_an_index_of_ones_own_goes_before_a_bundled_one(tmp_path: Path) -> None:
     (tmp_path / "version_metadata_index.sql").write_text(QUERY)
     (tmp_path / "version_metadata_index.json").write_text(json.dumps(document()))
     catalog = Catalog([tmp_path], [tmp_path])
-    assert list(catalog.indices) == INDICES
+    assert list(catalog.indices) == BUNDLED
     assert catalog.indices["version_metadata_index"].for_release(25).schema.description == "Mine."
     assert not catalog.indices["version_metadata_index"].schema.in_wheel
 

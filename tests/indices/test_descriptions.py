@@ -14,7 +14,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from idc_indexer.catalog import Catalog, PinnedIndex
 from idc_indexer.schema.column import Column
-from tests.conftest import INDICES
+from tests.conftest import BUNDLED
 from tests.support.lineage import Origin, Path, origins
 from tests.support.oracle import statement
 
@@ -157,7 +157,7 @@ def test_caveats_are_told_where_they_matter(place: str, caveats: list[str]) -> N
     assert [caveat for caveat in caveats if caveat not in text] == []
 
 
-@pytest.mark.parametrize("index", INDICES)
+@pytest.mark.parametrize("index", BUNDLED)
 def test_a_code_and_its_meaning_name_each_other(index: str) -> None:
     columns = {column.name: column.description for column in NEWEST[index].schema.columns}
     for name, text in columns.items():
@@ -170,7 +170,7 @@ def test_a_code_and_its_meaning_name_each_other(index: str) -> None:
 
 def test_descriptions_are_in_the_schema_files_as_text() -> None:
     """Not as escapes, which nobody can review."""
-    for name in INDICES:
+    for name in BUNDLED:
         path = CATALOG.indices[name].path
         text = path.read_text(encoding="utf-8")
         assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,42 @@ def test_prior_versions_index(built: Path, published: Path) -> None:
         ours.take(pc.sort_indices(ours, [(name, "ascending") for name in ours.schema.names])),
         theirs.take(pc.sort_indices(theirs, [(name, "ascending") for name in theirs.schema.names])),
     )
+
+
+Step = Callable[..., Path]
+
+
+@pytest.fixture
+def step(built: Path, exported: Path, run: Run, tmp_path: Path) -> Step:
+    """A release of the export with the indices that read prior releases, of which the cache has the extracts."""
+
+    def step(release: int, name: str, *options: object) -> Path:
+        version = PUBLISHED if release == 25 else f"{release}.0.0"
+        where = ("--source", exported, "--cache-dir", built.parent / "cache", "--out", tmp_path / name)
+        result = run("build", "prior_versions_index", "series_history", *where, "--release-version", version, *options)
+        assert result.exit_code == 0, result.stderr
+        return tmp_path / name
+
+    return step
+
+
+def same(ours: Path, theirs: Path, *indices: str) -> None:
+    for index in indices:
+        assert (ours / f"{index}.parquet").read_bytes() == (theirs / f"{index}.parquet").read_bytes()
+
+
+def test_on_a_history(built: Path, step: Step) -> None:
+    jump = step(25, "25", "--history", step(20, "20"))
+    same(jump, built, "prior_versions_index")
+
+
+@pytest.mark.slow
+def test_each_release_on_the_history_of_the_one_before(built: Path, step: Step) -> None:
+    last = step(2, "2")
+    for release in range(3, 26):
+        last = step(release, f"on-{release}", "--history", last)
+        same(last, step(release, f"{release}"), "prior_versions_index", "series_history")
+    same(last, built, "prior_versions_index")
 
 
 @pytest.mark.parametrize("index", SMALL)

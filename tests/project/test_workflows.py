@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 import idc_indexer
+from idc_indexer import DuckDB, build_release
 from idc_indexer.cli import main
 from tests.conftest import Run, once
 from tests.emulators import workflows
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workflows r
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
 OURS = Path(sys.executable).parent
 SMALL = "collections_index version_metadata_index"
+HISTORIES = {"indices": "prior_versions_index series_history", "source": "sample"}
 CURRENT = "current/release_artifacts"
 # Whoever may change what the world sees waits for somebody to say yes; but for what only follows from that.
 APPROVED = {"publish": "publish", "github": "publish", "pypi": "pypi", "promote": "promote"}
@@ -64,7 +66,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
                 "GOOGLE_SERVICE_ACCOUNT": "indexer@project.iam.gserviceaccount.com",
                 "SOURCE": "sample",
             },
-            server | ({} if new_python else pip),
+            server | ({} if new_python else pip) | {"PYTHONPATH": os.environ["PYTHONPATH"]},
             shared / "pipx",
             new_python,
         )
@@ -119,11 +121,13 @@ def released(repository: Repository, gcs: Gcs, version: str) -> None:
 
 
 def test_a_release_in_which_every_job_loses_its_machine_once(
-    make: Make, publish: Publish, gcs_service: Gcs, small_releases: dict[str, Path]
+    make: Make, publish: Publish, gcs_service: Gcs, tmp_path: Path
 ) -> None:
+    """It is built on the history of the one before."""
     repository = make()
-    publish(small_releases["25.0.0"])
-    run = repository.start("release", **{"release-version": "25.1.0", "indices": SMALL, "source": "sample"})
+    sample = DuckDB(source="sample", cache_dir=tmp_path / "cache")
+    publish(build_release("series_history", out=tmp_path / "2", release_version="2.0.0", engine=sample).path)
+    run = repository.start("release", **{"release-version": "3.0.0", **HISTORIES})
     jobs = list(workflows.load("release")["jobs"])
     died: list[str] = []
 
@@ -142,11 +146,30 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     assert set(results.values()) == {"success"}, run.log()
     assert sorted(died) == sorted(jobs)
     assert run.attempts == len(jobs) + 1
-    released(repository, gcs_service, "25.1.0")
+    released(repository, gcs_service, "3.0.0")
+    manifest = json.loads(objects(gcs_service, CURRENT)["manifest.json"])
+    assert manifest["history"]["release_version"] == "2.0.0"
+    assert [*manifest["source"]["tables"]] == ["idc_v3.dicom_all"]
     assert {name: job.environment for name, job in run.jobs.items() if job.environment} == APPROVED
-    assert "collections_index.parquet: " in run.jobs["build"].summary
+    assert "series_history.parquet: " in run.jobs["build"].summary
     assert "release: OK" in run.jobs["verify"].summary
-    assert "promote 25.1.0: " in run.jobs["promote"].summary
+    assert "promote 3.0.0: " in run.jobs["promote"].summary
+
+
+@pytest.mark.slow
+def test_a_release_is_built_on_the_history_of_the_one_before(make: Make, gcs_service: Gcs) -> None:
+    repository = make()
+    for version, first in (("2.0.0", True), ("3.0.0", False)):
+        run = repository.start("release", **{"release-version": version, "first": first, **HISTORIES})
+        assert set(run.attempt().values()) == {"success"}, run.log()
+    old, new = (objects(gcs_service, f"{number}.0.0/release_artifacts") for number in (2, 3))
+    assert "history" not in json.loads(old["manifest.json"])
+    assert json.loads(new["manifest.json"])["history"] == {
+        "release_version": "2.0.0",
+        "idc_version": 2,
+        "sha256": hashlib.sha256(old["series_history.parquet"]).hexdigest(),
+    }
+    assert objects(gcs_service, CURRENT) == new
 
 
 @pytest.mark.slow
@@ -209,6 +232,7 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     assert ("Note that this is the first release" in jobs["github"]) == first
     (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
     assert (build["IDC_INDEXER_ENGINE"], build["VERSION"]) == (engine, "25.1.0")
+    assert build["IDC_INDEXER_HISTORY"] == ("none" if first else "current")
     (report,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer report"))
     against = {report["IDC_INDEXER_AGAINST"]}
     assert against == {"" if first else "current"}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from idc_indexer.api.history import find_history_for
 from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.engines import Engine
 from idc_indexer.errors import UsageError
@@ -13,6 +14,7 @@ from idc_indexer.files import temporary_folder
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release.build import Plan, build, check_request, dry_run, incomplete, plan_build
 from idc_indexer.release.gdc import GDC_URL, Gdc
+from idc_indexer.release.history import HISTORY_FILE, SERIES_HISTORY
 from idc_indexer.release.manifest import Release, idc_version_of
 
 
@@ -59,6 +61,8 @@ def plan_release(
     engine: EngineOptions = DuckDB(),
     own: OwnIndices = OwnIndices(),
     gdc_url: str | None = None,
+    history: AnyPath | None = None,
+    published_at: str | None = None,
     csv: bool = False,
     force: bool = False,
     listener: ProgressListener | None = None,
@@ -69,7 +73,7 @@ def plan_release(
 
     Raises:
         UsageError: an unknown index, a malformed version, a target that may not be replaced, no project.
-        IndexerError: the source lacks the release, or an index cannot be built for it.
+        IndexerError: the source lacks the release, an index cannot be built for it, or the history cannot be used.
     """
     out = Path(out)
     if rebuild_of and not release_version:
@@ -86,7 +90,13 @@ def plan_release(
     check_request(catalog, indices, idc_version, release_version, out, force)
     # before the query is written out for each prior release
     worker = _engine(engine, idc_version, incomplete(out) / "spill", listener)
-    plan = plan_build(catalog, indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv)
+    plan = plan_build(
+        catalog, indices, idc_version, release_version, out, force, bool(gdc_url), csv, history is not None
+    )
+    place = plan.incomplete / HISTORY_FILE
+    sample = isinstance(engine, DuckDB) and engine.reads_sample
+    found = find_history_for(plan.indices, history, published_at, catalog, place, listener, sample)
+    plan = replace(plan, history=found)
     price = engine.price_per_tib if isinstance(engine, BigQuery) else None
     return BuildPlan(plan, worker, Gdc(gdc_url or GDC_URL), listener, price)
 
@@ -100,6 +110,8 @@ def build_release(
     engine: EngineOptions = DuckDB(),
     own: OwnIndices = OwnIndices(),
     gdc_url: str | None = None,
+    history: AnyPath | None = None,
+    published_at: str | None = None,
     csv: bool = False,
     force: bool = False,
     listener: ProgressListener | None = None,
@@ -114,6 +126,10 @@ def build_release(
         rebuild_of: address of a published release, whose version is taken when `release_version` is None.
         engine: `DuckDB(...)` or `BigQuery(...)`.
         gdc_url: address of the GDC API; the public one when None.
+        history: a release of an older IDC release, in any form that `diff_releases` takes, whose series_history has the
+            rows of prior releases, so that they are not read; `"none"` to read them. With either, a build of all
+            indices has series_history too.
+        published_at: where versions such as `24.0.0` are published; at IDC when None.
         csv: write idc_index as `idc_index.csv.zip` too.
         force: replace the release that is at `out`, once the new one is complete.
         listener: receives progress.
@@ -134,6 +150,8 @@ def build_release(
         engine=engine,
         own=own,
         gdc_url=gdc_url,
+        history=history,
+        published_at=published_at,
         csv=csv,
         force=force,
         listener=listener,
@@ -165,6 +183,8 @@ def stage_export(
     idc_version: int,
     engine: DuckDB = DuckDB(),
     own: OwnIndices = OwnIndices(),
+    history: AnyPath | None = None,
+    published_at: str | None = None,
     dry_run: bool = False,
     listener: ProgressListener | None = None,
 ) -> None:
@@ -172,6 +192,7 @@ def stage_export(
 
     Args:
         idc_version: IDC release, such as 25.
+        history, published_at: as for `build_release`; prior releases that the history has are not downloaded.
         dry_run: check everything, tell the listener what would be downloaded, and stop.
         listener: receives progress.
 
@@ -179,12 +200,14 @@ def stage_export(
         UsageError: an unknown index, or `source` is not the address of an export.
         IndexerError: the source lacks the release or a column, or cannot be read. What was staged is reused.
     """
-    listener = listener or NullListener()
-    chosen = own.catalog().select(set(indices))
+    listener, catalog = listener or NullListener(), own.catalog()
+    chosen = catalog.select(set(indices), () if history is None else {SERIES_HISTORY})
     with temporary_folder() as temporary:
         worker = _engine(engine, idc_version, temporary, listener)
         pinned = [index.for_release(idc_version) for index in chosen]
-        plan = worker.plan(pinned)
+        place = temporary / HISTORY_FILE
+        found = find_history_for(pinned, history, published_at, catalog, place, listener, engine.reads_sample)
+        plan = worker.plan(pinned, found)
         if not dry_run:
             with plan.running(pinned):
                 listener.message("all tables are staged")

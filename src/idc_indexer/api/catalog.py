@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from idc_indexer.api.options import BigQuery, DuckDB, EngineOptions, OwnIndices
+from idc_indexer.api.history import find_history_for
+from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.catalog import Catalog, PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.progress import NullListener
+from idc_indexer.sql import Leaf, split, to_duckdb
+
+if TYPE_CHECKING:
+    from idc_indexer.engines.history import History
 
 
 def list_indices(own: OwnIndices = OwnIndices()) -> Catalog:
@@ -53,12 +60,15 @@ def explain_index(
     idc_version: int = 0,
     engine: EngineOptions = DuckDB(),
     own: OwnIndices = OwnIndices(),
+    history: AnyPath | None = None,
+    published_at: str | None = None,
 ) -> Explanation:
     """Show the SQL of an index as it will run, and the columns that it reads.
 
     Args:
         idc_version: IDC release; 0 for the newest, without pinning.
         engine: with `BigQuery(project=...)` the result also has the costs.
+        history, published_at: as for `build_release`.
 
     Raises:
         UsageError: no such index, or a derived table, which has no query.
@@ -69,23 +79,43 @@ def explain_index(
         raise UsageError(f"{index} has no query: it is made from idc_index", "See `idc-indexer explain idc_index`.")
     (chosen,) = catalog.select([index])
     pinned = chosen.for_release(idc_version)
-    reads: dict[str, list[str]] = {}
-    for leaf in sorted(pinned.statement.leaves, key=lambda leaf: (leaf.table, leaf.path)):
-        reads.setdefault(str(leaf.table), []).append(leaf.path)
+    found = find_history_for([pinned], history, published_at, catalog, Path(), NullListener())
     if isinstance(engine, DuckDB):
-        from idc_indexer.sql import to_duckdb
-
-        translation = to_duckdb(pinned.statement, pinned.query_file, engine.unproven)
-        statements = [*(extract.sql for extract in translation.prior_extracts), translation.sql]
-        return Explanation(index, "duckdb", statements, reads, unproven=translation.unproven or None)
-    costs = _costs(pinned, engine) if engine.project else None
-    return Explanation(index, "bigquery", [pinned.statement.text], reads, costs)
+        return _on_duckdb(pinned, found, engine.unproven)
+    costs = _costs(pinned, engine, found) if engine.project else None
+    return Explanation(index, "bigquery", *_on_bigquery(pinned, found), costs)
 
 
-def _costs(pinned: PinnedIndex, engine: BigQuery) -> dict[str, float]:
+def _on_duckdb(pinned: PinnedIndex, history: History | None, unproven: bool) -> Explanation:
+    translation = to_duckdb(pinned.statement, pinned.query_file, unproven)
+    known = history.known(translation.prior_extracts) if history else 0
+    statements = [*(extract.sql for extract in translation.prior_extracts[known:]), translation.sql]
+    reads = _reads(pinned.statement.leaves, known)
+    return Explanation(pinned.name, "duckdb", statements, reads, unproven=translation.unproven or None)
+
+
+def _on_bigquery(pinned: PinnedIndex, history: History | None) -> tuple[list[str], dict[str, list[str]]]:
+    """The statements that run, of which with a history the last one runs here, and what they read."""
+    known = history.known(to_duckdb(pinned.statement, pinned.query_file).prior_extracts) if history else 0
+    if not known:
+        return [pinned.statement.text], _reads(pinned.statement.leaves, 0)
+    query = split(pinned.statement, pinned.query_file, known)
+    return [*(part.statement.text for part in query.parts), query.sql], _reads(pinned.statement.leaves, known)
+
+
+def _reads(leaves: Iterable[Leaf], known: int) -> dict[str, list[str]]:
+    """Leaf columns by source table, but for releases whose rows come from a history, up to `known`."""
+    reads: dict[str, list[str]] = {f"series_history of IDC release {known}": ["all columns"]} if known else {}
+    for leaf in sorted(leaves, key=lambda leaf: (leaf.table, leaf.path)):
+        if not 0 < leaf.table.release <= known:
+            reads.setdefault(str(leaf.table), []).append(leaf.path)
+    return reads
+
+
+def _costs(pinned: PinnedIndex, engine: BigQuery, history: History | None) -> dict[str, float]:
     from idc_indexer.engines.bigquery import BigQueryEngine
 
-    plan = BigQueryEngine(engine.connect()).plan([pinned])
+    plan = BigQueryEngine(engine.connect()).plan([pinned], history)
     return plan.estimates[pinned.name].to_document(engine.price_per_tib)
 
 

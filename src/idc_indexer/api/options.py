@@ -43,6 +43,11 @@ class DuckDB:
     allow_row_count_mismatch: bool = False
     unproven: bool = False
 
+    @property
+    def reads_sample(self) -> bool:
+        """Whether the source is the bundled sample."""
+        return os.fspath(self.source) == "sample"
+
     def export(self) -> Export:
         """The export. It sends no request yet.
 

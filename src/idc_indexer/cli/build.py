@@ -14,6 +14,7 @@ from idc_indexer.cli.options import (
     dry_run_option,
     engine_options,
     gather,
+    history_options,
     idc_version_option,
     indices_argument,
     option,
@@ -50,6 +51,7 @@ _target_options = gather(
 @main.command()
 @indices_argument
 @_target_options
+@history_options
 @engine_options()
 @own_options
 @dry_run_option
@@ -57,6 +59,7 @@ _target_options = gather(
 def build(
     indices: tuple[str, ...],
     target: dict[str, Any],
+    history: dict[str, Any],
     engine: EngineOptions,
     own: OwnIndices,
     dry_run: bool,
@@ -65,7 +68,8 @@ def build(
     """Build a release: the named indices, or all.
 
     Without names, gdc_idc_mapping is built only with --gdc-url: it needs the network, which no other index built from
-    local files does. For tables made from idc_index, idc_index is built too.
+    local files does. For tables made from idc_index, idc_index is built too. series_history is built only with
+    --history, or when it is named.
 
     To continue an interrupted build, run the same command again.
 
@@ -76,7 +80,7 @@ def build(
     from idc_indexer.api.build import plan_release
 
     with show_progress() as listener:
-        plan = plan_release(*indices, **target, engine=engine, own=own, listener=listener)
+        plan = plan_release(*indices, **target, **history, engine=engine, own=own, listener=listener)
         done = plan.costs() if dry_run else plan.build()
     if not (indices or target["gdc_url"] or dry_run):
         note("without gdc_idc_mapping: to build it, give --gdc-url https://api.gdc.cancer.gov")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from idc_indexer.cli.github import set_outputs
 from idc_indexer.cli.group import main
-from idc_indexer.cli.options import argument, engine_options, idc_version_option, option, output_options, own_options
+from idc_indexer.cli.options import (
+    argument,
+    engine_options,
+    history_options,
+    idc_version_option,
+    option,
+    output_options,
+    own_options,
+)
 from idc_indexer.cli.output import Output, cost_line
 
 if TYPE_CHECKING:
@@ -39,7 +47,7 @@ def list_indices(own: OwnIndices, output: Output) -> None:
 def _catalog_lines(catalog: Catalog) -> Iterator[str]:
     for name, schema in catalog.schemas.items():
         where = "in the wheel" if schema.in_wheel else "beside the wheel"
-        made = ", made from idc_index" if name in catalog.derived else ""
+        made = ", made from idc_index" if name in catalog.derived else ", on request" if schema.on_request else ""
         yield f"{name}: {len(schema.columns)} columns, key {', '.join(schema.primary_key)}, {where}{made}"
         yield from textwrap.wrap(schema.description, 100, initial_indent="    ", subsequent_indent="    ")
 
@@ -49,8 +57,11 @@ def _catalog_lines(catalog: Catalog) -> Iterator[str]:
 @idc_version_option(type=click.IntRange(0), default=0, help="IDC release; without it, the newest, and not pinned.")
 @engine_options("project", "location", "price_per_tib", "unproven")
 @own_options
+@history_options
 @output_options()
-def explain(index: str, idc_version: int, engine: EngineOptions, own: OwnIndices, output: Output) -> None:
+def explain(
+    index: str, idc_version: int, engine: EngineOptions, own: OwnIndices, history: dict[str, Any], output: Output
+) -> None:
     """Show the SQL of INDEX and the columns that it reads.
 
     With --engine bigquery and --project, BigQuery also estimates the costs.
@@ -61,7 +72,7 @@ def explain(index: str, idc_version: int, engine: EngineOptions, own: OwnIndices
     """
     from idc_indexer.api.catalog import explain_index
 
-    explanation = explain_index(index, idc_version=idc_version, engine=engine, own=own)
+    explanation = explain_index(index, idc_version=idc_version, engine=engine, own=own, **history)
     output.show(f"Query of {index}", [*_explanation_lines(explanation)], explanation.to_document())
 
 

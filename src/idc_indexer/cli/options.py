@@ -255,6 +255,18 @@ published_option = option(
     "--published-at", metavar="URI", help="Where releases are published; by default, IDC's public address."
 )
 
+history_options = gather(
+    "history",
+    dict,
+    option(
+        "--history",
+        metavar="RELEASE",
+        help="Older release, in any form that `diff` takes, or `none`: take the rows of prior releases from its "
+        "series_history instead of reading them.",
+    ),
+    published_option,
+)
+
 store_option = option(
     "--to", required=True, metavar="URI", help="Where releases are published: gs://bucket[/prefix], or a folder."
 )

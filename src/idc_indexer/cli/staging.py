@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from idc_indexer.cli.options import (
     cache_option,
     dry_run_option,
     export_options,
+    history_options,
     idc_version_option,
     indices_argument,
     option,
@@ -33,8 +34,16 @@ if TYPE_CHECKING:
 @idc_version_option(type=click.IntRange(1), required=True, help="IDC release whose tables are staged, such as 25.")
 @export_options
 @own_options
+@history_options
 @dry_run_option
-def stage(indices: tuple[str, ...], idc_version: int, export: DuckDB, own: OwnIndices, dry_run: bool) -> None:
+def stage(
+    indices: tuple[str, ...],
+    idc_version: int,
+    export: DuckDB,
+    own: OwnIndices,
+    history: dict[str, Any],
+    dry_run: bool,
+) -> None:
     """Download what a build reads, for `build --offline`.
 
     Of each shard, only the columns that the named indices need are downloaded, or those that all indices need; each
@@ -47,7 +56,9 @@ def stage(indices: tuple[str, ...], idc_version: int, export: DuckDB, own: OwnIn
     from idc_indexer.api.build import stage_export
 
     with show_progress() as listener:
-        stage_export(*indices, idc_version=idc_version, engine=export, own=own, dry_run=dry_run, listener=listener)
+        stage_export(
+            *indices, idc_version=idc_version, engine=export, own=own, **history, dry_run=dry_run, listener=listener
+        )
 
 
 @main.group(invoke_without_command=True)

@@ -1,6 +1,6 @@
 """Engines: they turn the query of an index into Arrow batches.
 
-    plan = engine.plan(indices)           # everything that can be checked before a query runs
+    plan = engine.plan(indices, history)  # everything that can be checked before a query runs
     plan.estimates, plan.fingerprint(index)
     with plan.running(indices) as run:    # the source tables are at hand
         run.rows(index), run.describe()
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from idc_indexer.catalog import PinnedIndex
+from idc_indexer.engines.history import History
 
 MEGABYTE, TEBIBYTE = 1 << 20, 1 << 40
 LEAST_BILLED = 10 * MEGABYTE
@@ -63,7 +64,7 @@ class EngineRun(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """`engine` and `source` of the manifest."""
+        """`engine` and `source` of the manifest, and `history` if an index took rows from one."""
 
 
 class EnginePlan(Protocol):
@@ -89,8 +90,11 @@ class EnginePlan(Protocol):
 class Engine(Protocol):
     """Runs queries. All differences between engines are behind this method and the two objects that follow from it."""
 
-    def plan(self, indices: Sequence[PinnedIndex]) -> EnginePlan:
+    def plan(self, indices: Sequence[PinnedIndex], history: History | None = None) -> EnginePlan:
         """Check that all these indices can be built.
+
+        Args:
+            history: has the rows of prior releases; its file need not be there yet.
 
         Raises:
             IndexerError: with a line for each problem.

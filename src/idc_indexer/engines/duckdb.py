@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,34 +15,37 @@ import pyarrow.parquet as pq
 from rich.filesize import decimal
 
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.duckdb_session import (
-    connect,
-    first_line,
-    interruptible,
-    mistrust_statistics,
-    quote_name,
-    read_parquet,
-)
+from idc_indexer.duckdb_session import connect, mistrust_statistics, quote_name, read_parquet
 from idc_indexer.engines import QueryEstimate, row_counts
+from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows, describe
+from idc_indexer.engines.local import BATCH_ROWS, batches, explaining, wait_for
 from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, planned_disk
-from idc_indexer.errors import IndexerError
 from idc_indexer.exports import Export, StagedExport, StagingPlan
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
-from idc_indexer.sql import PRIOR_ROWS, Leaf, to_duckdb
-
-BATCH_ROWS = 65_536
-Result = TypeVar("Result")
+from idc_indexer.sql import Leaf, to_duckdb
 
 
 @dataclass(frozen=True)
 class _Query:
-    """The query of an index for DuckDB, which reads the extracts of prior releases from one table."""
+    """The query of an index for DuckDB, which reads the rows of prior releases from one table.
+
+    Attributes:
+        leaves: of the release that is built.
+        extracts: of the prior releases that the history does not have.
+        history: None if the index takes nothing from one.
+    """
 
     sql: str
     leaves: list[Leaf]
     extracts: list[ReleaseExtract]
+    history: History | None
     unproven: tuple[str, ...]
+
+    @property
+    def tables(self) -> set[SourceTable]:
+        """All tables that are read."""
+        return {leaf.table for leaf in self.leaves}.union(*(one.tables for one in self.extracts))
 
 
 class DuckDBEngine:
@@ -70,16 +73,16 @@ class DuckDBEngine:
         self._allowed = allow_row_count_mismatch
         self._connection = connect(threads, memory_limit, temporary)
 
-    def plan(self, indices: Sequence[PinnedIndex]) -> DuckDBPlan:
+    def plan(self, indices: Sequence[PinnedIndex], history: History | None = None) -> DuckDBPlan:
         """Check the export for all that the indices read, and print what staging will take."""
         queries = {}
         for index in indices:
-            queries[index.name] = _query(index, self._unproven)
+            queries[index.name] = _query(index, history, self._unproven)
             for problem in queries[index.name].unproven:
                 self._listener.message(f"{index.query_file}: {problem}: its rows may differ from those of BigQuery")
-            self._export.list_ahead({leaf.table for leaf in index.statement.leaves})
+            self._export.list_ahead(queries[index.name].tables)
         extracts = PriorExtracts(self._export)
-        missing = [one for query in queries.values() for one in query.extracts if not extracts.has(one)]
+        missing = [one for one in _extracts(queries.values()) if not extracts.has(one)]
         leaves = [leaf for query in queries.values() for leaf in query.leaves]
         checked = self._export.plan([*leaves, *(leaf for one in missing for leaf in one.leaves)])
         current = checked.of({leaf.table for leaf in leaves})
@@ -131,13 +134,14 @@ class DuckDBPlan:
     estimates: Mapping[str, QueryEstimate] = field(default_factory=dict)
 
     def fingerprint(self, index: PinnedIndex) -> str:
-        """A digest of the shards that an index reads."""
-        return self.export.fingerprint({leaf.table for leaf in index.statement.leaves})
+        """A digest of the shards, and the history, that an index reads."""
+        query = self.queries[index.name]
+        return self.export.fingerprint(query.tables) + (query.history.sha256 if query.history else "")
 
     @contextmanager
     def running(self, indices: Sequence[PinnedIndex]) -> Iterator[DuckDBRun]:
         """Stage, and make the extracts of prior releases that are not cached."""
-        extracts = [one for index in indices for one in self.queries[index.name].extracts]
+        extracts = _extracts(self.queries[index.name] for index in indices)
         _, most_disk = planned_disk([self.current, *self.prior.values()])
         with (
             self.extracts.made(extracts, self.prior, most_disk, self.listener, self._extract),
@@ -161,12 +165,12 @@ class DuckDBPlan:
     def _extract(self, one: ReleaseExtract, staged: StagedExport, path: Path) -> None:
         """Write the extract of a prior release."""
         with (
-            explaining(one.index, staged, one.tables),
+            explaining(one.index, lambda: staged.damaged(one.tables)),
             self.connection.cursor() as cursor,
             ThreadPoolExecutor(1) as pool,
         ):
             _create_views(cursor, staged, one.leaves)
-            _wait(cursor, pool.submit(_write, cursor, one.sql, path))
+            wait_for(cursor, pool.submit(_write, cursor, one.sql, path))
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ class DuckDBRun:
     mismatches: list[row_counts.RowCountMismatch]
 
     def describe(self) -> dict[str, Any]:
-        """`engine` and `source` of the manifest."""
+        """`engine`, `source` and `history` of the manifest."""
         tables = {}
         # Without prior releases, which only the first build reads: a later build must write the same manifest.
         for table in sorted({leaf.table for query in self.plan.queries.values() for leaf in query.leaves}):
@@ -196,6 +200,7 @@ class DuckDBRun:
                 "tables": tables,
                 **row_counts.document(self.mismatches, self.plan.allow_row_count_mismatch),
             },
+            **describe(query.history for query in self.plan.queries.values()),
         }
 
     @contextmanager
@@ -204,15 +209,22 @@ class DuckDBRun:
         query = self.plan.queries[index.name]
         leaves = index.statement.leaves
         with (
-            explaining(index.name, self.staged, {leaf.table for leaf in leaves}),
+            explaining(index.name, lambda: self.staged.damaged({leaf.table for leaf in leaves})),
             self.plan.connection.cursor() as cursor,
         ):
             mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in leaves))
             _create_views(cursor, self.staged, query.leaves)
-            if query.extracts:
-                paths = [str(self.plan.extracts.path(one)) for one in query.extracts]
-                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {quote_name(PRIOR_ROWS)} AS FROM {read_parquet(paths)}")
-            yield _batches(cursor, query.sql)
+            self._prior_rows(cursor, query)
+            yield batches(cursor, query.sql)
+
+    def _prior_rows(self, cursor: duckdb.DuckDBPyConnection, query: _Query) -> None:
+        """Create the view of what the query reads of prior releases, if it does."""
+        if query.history:
+            for table in sorted({str(leaf.table) for leaf in query.leaves if leaf.path == VERSION_ID}):
+                query.history.refuse_others(cursor, table)
+        paths = [str(self.plan.extracts.path(one)) for one in query.extracts]
+        if paths or query.history:
+            create_prior_rows(cursor, query.history, [read_parquet(paths)] if paths else [])
 
 
 def _create_views(cursor: duckdb.DuckDBPyConnection, staged: StagedExport, leaves: Sequence[Leaf]) -> None:
@@ -238,48 +250,9 @@ def _write(cursor: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
             writer.write_batch(batch)
 
 
-@contextmanager
-def explaining(name: str, staged: StagedExport, tables: set[SourceTable]) -> Iterator[None]:
-    """Turn DuckDB's errors into messages for the user."""
-    try:
-        with interruptible():
-            yield
-    except duckdb.OutOfMemoryException as error:
-        raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
-    except (duckdb.Error, pa.ArrowException) as error:
-        if damaged := staged.damaged(tables):
-            shard, hint = damaged
-            raise IndexerError(f"{name}: {shard} is damaged: {first_line(error)}", hint) from error
-        raise IndexerError(f"{name}: {first_line(error)}") from error
-
-
-def _batches(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
-    """The rows of a query; while a batch is in use, DuckDB computes the next."""
-    with ThreadPoolExecutor(1) as pool:
-        reader = _wait(cursor, pool.submit(lambda: cursor.sql(sql).to_arrow_reader(BATCH_ROWS)))
-        following = pool.submit(next, reader, None)
-        while (batch := _wait(cursor, following)) is not None:
-            following = pool.submit(next, reader, None)
-            yield batch
-
-
-def _wait(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:
-    """Wait for DuckDB, which runs in another thread so that Ctrl-C ends it.
-
-    In the main thread DuckDB 2.0 notices Ctrl-C only at the end of the query, and 1.5 raises a RuntimeError.
-    """
-    try:
-        while True:
-            # On Windows, a wait without an end cannot be interrupted.
-            if wait([future], timeout=1).done:
-                return future.result()
-    except KeyboardInterrupt:
-        cursor.interrupt()
-        raise
-
-
-def _query(index: PinnedIndex, unproven: bool) -> _Query:
+def _query(index: PinnedIndex, history: History | None, unproven: bool) -> _Query:
     translation = to_duckdb(index.statement, index.query_file, unproven)
+    known = history.known(translation.prior_extracts) if history else 0
     of_release: dict[int, list[Leaf]] = {}
     for leaf in index.statement.leaves:
         of_release.setdefault(leaf.table.release, []).append(leaf)
@@ -288,4 +261,10 @@ def _query(index: PinnedIndex, unproven: bool) -> _Query:
         for one in translation.prior_extracts
     ]
     leaves = [leaf for leaves in of_release.values() for leaf in leaves]
-    return _Query(translation.sql, leaves, extracts, translation.unproven)
+    known_history = history if known else None
+    return _Query(translation.sql, leaves, extracts[known:], known_history, translation.unproven)
+
+
+def _extracts(queries: Iterable[_Query]) -> list[ReleaseExtract]:
+    """The extracts of several queries, each once."""
+    return list({(one.release, one.sql): one for query in queries for one in query.extracts}.values())

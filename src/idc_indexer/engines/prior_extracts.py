@@ -23,7 +23,11 @@ from idc_indexer.sql import Leaf
 
 @dataclass(frozen=True)
 class ReleaseExtract:
-    """What an index takes from one prior release: the query, and the leaf columns that it reads."""
+    """What indices with the same template take from one prior release: the query, and the leaf columns that it reads.
+
+    Attributes:
+        index: one of these indices, for messages.
+    """
 
     index: str
     release: int
@@ -50,7 +54,7 @@ class PriorExtracts:
     def path(self, extract: ReleaseExtract) -> Path:
         """The file of an extract. Its name stands for the SQL and for the shards that the SQL reads."""
         key = hashlib.sha256(f"{extract.sql}\n{self._export.fingerprint(extract.tables)}".encode()).hexdigest()
-        return self._folder.path / f"{extract.index}-v{extract.release}-{key[:32]}.parquet"
+        return self._folder.path / f"v{extract.release}-{key[:32]}.parquet"
 
     def has(self, extract: ReleaseExtract) -> bool:
         """Whether the extract is in the cache, as it was written."""

@@ -24,12 +24,14 @@ import idc_indexer
 from idc_indexer import documents, files
 from idc_indexer.catalog import Catalog, DerivedTable, PinnedIndex
 from idc_indexer.engines import Engine, EnginePlan, EngineRun, QueryEstimate
+from idc_indexer.engines.history import History
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release import derived
 from idc_indexer.release.build_state import BuildState
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
 from idc_indexer.release.gdc import Gdc
+from idc_indexer.release.history import SERIES_HISTORY, fetch
 from idc_indexer.release.manifest import (
     LOCK,
     MANIFEST,
@@ -62,6 +64,7 @@ class Plan:
         csv: whether to write idc_index as a zipped CSV too.
         force: whether to replace a release that lies at `out`.
         overrides: indices for which the user's folders have a query or a schema in place of the built-in one.
+        history: has the rows of prior releases; None to read all of them.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -72,6 +75,7 @@ class Plan:
     csv: bool = False
     force: bool = False
     overrides: frozenset[str] = frozenset()
+    history: History | None = None
 
     @property
     def incomplete(self) -> Path:
@@ -120,15 +124,17 @@ def plan_build(
     force: bool = False,
     gdc: bool = False,
     csv: bool = False,
+    history: bool = False,
 ) -> Plan:
     """Decide what to build.
 
     Args:
         names: of indices and derived tables; a derived table adds idc_index. Without names, all of the catalog
-            except gdc_idc_mapping.
+            except gdc_idc_mapping and the indices on request.
         force: whether to replace a release that lies at `out`.
         gdc: whether "all" includes gdc_idc_mapping, which needs the network.
         csv: whether to write idc_index as a zipped CSV too.
+        history: whether "all" includes series_history, from which later releases are built.
 
     Raises:
         UsageError: as `check_request` does.
@@ -139,7 +145,8 @@ def plan_build(
     made = tuple(s for n, s in catalog.derived.items() if (n in wanted if wanted else gdc or n != GDC))
     if wanted and (made or csv):
         wanted = wanted - catalog.derived.keys() | {IDC_INDEX}
-    indices = tuple(index.for_release(idc_version) for index in catalog.select(wanted))
+    chosen = catalog.select(wanted, {SERIES_HISTORY} if history else ())
+    indices = tuple(index.for_release(idc_version) for index in chosen)
     overrides = frozenset(index.name for index in indices) & catalog.replaced
     return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides)
 
@@ -163,12 +170,14 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         for name in sorted(plan.overrides):
             listener.message(f"{name}: a file in --queries or --schemas replaces the built-in one")
         listener.building("", "checking", 0)
-        queries = engine.plan(plan.indices)
+        queries = engine.plan(plan.indices, plan.history)
         if GDC in {table.name for table in plan.derived}:
             _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = BuildState(plan.incomplete)
         try:
+            if plan.history:
+                fetch(plan.history)
             entries, source = _build_indices(plan, queries, state, listener)
             made = tuple(_make_derived(plan, gdc, state, entries, listener))
         except IndexerError:
@@ -197,7 +206,7 @@ def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
     """
     with files.os_errors_for(plan.out):
         _check_target(plan.out, plan.force)
-        return engine.plan(plan.indices).estimates
+        return engine.plan(plan.indices, plan.history).estimates
 
 
 def _replaced(out: Path) -> Path:

@@ -178,7 +178,7 @@ class Release:
     """A release folder and what its manifest says.
 
     Attributes:
-        about: toolkit, writer, engine and source.
+        about: toolkit, writer, engine, source and, if there was one, the history.
         derived: the derived tables and the zipped CSV of idc_index.
         report: the HTML page; None when there is none.
     """
@@ -217,7 +217,7 @@ class Release:
         indices, derived = (
             tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
         )
-        about = {key: document[key] for key in ("toolkit", "writer", "engine", "source")}
+        about = {key: document[key] for key in ("toolkit", "writer", "engine", "source", "history") if key in document}
         report = FileEntry(**document["report"]) if "report" in document else None
         accepted = tuple(Acceptance(**one) for one in document.get("accepted", ()))
         idc_version, release_version = document["idc_version"], document["release_version"]

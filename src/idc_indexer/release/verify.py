@@ -17,8 +17,9 @@ import duckdb
 from idc_indexer import documents, files, parquet_footer
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.release import derived
+from idc_indexer.release import derived, history
 from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.release.history import SERIES_HISTORY
 from idc_indexer.release.manifest import (
     LOCK,
     MANIFEST,
@@ -138,13 +139,15 @@ def _sources(found: _Findings) -> Iterator[Problem]:
     """The source tables in the manifest: of the IDC release that the release is of.
 
     A table of prior releases is a source only when an index has a template for prior releases; then it is one in every
-    prior release. One of a single other release comes from a query that names it instead of `idc_current`.
+    prior release, or in every one after the last of the history. One of a single other release comes from a query that
+    names it instead of `idc_current`.
     """
     try:
         ours = idc_version_of(found.release.release_version)
     except UsageError:
         return  # _manifest reports it
     releases: dict[str, set[int]] = {}
+    known = found.release.about.get("history", {}).get("idc_version", 0)
     for name in found.release.about["source"]["tables"]:
         if match := _SOURCE_TABLE.fullmatch(name):
             releases.setdefault(match["kind"] + match["table"], set()).add(int(match["release"]))
@@ -152,7 +155,7 @@ def _sources(found: _Findings) -> Iterator[Problem]:
             yield Problem(MANIFEST, f"source table {name} is not of an IDC release")
     for table, numbers in releases.items():
         others = numbers - {ours}
-        if others and others != set(range(1, ours)):
+        if others and others not in (set(range(1, ours)), set(range(known + 1, ours))):
             names = ", ".join(f"idc_v{number}{table}" for number in sorted(others))
             yield Problem(MANIFEST, f"source tables of another IDC release than {ours}: {names}")
 
@@ -345,6 +348,13 @@ def _derived_problems(found: _Findings, entry: IndexEntry, file: str) -> Iterato
         yield from derived.csv_problems(found.connection, found.release.path / file, entry.rows)
 
 
+def _history(found: _Findings) -> Iterator[Problem]:
+    """series_history against idc_index and prior_versions_index, as far as they can be read."""
+    if SERIES_HISTORY in found.readable:
+        for problem in history.problems(found.connection, found.release.idc_version, found.readable):
+            yield Problem(parquet_name(SERIES_HISTORY), problem)
+
+
 CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (
     _manifest,
     _sources,
@@ -354,6 +364,7 @@ CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (
     _footers,
     _rows,
     _derived_tables,
+    _history,
 )
 
 

@@ -32,6 +32,7 @@ class Schema:
         order: columns that the rows are sorted by, with `" DESC"` after a descending one. NULLs come first in an
             ascending one. The key is among the columns, so that the order is total.
         in_wheel: whether the data wheel contains the Parquet file.
+        on_request: whether a build of all indices leaves it out. A release does not say.
     """
 
     description: str
@@ -41,6 +42,7 @@ class Schema:
     order: tuple[str, ...]
     references: tuple[Reference, ...]
     in_wheel: bool
+    on_request: bool = False
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Schema:
@@ -56,6 +58,7 @@ class Schema:
                 for r in document["references"]
             ),
             in_wheel=document["in_wheel"],
+            on_request=document.get("on_request", False),
         )
 
     def problem(self) -> str:

@@ -156,7 +156,7 @@ def _keeps_name(projection: exp.Alias) -> bool:
     return isinstance(projection.this, exp.Column) and projection.this.name == projection.alias
 
 
-def _tables(tree: exp.Expr) -> Iterator[tuple[exp.Table, SourceTable]]:
+def tables_read(tree: exp.Expr) -> Iterator[tuple[exp.Table, SourceTable]]:
     """The source tables of a statement, each with its node in the tree."""
     for node in tree.find_all(exp.Table):
         if node.db:
@@ -167,7 +167,7 @@ def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, di
     """The types, as sqlglot takes them, of the columns whose names are in the statement."""
     mentioned = {node.name for node in tree.find_all(exp.Identifier)}
     datasets: dict[str, dict[str, dict[str, str]]] = {}
-    for _, table in _tables(tree):
+    for _, table in tables_read(tree):
         if table not in sources:
             raise IndexerError(
                 f"table {table} is not known", did_you_mean(table.name, sources.tables) + _declare(table.family, "X")
@@ -195,7 +195,7 @@ def _resolve(tree: exp.Query, sources: SourceTables, records: dict[SourceTable, 
         return qualify(tree, dialect=DIALECT, schema=schema, quote_identifiers=False)
     except SqlglotError as error:
         # If the column exists in another release, say so; sqlglot only says that it "could not be resolved".
-        for _, table in _tables(tree):
+        for _, table in tables_read(tree):
             for name in sorted({node.name for node in tree.find_all(exp.Column)}):
                 sources.column(table, name)
         raise _unresolved(tree, sources, str(error)) from error
@@ -212,7 +212,7 @@ def _unresolved(tree: exp.Query, sources: SourceTables, problem: str) -> Indexer
     name, alias = found["name"], found["table"]
     lines = (c.this.meta.get("line") for c in tree.find_all(exp.Column) if c.name == name)
     line = next((f"line {one}: " for one in lines if one), "")
-    tables = [table for _, table in _tables(tree)]
+    tables = [table for _, table in tables_read(tree)]
     if alias:
         known = [*(table.name for table in tables), *(node.alias for node in tree.find_all(exp.TableAlias, exp.Table))]
         return IndexerError(f"{line}no table is called {alias} here", did_you_mean(alias, filter(None, known)).strip())
@@ -251,7 +251,7 @@ def _leaves(tree: exp.Expr, sources: SourceTables) -> Iterator[Leaf]:
     for table, array in unnested_arrays:
         if not any(leaf.table == table and leaf.path.startswith(f"{array}.") for leaf in found):
             raise IndexerError(f"reads no field of {array} of {table}", "Name one: only leaf columns can be read.")
-    for _, table in _tables(tree):
+    for _, table in tables_read(tree):
         if not any(leaf.table == table for leaf in found):
             raise IndexerError(f"reads no column of {table}", "Name one, such as COUNT(SOPInstanceUID).")
     yield from found

@@ -14,7 +14,7 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.sql.analyze import Statement
+from idc_indexer.sql.analyze import Statement, tables_read
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import UNPROVEN, rewrite
 from idc_indexer.sql.supported import unsupported, untyped
@@ -51,6 +51,38 @@ class Translation:
     unproven: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Part:
+    """A common table expression that reads source tables and nothing else, as a statement of its own.
+
+    Attributes:
+        name: its name in the query.
+        of_prior: whether it is the template, so that its rows are some of `PRIOR_ROWS`.
+    """
+
+    name: str
+    statement: Statement
+    of_prior: bool
+
+    @property
+    def table(self) -> str:
+        """The table that stands for it in the rest of the query."""
+        return _table(self.name)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A statement in two steps.
+
+    Attributes:
+        parts: in GoogleSQL, for the engine that has the source tables.
+        sql: the rest, for DuckDB. It reads the table of each part, and in place of the template `PRIOR_ROWS`.
+    """
+
+    parts: tuple[Part, ...]
+    sql: str
+
+
 PRIOR_ROWS = "prior_rows"
 
 _TYPES_HINT = (
@@ -74,6 +106,54 @@ def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Tra
     Raises:
         IndexerError: naming each operand of a wrong type and each construct that is not supported, with its line.
     """
+    tree, rejected = _checked(statement, context, unproven)
+    try:
+        translation = _translate(tree)
+    except SqlglotError as error:
+        raise IndexerError(f"{context}: {error}", "Not even --unproven translates it.") from error
+    return replace(translation, unproven=rejected)
+
+
+def split(statement: Statement, context: str, known: int) -> Split:
+    """Split a statement with a template into what reads source tables and the rest.
+
+    Args:
+        context: the query file, for messages.
+        known: the last prior release whose rows need not be read. The part of the template reads only those after it.
+
+    Raises:
+        IndexerError: as `to_duckdb` does, or a source table is read outside of the parts.
+    """
+    tree, _ = _checked(statement, context)
+    parts = []
+    rewrite(tree)
+    for cte, rewritten in zip(statement.tree.ctes, tree.ctes, strict=True):
+        tables = [*cte.this.find_all(exp.Table)]
+        if not tables or not all(table.db for table in tables):
+            continue
+        of_prior = _reads_template(cte.this)
+        selects = [*_branches(cte.this)][known:] if of_prior else [cte.this]
+        rewritten.set("this", _all_of(PRIOR_ROWS if of_prior else _table(cte.alias)))
+        if selects:
+            parts.append(Part(cte.alias, _part(statement, selects), of_prior))
+    if outside := next((table for table in tree.find_all(exp.Table) if table.db), None):
+        raise IndexerError(
+            f"{context}: reads {outside.db}.{outside.name} outside of a common table expression that reads only it",
+            "With a history, a query of prior releases may read source tables only there. Build without --history.",
+        )
+    return Split(tuple(parts), _sql(tree))
+
+
+def _part(statement: Statement, selects: list[exp.Expr]) -> Statement:
+    """A statement of some of the SELECTs of another."""
+    read = {table for select in selects for _, table in tables_read(select)}
+    leaves = tuple(leaf for leaf in statement.leaves if leaf.table in read)
+    text = "\nUNION ALL\n".join(select.sql("bigquery", pretty=True) for select in selects)
+    return replace(statement, text=text, leaves=leaves, order=())
+
+
+def _checked(statement: Statement, context: str, unproven: bool = False) -> tuple[exp.Query, tuple[str, ...]]:
+    """A copy of the tree, to rewrite, and the constructs in it that are not supported. Raises as `to_duckdb` does."""
     tree = statement.tree.copy()
     found = list(unsupported(tree))
     rejected = list(dict.fromkeys(problem for _, problem in found))
@@ -85,11 +165,7 @@ def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Tra
         raise IndexerError("\n".join(problems), " ".join(hints))
     for node, _ in found:
         node.meta[UNPROVEN] = True
-    try:
-        translation = _translate(tree)
-    except SqlglotError as error:
-        raise IndexerError(f"{context}: {error}", "Not even --unproven translates it.") from error
-    return replace(translation, unproven=tuple(rejected))
+    return tree, tuple(rejected)
 
 
 def _translate(tree: exp.Expr) -> Translation:
@@ -98,8 +174,16 @@ def _translate(tree: exp.Expr) -> Translation:
     if template is None:
         return Translation(_sql(tree))
     extracts = [_sql(select) for select in _branches(template.this)]
-    template.set("this", exp.select("*").from_(exp.to_identifier(PRIOR_ROWS, quoted=True)))
+    template.set("this", _all_of(PRIOR_ROWS))
     return Translation(_sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1)))
+
+
+def _table(part: str) -> str:
+    return f"{part} rows"  # no common table expression has a name with a space
+
+
+def _all_of(table: str) -> exp.Select:
+    return exp.select("*").from_(exp.to_identifier(table, quoted=True))
 
 
 def _sql(tree: exp.Expr) -> str:

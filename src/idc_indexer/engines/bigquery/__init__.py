@@ -3,6 +3,9 @@
 It guarantees: no query runs before its price is known and within the limits; no query is billed twice; a result comes
 complete and in order, or not at all. It was tested through Google's own clients against an emulator, not against the
 real service.
+
+With a history, the query of an index is split: BigQuery runs the parts that read tables, a job each, and DuckDB runs
+the rest here, over the rows of these jobs and of the history.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,13 @@ import pyarrow as pa
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.engines import QueryEstimate, row_counts
+from idc_indexer.engines.history import History, describe
+from idc_indexer.engines.local import combined
 from idc_indexer.errors import IndexerError
+from idc_indexer.files import temporary_folder
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import PROJECT, SourceTable
+from idc_indexer.sql import PRIOR_ROWS, Split, split, to_duckdb
 
 try:
     from google.api_core.exceptions import GoogleAPICallError
@@ -78,8 +85,10 @@ class BigQueryEngine:
         self._jobs = Jobs(connection.client, self._listener)
         self._results = Results(connection.storage, connection.project, self._listener)
 
-    def plan(self, indices: Sequence[PinnedIndex]) -> BigQueryPlan:
+    def plan(self, indices: Sequence[PinnedIndex], history: History | None = None) -> BigQueryPlan:
         """Look at the tables, and ask what each query will bill."""
+        queries = {index.name: _query(index, history) for index in indices}
+        planned = {job.name: job for query in queries.values() for job in query.jobs}
         problems: dict[str, None] = {}
         hints: dict[str, None] = {}
 
@@ -95,7 +104,7 @@ class BigQueryEngine:
                     problems[said.message] = hints[said.hint] = None
 
         tables: dict[SourceTable, _TableState] = {}
-        for table in sorted({leaf.table for index in indices for leaf in index.statement.leaves}):
+        for table in sorted({leaf.table for job in planned.values() for leaf in job.statement.leaves}):
             with noting(f"table {table}"):
                 tables[table] = self._look_at(table)
         estimates: dict[str, QueryEstimate] = {}
@@ -108,14 +117,15 @@ class BigQueryEngine:
             self._listener,
             self._jobs,
             self._results,
+            queries,
             tables,
             estimates,
             row_counts.document(mismatches, self._allowed),
         )
-        for index in indices:
-            if all(leaf.table in tables for leaf in index.statement.leaves):
-                with noting(index.name):
-                    estimates[index.name] = QueryEstimate() if plan.is_cached(index) else self._jobs.estimate(index)
+        for job in planned.values():
+            if all(leaf.table in tables for leaf in job.statement.leaves):
+                with noting(job.name):
+                    estimates[job.name] = QueryEstimate() if plan.is_cached(job) else self._jobs.estimate(job)
         if problems:
             raise IndexerError("\n".join(problems), "\n".join(hint for hint in hints if hint))
         return plan
@@ -135,8 +145,41 @@ class _TableState:
 
 
 @dataclass(frozen=True)
+class _JobsOfIndex:
+    """How an index is computed.
+
+    Attributes:
+        jobs: the index; or the parts of its query, each as an index with a query of its own.
+        split: the query in two steps, if the rows of prior releases come from `history`.
+    """
+
+    jobs: tuple[PinnedIndex, ...]
+    split: Split | None = None
+    history: History | None = None
+
+
+def _query(index: PinnedIndex, history: History | None) -> _JobsOfIndex:
+    # The first test is quick: most indices read no prior release, and one that DuckDB cannot run is none of them.
+    if history is None or {leaf.table.release for leaf in index.statement.leaves} == {index.release}:
+        return _JobsOfIndex((index,))
+    known = history.known(to_duckdb(index.statement, index.query_file).prior_extracts)
+    if not known:
+        return _JobsOfIndex((index,))
+    query = split(index.statement, index.query_file, known)
+    # All indices with a history have the same template, so they share its job.
+    names = {part.name: PRIOR_ROWS if part.of_prior else f"{index.name}_{part.name}" for part in query.parts}
+    jobs = (replace(index, name=names[part.name], statement=part.statement) for part in query.parts)
+    return _JobsOfIndex(tuple(jobs), query, history)
+
+
+@dataclass(frozen=True)
 class BigQueryPlan:
-    """Queries that can run, and what they will bill."""
+    """Queries that can run, and what they will bill.
+
+    Attributes:
+        queries: by index.
+        job_estimates: by job.
+    """
 
     project: str
     cache: ResultCache | None
@@ -144,28 +187,45 @@ class BigQueryPlan:
     listener: ProgressListener
     jobs: Jobs
     results: Results
+    queries: Mapping[str, _JobsOfIndex]
     tables: Mapping[SourceTable, _TableState]
-    estimates: Mapping[str, QueryEstimate]
+    job_estimates: Mapping[str, QueryEstimate]
     row_counts: Mapping[str, Any]
 
+    @property
+    def estimates(self) -> Mapping[str, QueryEstimate]:
+        """What BigQuery will bill, by index; a job of two indices is counted for the first of them."""
+        found, left = {}, dict(self.job_estimates)
+        for name, query in self.queries.items():
+            of_index = [left.pop(job.name, QueryEstimate()) for job in query.jobs]
+            found[name] = QueryEstimate(sum(one.processed for one in of_index), sum(one.tables for one in of_index))
+        return found
+
     def fingerprint(self, index: PinnedIndex) -> str:
-        """A digest of the versions of the tables that an index reads."""
-        tables = sorted({leaf.table for leaf in index.statement.leaves})
-        versions = [(str(table), self.tables[table].version) for table in tables]
-        return hashlib.sha256(json.dumps(versions).encode()).hexdigest()
+        """A digest of the versions of the tables, and of the history, that an index reads."""
+        query = self.queries[index.name]
+        versions = [self._versions(job) for job in query.jobs]
+        digest = hashlib.sha256("\n".join(versions).encode()).hexdigest()
+        return digest + (query.history.sha256 if query.history else "")
 
-    def inputs(self, index: PinnedIndex) -> str:
+    def _versions(self, job: PinnedIndex) -> str:
+        tables = sorted({leaf.table for leaf in job.statement.leaves})
+        return json.dumps([(str(table), self.tables[table].version) for table in tables])
+
+    def inputs(self, job: PinnedIndex) -> str:
         """A digest of all that a result depends on: the query, and the tables."""
-        return hashlib.sha256(f"{index.statement.text}\n{self.fingerprint(index)}".encode()).hexdigest()
+        tables = hashlib.sha256(self._versions(job).encode()).hexdigest()
+        return hashlib.sha256(f"{job.statement.text}\n{tables}".encode()).hexdigest()
 
-    def is_cached(self, index: PinnedIndex) -> bool:
-        """Whether the rows of an index are in the cache."""
-        return self.cache is not None and self.cache.has(index, self.inputs(index))
+    def is_cached(self, job: PinnedIndex) -> bool:
+        """Whether the rows of a job are in the cache."""
+        return self.cache is not None and self.cache.has(job, self.inputs(job))
 
     @contextmanager
     def running(self, indices: Sequence[PinnedIndex]) -> Iterator[BigQueryRun]:
         """Check the limit of the entire build; Ctrl-C in the block cancels the jobs."""
-        total = sum(self.estimates[index.name].billed for index in indices)
+        jobs = {job.name: job for index in indices for job in self.queries[index.name].jobs}
+        total = sum(self.job_estimates[name].billed for name in jobs)
         if self.most_billed is not None and total > self.most_billed:
             raise IndexerError(
                 f"the build would bill {total:,} bytes, and --max-bytes-billed is {self.most_billed:,}",
@@ -173,7 +233,7 @@ class BigQueryPlan:
             )
         try:
             with self.cache.folder.used() if self.cache else nullcontext():
-                yield BigQueryRun(self, tuple(index for index in indices if not self.is_cached(index)))
+                yield BigQueryRun(self, tuple(job for job in jobs.values() if not self.is_cached(job)))
         except KeyboardInterrupt:
             self.jobs.cancel()
             raise
@@ -185,44 +245,58 @@ class BigQueryRun:
     """Jobs of a build, a few at a time.
 
     Attributes:
-        queue: the indices whose queries have to run, in order.
+        queue: the jobs that have to run, in order.
     """
 
     plan: BigQueryPlan
     queue: tuple[PinnedIndex, ...]
 
     def describe(self) -> dict[str, Any]:
-        """`engine` and `source` of the manifest."""
+        """`engine`, `source` and `history` of the manifest."""
         tables = {str(table): asdict(state.facts) for table, state in sorted(self.plan.tables.items())}
         return {
             "engine": {"name": "bigquery", "version": bigquery.__version__},
             "source": {"kind": "bigquery", "tables": tables, **self.plan.row_counts},
+            **describe(query.history for query in self.plan.queries.values()),
         }
 
     @contextmanager
     def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
-        """The rows of an index: from the cache, or of its job."""
-        plan, cache, inputs = self.plan, self.plan.cache, self.plan.inputs(index)
-        if cache and plan.is_cached(index):
-            plan.listener.message(f"{index.name}: reusing the rows of an earlier build of the same query and tables")
-            yield cache.rows(index)
+        """The rows of an index: of its job; or made here of those of its parts and the history."""
+        query = self.plan.queries[index.name]
+        if not (query.split and query.history):
+            yield self._rows(query.jobs[0])
             return
-        for following in self._window(index):
+        parts = dict(zip((part.name for part in query.split.parts), map(self._rows, query.jobs), strict=True))
+        with (
+            temporary_folder() as temporary,
+            combined(index.name, query.split, query.history, parts, temporary) as batches,
+        ):
+            yield batches
+
+    def _rows(self, job: PinnedIndex) -> Iterator[pa.RecordBatch]:
+        """The rows of a job: from the cache, or of BigQuery."""
+        plan, cache, inputs = self.plan, self.plan.cache, self.plan.inputs(job)
+        if cache and plan.is_cached(job):
+            plan.listener.message(f"{job.name}: reusing the rows of an earlier build of the same query and tables")
+            yield from cache.rows(job)
+            return
+        for following in self._window(job):
             with explaining(plan.project, following.name):
-                plan.jobs.begin(following, plan.inputs(following), plan.estimates[following.name].most)
-        with explaining(plan.project, index.name):
-            job, rows = plan.jobs.finished(index, inputs, plan.estimates[index.name].most)
-        batches = self._explained(index.name, plan.results.batches(index.name, job, rows))
-        yield cache.storing(index, inputs, batches) if cache else batches
+                plan.jobs.begin(following, plan.inputs(following), plan.job_estimates[following.name].most)
+        with explaining(plan.project, job.name):
+            done, rows = plan.jobs.finished(job, inputs, plan.job_estimates[job.name].most)
+        batches = self._explained(job.name, plan.results.batches(job.name, done, rows))
+        yield from cache.storing(job, inputs, batches) if cache else batches
 
     def _explained(self, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # Here and not around the block of `rows`: the writer would take errors of `requests` for errors of its file.
         with explaining(self.plan.project, name):
             yield from batches
 
-    def _window(self, index: PinnedIndex) -> Sequence[PinnedIndex]:
-        """An index and those after it, as many as may run at once."""
-        if index not in self.queue:
-            return (index,)
-        place = self.queue.index(index)
+    def _window(self, job: PinnedIndex) -> Sequence[PinnedIndex]:
+        """A job and those after it, as many as may run at once."""
+        if job not in self.queue:
+            return (job,)
+        place = self.queue.index(job)
         return self.queue[place : place + AT_ONCE]

@@ -1,0 +1,99 @@
+"""Queries that DuckDB runs on this machine: their batches, their errors, and Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from idc_indexer.duckdb_session import connect, first_line, interruptible, quote_name
+from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows
+from idc_indexer.errors import IndexerError
+from idc_indexer.sql import Split
+
+BATCH_ROWS = 65_536
+Result = TypeVar("Result")
+Batches = Iterator[pa.RecordBatch]
+
+
+@contextmanager
+def explaining(name: str, damaged: Callable[[], tuple[str, str] | None] = lambda: None) -> Iterator[None]:
+    """Turn DuckDB's errors into messages for the user.
+
+    Args:
+        damaged: finds the file that cannot be read, and what to do about it.
+    """
+    try:
+        with interruptible():
+            yield
+    except duckdb.OutOfMemoryException as error:
+        raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
+    except (duckdb.Error, pa.ArrowException) as error:
+        if found := damaged():
+            file, hint = found
+            raise IndexerError(f"{name}: {file} is damaged: {first_line(error)}", hint) from error
+        raise IndexerError(f"{name}: {first_line(error)}") from error
+
+
+def batches(cursor: duckdb.DuckDBPyConnection, sql: str) -> Batches:
+    """The rows of a query; while a batch is in use, DuckDB computes the next."""
+    with ThreadPoolExecutor(1) as pool:
+        reader = wait_for(cursor, pool.submit(lambda: cursor.sql(sql).to_arrow_reader(BATCH_ROWS)))
+        following = pool.submit(next, reader, None)
+        while (batch := wait_for(cursor, following)) is not None:
+            following = pool.submit(next, reader, None)
+            yield batch
+
+
+def wait_for(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:
+    """Wait for DuckDB, which runs in another thread so that Ctrl-C ends it.
+
+    In the main thread DuckDB 2.0 notices Ctrl-C only at the end of the query, and 1.5 raises a RuntimeError.
+    """
+    try:
+        while True:
+            # On Windows, a wait without an end cannot be interrupted.
+            if wait([future], timeout=1).done:
+                return future.result()
+    except KeyboardInterrupt:
+        cursor.interrupt()
+        raise
+
+
+@contextmanager
+def combined(
+    name: str, query: Split, history: History, rows: Mapping[str, Batches], temporary: Path
+) -> Iterator[Batches]:
+    """Run the rest of a query that was split, over the rows of its parts and of a history.
+
+    Args:
+        name: the index, for messages.
+        rows: of the parts, by name.
+        temporary: folder for rows that do not fit in memory.
+
+    Raises:
+        IndexerError: a part has no rows, or as `History.refuse_others` and DuckDB say.
+    """
+    with explaining(name), connect(temporary=temporary) as connection:
+        for part in query.parts:
+            _store(connection, part.table, rows[part.name])
+            if not part.of_prior and VERSION_ID in dict(part.statement.returns):
+                history.refuse_others(connection, part.table)
+        create_prior_rows(connection, history, [quote_name(part.table) for part in query.parts if part.of_prior])
+        yield batches(connection, query.sql)
+
+
+def _store(connection: duckdb.DuckDBPyConnection, table: str, rows: Batches) -> None:
+    """Store rows in a table. They are inserted batch by batch, so that their errors come through as they are."""
+    to = f"CREATE TEMP TABLE {quote_name(table)} AS"
+    for batch in rows:
+        connection.register("batch", batch)
+        connection.execute(f"{to} FROM batch")
+        to = f"INSERT INTO {quote_name(table)}"
+    if to.startswith("CREATE"):
+        raise IndexerError(f"BigQuery returned no rows for {table}", "Look at the tables that `explain` lists.")
