@@ -74,6 +74,7 @@ def states(draw: st.DrawFn) -> State:
         draw(st.sampled_from([None, OWN])),
         "2" * 16,
         rollback=True,
+        replace_unrecorded=True,
     )
 
 

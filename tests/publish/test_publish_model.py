@@ -207,7 +207,7 @@ class Publishing(RuleBasedStateMachine):
             else:
                 if self.possible or self.is_published(version):
                     self.begun(version)
-                promote_room.promote(version, store, rollback=True, workers=1)
+                promote_room.promote(version, store, rollback=True, replace_unrecorded=True, workers=1)
                 self.possible = {version}
                 self.vandalised = False
         except IndexerError:

@@ -280,7 +280,7 @@ def test_reused_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
     steps: list[tuple[str, str]] = []
 
     class Interrupting(NullListener):
-        def building(self, index: str, step: BuildStep, _: int) -> None:
+        def building(self, index: str, step: BuildStep, *_: int) -> None:
             steps.append((index, step))
             if (index, step) == ("idc_index.csv", "done") and steps.count(("idc_index.csv", "reused")) == 0:
                 raise InterruptedError

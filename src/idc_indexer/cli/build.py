@@ -20,7 +20,7 @@ from idc_indexer.cli.options import (
     output_options,
     own_options,
 )
-from idc_indexer.cli.output import Output, cost_line, note
+from idc_indexer.cli.output import Output, cost_line, note, size
 from idc_indexer.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -90,6 +90,6 @@ def _show_costs(version: str, costs: Any, output: Output) -> None:
 
 def _show_release(version: str, release: Any, output: Output) -> None:
     data = [(entry.files[0], entry.rows) for entry in release.entries]
-    lines = [f"{file.name}: {rows:,} rows, {file.bytes:,} bytes, sha256 {file.sha256}" for file, rows in data]
+    lines = [f"{file.name}: {rows:,} rows, {size(file.bytes)}, sha256 {file.sha256}" for file, rows in data]
     output.show(f"Release {version}", lines, release.to_document())
     set_outputs(release_version=version, idc_version=release.idc_version, manifest_sha256=release.manifest_sha256)

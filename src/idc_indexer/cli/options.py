@@ -256,4 +256,10 @@ store_option = option(
 
 dry_run_option = option("--dry-run", is_flag=True, help="Check everything, print what would be done, and stop.")
 
-rollback_option = option("--rollback", is_flag=True, help="Allow `current` to move back to an older version.")
+promotion_options = gather(
+    "allowed",
+    dict,
+    option("--rollback", is_flag=True, help="Allow `current` to move back to an older version."),
+    option("--allow-withdrawn", is_flag=True, help="Allow a version that is withdrawn."),
+    option("--replace-unrecorded", is_flag=True, help="Allow to lose files of `current` that no record explains."),
+)

@@ -21,6 +21,7 @@ from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSum
 from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
 from idc_indexer.files import temporary_folder
+from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.schema.column import Column
 
@@ -32,12 +33,19 @@ _THREADS = 4
 """Each has buffers of its own. Only one can read a file of a single row group, which is what IDC has published."""
 
 
-def diff(old: DiffInput, new: DiffInput, names: Collection[str] = (), key: Sequence[str] = ()) -> Difference:
+def diff(
+    old: DiffInput,
+    new: DiffInput,
+    names: Collection[str] = (),
+    key: Sequence[str] = (),
+    listener: ProgressListener | None = None,
+) -> Difference:
     """Compare two inputs.
 
     Args:
         names: tables to compare; all if empty.
         key: columns that match the rows of these tables, instead of the key in their schemas.
+        listener: hears which table is compared.
 
     Raises:
         UsageError: a table that neither input has.
@@ -47,14 +55,18 @@ def diff(old: DiffInput, new: DiffInput, names: Collection[str] = (), key: Seque
     if unknown := sorted(set(names) - tables.keys()):
         raise UsageError(f"neither input has a table {', '.join(unknown)}", f"There are: {', '.join(tables)}.")
     found, summary = [], None
+    chosen = sorted(set(names) or tables)
+    meter = Meter(listener or NullListener(), "comparing", "tables", len(chosen))
     with temporary_folder() as scratch:
         threads = min(_THREADS, os.cpu_count() or 1)
         with interruptible(), closing(connect(threads, _MEMORY, scratch)) as connection:
             mistrust_statistics(connection)
-            for name in sorted(set(names) or tables):
+            for name in chosen:
+                meter.add(name, done=0)
                 table, of_idc = _table(connection, name, old, new, key)
                 found.append(table)
                 summary = of_idc or summary
+                meter.add(name)
     return Difference(old.name, new.name, old.version, new.version, tuple(found), summary)
 
 

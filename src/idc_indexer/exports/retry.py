@@ -18,6 +18,7 @@ from typing import TypeVar
 from obstore import exceptions
 
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import Retries
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,9 +36,7 @@ _CERTIFICATE = re.compile(r"(?:invalid peer certificate: |InvalidCertificate\(\s
 _CONNECTION = re.compile(r"(dns error|connection refused|network is unreachable|no route to host)", re.IGNORECASE)
 _PASSING = {408, 425, 429}
 _UNAUTHORIZED = (401, 403)
-_CREDENTIALS = (
-    "Credentials come from the AWS or Google environment; profiles of AWS need: pip install 'idc-indexer[aws]'."
-)
+_CREDENTIALS = "Credentials come from the AWS or Google environment; profiles of AWS need: pip install 'boto3>=1.34'."
 
 
 class ChangedError(IndexerError):
@@ -55,6 +54,7 @@ class Retrier:
         requests: how many were made, with those that failed.
         bytes: how many bytes of objects were asked for and came.
         retries: how many were made again, by what was wrong.
+        told: tells of them while they happen.
     """
 
     def __init__(self, attempts: int = ATTEMPTS) -> None:
@@ -65,6 +65,7 @@ class Retrier:
         self.requests = 0
         self.bytes = 0
         self.retries: Counter[str] = Counter()
+        self.told = Retries()
         self._lock = threading.Lock()
         self._reached = False
         self._stop = threading.Event()
@@ -113,13 +114,15 @@ class Retrier:
                 self._reached |= _STATUS.search(str(error)) is not None
                 if self._attempts == 1:
                     raise IndexerError(f"{name}: {reason}") from error
-                if attempt >= (self._attempts if self._reached else FIRST_ATTEMPTS):
+                most = self._attempts if self._reached else FIRST_ATTEMPTS
+                if attempt >= most:
                     raise IndexerError(
                         f"{name}: {reason}, {attempt} times in a row",
                         "The shards that are staged already stay in the cache: run the same command again to continue. "
                         "Without a network, --offline builds from the cache, and --source from a copy.",
                     ) from error
                 self.count_retry(reason)
+                self.told.tell("/".join(name.split("/")[:3]), reason, f"attempt {attempt} of {most}")
                 self._stop.wait(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))  # noqa: S311
                 continue
             self._reached = True

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from idc_indexer import documents, files
 from idc_indexer.catalog import Catalog, DerivedTable, PinnedIndex
 from idc_indexer.engines import Engine, EnginePlan, EngineRun, QueryEstimate
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.progress import NullListener, ProgressListener
+from idc_indexer.progress import BuildStep, NullListener, ProgressListener, span
 from idc_indexer.release import derived
 from idc_indexer.release.build_state import BuildState
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
@@ -82,6 +83,23 @@ class Plan:
     def replaced(self) -> Path:
         """The folder to which an old release moves while the new one takes its place."""
         return _replaced(self.out)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables in the order in which they are built, with the CSV."""
+        csv = (CSV,) if self.csv else ()
+        return (*(index.name for index in self.indices), *(table.name for table in self.derived), *csv)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Tells a listener how far a build is, with the number of each table."""
+
+    listener: ProgressListener
+    names: tuple[str, ...]
+
+    def tell(self, name: str, step: BuildStep, rows: int) -> None:
+        self.listener.building(name, step, rows, self.names.index(name) + 1, len(self.names))
 
 
 def incomplete(out: Path) -> Path:
@@ -162,15 +180,17 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         _check_target(plan.out, plan.force)
         for name in sorted(plan.overrides):
             listener.message(f"{name}: a file in --queries or --schemas replaces the built-in one")
-        listener.building("", "checking", 0)
+        began = time.monotonic()
+        listener.building("", "checking", 0, 0, 0)
         queries = engine.plan(plan.indices)
         if GDC in {table.name for table in plan.derived}:
             _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = BuildState(plan.incomplete)
+        steps = _Steps(listener, plan.names)
         try:
-            entries, source = _build_indices(plan, queries, state, listener)
-            made = tuple(_make_derived(plan, gdc, state, entries, listener))
+            entries, source = _build_indices(plan, queries, state, steps)
+            made = tuple(_make_derived(plan, gdc, state, entries, steps))
         except IndexerError:
             state.remove_unless_worth_resuming()
             raise
@@ -183,6 +203,8 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
         _move_into_place(plan)
+        tables = f"{len(plan.names)} table{'s' * (len(plan.names) > 1)}"
+        listener.message(f"built {tables} in {span(time.monotonic() - began)}")
     return Release.open(plan.out)
 
 
@@ -231,26 +253,26 @@ def _check_target(out: Path, force: bool) -> None:
 
 
 def _build_indices(
-    plan: Plan, queries: EnginePlan, state: BuildState, listener: ProgressListener
+    plan: Plan, queries: EnginePlan, state: BuildState, steps: _Steps
 ) -> tuple[tuple[IndexEntry, ...], dict[str, Any]]:
     """The entries of the indices, and what the manifest says of engine and source."""
     keys = {index.name: _key(plan, queries, index) for index in plan.indices}
     entries = []
     with queries.running([one for one in plan.indices if state.reusable(one.name, keys[one.name]) is None]) as run:
         for index in plan.indices:
-            make = partial(_build_index, plan, run, index, listener)
-            entry = _once(state, index.name, keys[index.name], make, listener)
+            make = partial(_build_index, plan, run, index, steps)
+            entry = _once(state, index.name, keys[index.name], make, steps)
             entries.append(replace(entry, overrides_built_in=True if index.name in plan.overrides else None))
         return tuple(entries), run.describe()
 
 
-def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:
+def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, steps: _Steps) -> IndexEntry:
     with run.rows(index) as batches:
-        return _write_table(plan, index.name, index.schema, batches, listener, index.statement.text)
+        return _write_table(plan, index.name, index.schema, batches, steps, index.statement.text)
 
 
 def _make_derived(
-    plan: Plan, gdc: Gdc, state: BuildState, entries: Iterable[IndexEntry], listener: ProgressListener
+    plan: Plan, gdc: Gdc, state: BuildState, entries: Iterable[IndexEntry], steps: _Steps
 ) -> Iterator[IndexEntry]:
     """Write the derived tables and the CSV.
 
@@ -261,13 +283,13 @@ def _make_derived(
     digests = [entry.files[0].sha256 for entry in entries if entry.name == IDC_INDEX]
     for table in plan.derived:
         batches = derived.rows(table.name, table.schema, index, gdc)
-        make = partial(_write_table, plan, table.name, table.schema, batches, listener)
+        make = partial(_write_table, plan, table.name, table.schema, batches, steps)
         if table.name == GDC:
             state.forget(GDC)
         key = _digest(plan.release_version, digests, *_published(table.schema))
-        yield _once(state, table.name, key, make, listener)
+        yield _once(state, table.name, key, make, steps)
     if plan.csv:
-        yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), listener)
+        yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), steps)
 
 
 def _write_csv(plan: Plan) -> IndexEntry:
@@ -281,7 +303,7 @@ def _write_table(
     name: str,
     schema: Schema,
     batches: Iterable[pa.RecordBatch],
-    listener: ProgressListener,
+    steps: _Steps,
     query: str | None = None,
 ) -> IndexEntry:
     """Write the files of one table: the Parquet, its sidecar, the schema, and the query if there is one."""
@@ -291,7 +313,7 @@ def _write_table(
         for batch in batches:
             yield batch
             rows += batch.num_rows
-            listener.building(name, "building", rows)
+            steps.tell(name, "building", rows)
 
     parquet = parquet_name(name)
     written = write_parquet(
@@ -319,18 +341,16 @@ def _write_table(
     return IndexEntry(name, written.rows, query_sha256, schema_sha256, tuple(entries))
 
 
-def _once(
-    state: BuildState, name: str, key: str, make: Callable[[], IndexEntry], listener: ProgressListener
-) -> IndexEntry:
+def _once(state: BuildState, name: str, key: str, make: Callable[[], IndexEntry], steps: _Steps) -> IndexEntry:
     """The entry that an interrupted build finished, or a new one from `make`."""
     entry = state.reusable(name, key)
     if entry is not None:
-        listener.building(name, "reused", entry.rows)
+        steps.tell(name, "reused", entry.rows)
         return entry
-    listener.building(name, "building", 0)
+    steps.tell(name, "building", 0)
     entry = make()
     state.add(key, entry)
-    listener.building(name, "done", entry.rows)
+    steps.tell(name, "done", entry.rows)
     return entry
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from rich.filesize import decimal
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.engines import QueryEstimate, row_counts
@@ -34,7 +35,9 @@ try:
     from idc_indexer.engines.bigquery.results import Results
 except ImportError as error:
     raise IndexerError(
-        f"BigQuery needs Google's client libraries: {error}", "Install them: pip install 'idc-indexer[bigquery]'."
+        f"BigQuery needs Google's client libraries: {error}",
+        "Install them into the environment of idc-indexer: "
+        "pip install 'google-cloud-bigquery>=3.30' 'google-cloud-bigquery-storage>=2.27'.",
     ) from error
 
 __all__ = ["BigQueryEngine", "Connection", "connect", "releases"]
@@ -168,12 +171,13 @@ class BigQueryPlan:
         total = sum(self.estimates[index.name].billed for index in indices)
         if self.most_billed is not None and total > self.most_billed:
             raise IndexerError(
-                f"the build would bill {total:,} bytes, and --max-bytes-billed is {self.most_billed:,}",
+                f"the build would bill {decimal(total)}, and --max-bytes-billed is {decimal(self.most_billed)}",
                 "Nothing was started. See what each index costs with --dry-run.",
             )
         try:
             with self.cache.folder.used() if self.cache else nullcontext():
                 yield BigQueryRun(self, tuple(index for index in indices if not self.is_cached(index)))
+            self.listener.message(f"BigQuery bills {decimal(self.jobs.billed)} for this build")
         except KeyboardInterrupt:
             self.jobs.cancel()
             raise
