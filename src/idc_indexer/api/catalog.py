@@ -134,8 +134,12 @@ def list_releases(
         raise IndexerError("there is no IDC release", "Look at another --source.")
     if newer_than is None:
         return AvailableReleases(tuple(found))
-    from idc_indexer.publish.release_source import read_release
+    from idc_indexer.publish.release_source import open_source
+    from idc_indexer.release.manifest import idc_version_of
 
-    last = read_release(newer_than)
-    newer = tuple(release for release in found if release > last.idc_version)
-    return AvailableReleases(newer, last.release_version, last.idc_version)
+    with open_source(newer_than) as source:
+        published = source.version
+    if not published:
+        raise IndexerError(f"{newer_than}: neither a manifest nor a Parquet file says of which version it is")
+    last = idc_version_of(published)
+    return AvailableReleases(tuple(release for release in found if release > last), published, last)

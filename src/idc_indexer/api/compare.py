@@ -28,12 +28,14 @@ class Verification:
         findings: regressions since the prior release; None when they were not checked.
         not_compared: tables whose rows were not available.
         manifest_sha256: digest of `manifest.json`, which lists the digests of all other files.
+        against_withdrawn: why the prior release is withdrawn; empty if it is not.
     """
 
     problems: tuple[Problem, ...]
     findings: tuple[Finding, ...] | None
     not_compared: tuple[str, ...]
     manifest_sha256: str
+    against_withdrawn: str = ""
 
     @property
     def ok(self) -> bool:
@@ -81,7 +83,9 @@ def verify_release(
         allowed = load_limits(Path(limits) if limits else None)
         found = diff_releases(against, path, published_at=published_at, listener=listener)
         findings = tuple(check_regressions(path, found, allowed, accept))
-        return Verification(problems, findings, tuple(found.unavailable), Release.open(path).manifest_sha256)
+        withdrawn = found.withdrawn.get(found.old, "")
+        sha256 = Release.open(path).manifest_sha256
+        return Verification(problems, findings, tuple(found.unavailable), sha256, withdrawn)
 
 
 def diff_releases(

@@ -76,6 +76,8 @@ def verify(
         )
     if against and found.findings is None:
         note("changes not checked: the release has problems")
+    if found.against_withdrawn:
+        note(f"{against} is withdrawn: {found.against_withdrawn}")
     if found.not_compared:
         note(f"not compared: row data unavailable: {', '.join(found.not_compared)}")
     output.show("Verification", [*_found(found)] + [f"{release}: OK"] * found.ok, found.to_document())
@@ -87,7 +89,9 @@ def _found(verification: Verification) -> Iterator[str]:
     yield from aggregated((problem.file, problem.message) for problem in verification.problems)
     for finding in verification.findings or ():
         yield f"{finding.name}: {finding.message}" + (f" (accepted: {finding.reason})" if finding.reason else "")
-        if not finding.reason:
+        if finding.follows and not finding.reason:
+            yield f"    follows from {', '.join(finding.follows)}: accept that"
+        elif not finding.reason:
             quoted = finding.name.replace("'", "'\\''")
             yield f"    to accept it: --accept '{quoted}=REASON'"
 

@@ -20,8 +20,8 @@ _AFTER_CTRL_C = {
     "build": "Finished tables stay in <DIR>.incomplete, and what was staged in the cache: the same command continues. "
     "A release that was there before is unchanged.",
     "stage": "What was staged stays in the cache: the same command continues.",
-    "publish": "The version may be incomplete: the same command completes it. With --promote, `current` may be between two "
-    "versions.",
+    "publish": "The version may be incomplete: the same command completes it. With --promote, `current` may be between "
+    "two versions.",
     "promote": "Every file of `current` is complete, but some may be of the new version and others of the old one: run "
     "the same command again soon, or promote the old version.",
     "adopt": "Nothing was written: run the same command again.",

@@ -39,12 +39,14 @@ class DiffInput:
         name: as the user gave it.
         version: of the release; None if it is unknown.
         excluded: tables that this kind of input never has, even if the release has them.
+        withdrawn: why the release is withdrawn; empty if it is not.
     """
 
     name: str
     version: str | None
     tables: Mapping[str, InputTable]
     excluded: Collection[str] = ()
+    withdrawn: str = ""
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def _only(given: DiffInput, table: str | None, single: str) -> DiffInput:
 
 def _input(source: ReleaseSource) -> DiffInput:
     tables = {name: _table(source, name) for name in source.tables}
-    return DiffInput(source.name, source.version, tables, source.excluded)
+    return DiffInput(source.name, source.version, tables, source.excluded, source.withdrawn)
 
 
 def _table(source: ReleaseSource, name: str) -> InputTable:

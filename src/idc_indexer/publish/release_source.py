@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urljoin
 
 from packaging.version import InvalidVersion, Version
 
@@ -24,7 +24,7 @@ from idc_indexer import documents, files, parquet_footer
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.http import Response, download, folder_url, is_address, request
 from idc_indexer.progress import Meter, NullListener, ProgressListener, Retries
-from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder
+from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder, parse_withdrawal, withdrawal_name
 from idc_indexer.publish.stores import open_store
 from idc_indexer.release.manifest import MANIFEST, Release, parquet_name, schema_name, sidecar_name
 from idc_indexer.release.parquet import VERSION_KEY
@@ -63,6 +63,9 @@ class ReleaseFiles(Protocol):
 
     def fetch(self, name: str) -> Path:
         """A file on this machine, unpacked or downloaded first. Raises MissingFileError if it does not exist."""
+
+    def withdrawal(self, version: str) -> bytes | None:
+        """The record that a version is withdrawn, where releases are published; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,12 @@ class ReleaseSource:
         except IndexerError:
             return None  # whatever reads the rows reports the damage
         return metadata.get(VERSION_KEY, b"").decode(errors="replace") or None
+
+    @cached_property
+    def withdrawn(self) -> str:
+        """Why the version is withdrawn; empty if it is not, or if the release is not where releases are published."""
+        record = self.files.withdrawal(self.version) if self.version else None
+        return parse_withdrawal(record, self.name) if record else ""
 
     def schema(self, table: str) -> dict[str, Any] | None:
         """The `_schema.json` of a table, of this toolkit or of another; None if it has none."""
@@ -305,6 +314,9 @@ class _TableFiles:
     def names(self, manifest: Release | None) -> Collection[str]:  # noqa: ARG002
         return parquet_name(self._table), schema_name(self._table)
 
+    def withdrawal(self, version: str) -> bytes | None:  # noqa: ARG002 -- it may be of any version
+        return None
+
 
 class _FolderFiles:
     """Files in a folder."""
@@ -334,6 +346,12 @@ class _FolderFiles:
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file")
         return path
+
+    def withdrawal(self, version: str) -> bytes | None:
+        folder = self._path.absolute()
+        path = folder.parents[1] / withdrawal_name(version)
+        with files.os_errors_for(path):
+            return path.read_bytes() if folder.name == ARTIFACTS and path.is_file() else None
 
 
 class _WheelFiles:
@@ -367,6 +385,9 @@ class _WheelFiles:
             files.write_atomic(path, self.read(name))
         return path
 
+    def withdrawal(self, version: str) -> bytes | None:  # noqa: ARG002 -- a wheel is not where releases are published
+        return None
+
 
 class _HttpFiles:
     """Published files at a URL, which cannot be listed."""
@@ -397,6 +418,13 @@ class _HttpFiles:
             download(self._url + quote(name), path, follow=True, max_bytes=_MAX_PARQUET, retries=self._retries)
         return path
 
+    def withdrawal(self, version: str) -> bytes | None:
+        if not self._url.endswith(f"/{ARTIFACTS}/"):
+            return None
+        address = urljoin(self._url, f"../../{quote(withdrawal_name(version))}")
+        response = request(address, follow=True, retries=self._retries)
+        return None if response.problem else response.body
+
     def _ask(self, name: str, method: str = "GET") -> Response:
         return request(self._url + quote(name), method, follow=True, retries=self._retries)
 
@@ -413,6 +441,8 @@ class _StoreFiles:
         folders = {name.rpartition("/")[0] for name in listing if name.endswith((MANIFEST, _PARQUET))}
         inner = ("", ARTIFACTS, f"{CURRENT}/{ARTIFACTS}")
         chosen = next((prefix for prefix in inner if prefix in folders), "")
+        self._root, _, last = f"{uri.rstrip('/')}/{chosen}".rstrip("/").rpartition("/")
+        self._published = last == ARTIFACTS
         # Objects in folders below are not files of the release.
         found = {name.rpartition("/"): stored for name, stored in listing.items()}
         self._objects = {name: stored for (prefix, _, name), stored in found.items() if prefix == chosen}
@@ -433,3 +463,10 @@ class _StoreFiles:
             files.write_atomic(path, self.read(name))
             meter.add(bytes=path.stat().st_size)
         return path
+
+    def withdrawal(self, version: str) -> bytes | None:
+        if not self._published:
+            return None
+        store = open_store(self._root.rpartition("/")[0], self._listener)
+        found = store.list(withdrawal_name(version))
+        return store.read(found[withdrawal_name(version)]) if found else None

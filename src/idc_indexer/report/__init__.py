@@ -21,7 +21,7 @@ from rich.filesize import decimal
 
 import idc_indexer
 from idc_indexer import files
-from idc_indexer.diff.render import STATES, idc_lines, size_of_tb
+from idc_indexer.diff.render import STATES, idc_lines, size_of_tb, withdrawn_lines
 from idc_indexer.diff.result import Difference, shown
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import ProgressListener
@@ -64,7 +64,9 @@ def write_report(
         if difference:
             # The page is public: it names the prior release, not the path where it was.
             before = difference.old_version or Path(difference.old).name
-            difference = replace(difference, old=before, new=release.release_version)
+            why = difference.withdrawn.get(difference.old, "")
+            withdrawn = {before: why} if why else {}
+            difference = replace(difference, old=before, new=release.release_version, withdrawn=withdrawn)
         page = release_page(gather(release, listener), difference, published).encode()
         made = replace(release, report=FileEntry(REPORT, len(page), hashlib.sha256(page).hexdigest()))
         # If the command is killed in between, the manifest does not list the report; running it again repairs that.
@@ -152,7 +154,12 @@ def _render(template: str, **values: Any) -> str:
         "name": _breakable,
     }
     environment.filters |= filters
-    environment.globals |= {"idc_lines": idc_lines, "states": STATES, "toolkit": idc_indexer.__version__}
+    environment.globals |= {
+        "idc_lines": idc_lines,
+        "withdrawn_lines": withdrawn_lines,
+        "states": STATES,
+        "toolkit": idc_indexer.__version__,
+    }
     here = Path(__file__).parent
     assets = {name: Markup((here / name).read_text(encoding="utf-8")) for name in ("style.css", "search.js")}  # noqa: S704
     return (
