@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +25,25 @@ fcntl.flock, fcntl.lockf = flock, lockf
 """
 
 
+# The same for every library in the process, not only for Python.
+WITHOUT_IN_C = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+static int call(const char *name, int file, int command, void *argument) {
+    if (command == F_SETLK || command == F_SETLKW || command == F_GETLK) { errno = ERROR; return -1; }
+    return ((int (*)(int, int, ...))dlsym(RTLD_NEXT, name))(file, command, argument);
+}
+#define WRAP(name) int name(int file, int command, ...) { va_list rest; va_start(rest, command); \
+    void *argument = va_arg(rest, void *); va_end(rest); return call(#name, file, command, argument); }
+WRAP(fcntl)
+WRAP(fcntl64)
+int flock(int file, int operation) { (void)file; (void)operation; errno = ERROR; return -1; }
+"""
+
+
 def test_shared_and_sole(tmp_path: Path) -> None:
     path = tmp_path / "use"
     with locks.shared(path), locks.shared(path, 0), pytest.raises(locks.Timeout), locks.sole(path, 0):
@@ -36,7 +57,7 @@ def test_shared_and_sole(tmp_path: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks(number: int, start: Start, out: Path, sample_release: Path) -> None:
     """A warning for each folder, once; the build does what it always does."""
     process = start("sample", "prior_versions_index", first=WITHOUT.format(number=number))
@@ -46,6 +67,24 @@ def test_a_file_system_without_locks(number: int, start: Start, out: Path, sampl
     assert len(warnings) == len(set(warnings)) >= 2
     assert any(str(out.parent) in line and "--out" in line for line in warnings), warnings
     assert any("cache" in line and "--cache-dir" in line for line in warnings), warnings
+    name = "prior_versions_index.parquet"
+    assert contents(out)[name] == contents(sample_release)[name]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="preloads a library made by cc")
+def test_no_library_needs_locks(
+    start: Start, out: Path, sample_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none.c").write_text(WITHOUT_IN_C)
+    library = tmp_path / "none.so"
+    compile_it = ["cc", "-shared", "-fPIC", f"-DERROR={errno.ENOLCK}", "-o", str(library), "none.c", "-ldl"]
+    subprocess.run(compile_it, check=True, cwd=tmp_path)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    process = start("sample", "prior_versions_index")
+    monkeypatch.delenv("LD_PRELOAD")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "without locks" in errors
     name = "prior_versions_index.parquet"
     assert contents(out)[name] == contents(sample_release)[name]
 

@@ -114,11 +114,7 @@ class CacheFolder:
         Raises:
             IndexerError: nothing can be written there, or there is no home folder for it.
         """
-        if self.path.is_relative_to(_NO_HOME):
-            raise IndexerError(
-                "there is no folder for the cache: HOME is not set, and the system knows no home of this user",
-                "Choose a folder with --cache-dir.",
-            )
+        _check_home(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -182,7 +178,12 @@ class Cache:
         return CacheFolder(self.root / "bigquery")
 
     def entries(self) -> list[CacheEntry]:
-        """What is there, by source and name; what is of no table last."""
+        """What is there, by source and name; what is of no table last.
+
+        Raises:
+            IndexerError: there is no home folder for the cache.
+        """
+        _check_home(self.root)
         found: list[CacheEntry] = []
         for path in sorted((self.root / "staged").glob(f"*/*/{LISTING}")):
             folder = CacheFolder(path.parent)
@@ -236,6 +237,14 @@ def default_root() -> Path:
         return platformdirs.user_cache_path("idc-indexer")
     except RuntimeError:
         return _NO_HOME / "idc-indexer"
+
+
+def _check_home(path: Path) -> None:
+    if path.is_relative_to(_NO_HOME):
+        raise IndexerError(
+            "there is no folder for the cache: HOME is not set, and the system knows no home of this user",
+            "Choose a folder with --cache-dir.",
+        )
 
 
 def _unusable(path: Path, error: OSError) -> IndexerError:

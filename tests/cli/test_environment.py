@@ -157,12 +157,13 @@ def test_a_user_without_a_home(tmp_path: Path) -> None:
     assert (code, err.splitlines()[-1]) == (0, "done collections_index: 179 rows")
     assert cli("verify", "release", first=NO_HOME, folder=tmp_path)[:2] == (0, "release: OK\n")
     assert cli("list", first=NO_HOME, folder=tmp_path)[0] == 0
-    code, out, err = cli(*build, "other", "prior_versions_index", first=NO_HOME, folder=tmp_path)
-    assert (code, out) == (1, "")
-    assert err.splitlines()[1:] == [
-        "Error: there is no folder for the cache: HOME is not set, and the system knows no home of this user",
-        "Choose a folder with --cache-dir.",
-    ]
+    for needs_cache in ((*build, "other", "prior_versions_index"), ("cache",), ("cache", "remove", "--all")):
+        code, out, err = cli(*needs_cache, first=NO_HOME, folder=tmp_path)
+        assert (code, out) == (1, "")
+        assert err.splitlines()[-2:] == [
+            "Error: there is no folder for the cache: HOME is not set, and the system knows no home of this user",
+            "Choose a folder with --cache-dir.",
+        ]
     code, out, err = cli("status", "--to=~/published", first=NO_HOME, folder=tmp_path)
     assert (code, err.splitlines()[-1].partition("): ")[2]) == (
         2,

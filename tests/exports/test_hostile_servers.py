@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from idc_indexer.errors import IndexerError
+from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports import bounded, open_export, retry
 from idc_indexer.exports import location as locations
 from idc_indexer.schema.source_tables import SourceTable
@@ -214,9 +214,14 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
             opened.releases()
         assert "AWS_CA_BUNDLE" in error.value.hint
         assert opened.location.retrier.requests == 1
+        monkeypatch.setenv("SSL_CERT_FILE", ssl.get_default_verify_paths().openssl_cafile)
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))  # which is set from it, and not left behind
         assert open_export("s3://mirror/x", cache_dir=tmp_path).releases() == [25]
+        for name, why in (("none.pem", "No such file or directory"), ("key", "holds no certificates")):
+            monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / name))
+            with pytest.raises(UsageError, match=rf"AWS_CA_BUNDLE=.*{name}: {why}"):
+                open_export("s3://mirror/x", cache_dir=tmp_path)
+        monkeypatch.delenv("AWS_CA_BUNDLE")
         running.shutdown()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://no-such-host.invalid")
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.filesize import decimal
 
 from idc_indexer.catalog import PinnedIndex
@@ -19,7 +20,6 @@ from idc_indexer.duckdb_session import (
     first_line,
     interruptible,
     mistrust_statistics,
-    quote,
     quote_name,
     read_parquet,
 )
@@ -160,8 +160,7 @@ class DuckDBPlan:
             ThreadPoolExecutor(1) as pool,
         ):
             _create_views(cursor, staged, one.leaves)
-            copy = f"COPY ({one.sql}) TO {quote(str(path))} (FORMAT parquet, COMPRESSION zstd)"
-            _wait(cursor, pool.submit(cursor.execute, copy))
+            _wait(cursor, pool.submit(_write, cursor, one.sql, path))
 
 
 @dataclass(frozen=True)
@@ -218,6 +217,14 @@ def _create_views(cursor: duckdb.DuckDBPyConnection, staged: StagedExport, leave
         cursor.execute(
             f"CREATE OR REPLACE TEMP VIEW {quote_name(str(table))} AS SELECT {', '.join(selected.values())} FROM {rows}"
         )
+
+
+def _write(cursor: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
+    """Write the rows of a query; DuckDB's COPY would lock the file, for which some file systems have no locks."""
+    reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
 
 
 @contextmanager

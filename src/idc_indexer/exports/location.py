@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -217,11 +218,6 @@ def open_location(source: str, retrier: Retrier) -> Location:
             f"{source}: not the address of an export", "Give s3://bucket/prefix, gs://bucket/prefix or a folder."
         )
     uri = f"{scheme}://{bucket}/{prefix}".rstrip("/")
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        # obstore reads the certificates of SSL_CERT_FILE.
-        if not Path(bundle).is_file():
-            raise UsageError(f"AWS_CA_BUNDLE={bundle}: no such file", "Give a file with certificates in PEM format.")
-        os.environ.setdefault("SSL_CERT_FILE", bundle)
     settings = _s3(bucket) if scheme == "s3" else _gs()
     endpoint = settings.get("base_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     client: ClientConfig = {
@@ -230,10 +226,27 @@ def open_location(source: str, retrier: Retrier) -> Location:
         "connect_timeout": SILENCE,
         "timeout": _REQUEST,
     }
+    # obstore reads SSL_CERT_FILE by itself
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        client["root_certificate"] = _pem(bundle)
     retries: RetryConfig = {"max_retries": 0}  # of its own: they are made, and counted, in one location
     kind = S3Store if scheme == "s3" else GCSStore
     store = kind(bucket, prefix=prefix or None, client_options=client, retry_config=retries, **settings)
     return Location(uri, scheme, store, retrier, anonymous=bool(settings.get("skip_signature")))
+
+
+def _pem(bundle: str) -> bytes:
+    """The certificates that AWS_CA_BUNDLE names.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
+    try:
+        ssl.create_default_context(cafile=bundle)
+        return Path(bundle).read_bytes()
+    except OSError as error:  # of which SSLError is one
+        why = "holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(f"AWS_CA_BUNDLE={bundle}: {why}", "Give a file with certificates in PEM format.") from error
 
 
 def _s3(bucket: str) -> dict[str, Any]:
