@@ -209,7 +209,11 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     found = run("status", "--to", place.uri)
     assert found.exit_code == 3
     assert "current: 25.0.0, damaged" in found.stdout
-    for problem in ("collections_index.sql: has other content", "manifest.json: is missing", "more.txt: is not of 25.0.0"):
+    for problem in (
+        "collections_index.sql: has other content",
+        "manifest.json: is missing",
+        "more.txt: is not of 25.0.0",
+    ):
         assert f"    {CURRENT}{problem}" in found.stdout
     assert run("promote", "25.0.0", "--to", place.uri).exit_code == 0
     assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == complete

@@ -77,15 +77,24 @@ def build(
 
     with show_progress() as listener:
         plan = plan_release(*indices, **target, engine=engine, own=own, listener=listener)
-        done = plan.costs() if dry_run else plan.build()
+        done = plan.dry_run() if dry_run else plan.build()
     if not (indices or target["gdc_url"] or dry_run):
         note("without gdc_idc_mapping: to build it, give --gdc-url https://api.gdc.cancer.gov")
-    (_show_costs if dry_run else _show_release)(plan.plan.release_version, done, output)
+    (_show_dry_run if dry_run else _show_release)(plan.plan.release_version, done, output)
 
 
-def _show_costs(version: str, costs: Any, output: Output) -> None:
-    document = {"indices": {name: cost for name, cost in costs.items() if name != "total"}, "total": costs["total"]}
-    output.show(f"Cost of {version}", [f"{name}: {cost_line(cost)}" for name, cost in costs.items()], document)
+def _show_dry_run(version: str, found: Any, output: Output) -> None:
+    lines = [f"{name}: {cost_line(cost)}" for name, cost in found.indices.items()]
+    lines += [f"{name}: {_fetch_line(fetch)}" for name, fetch in found.tables.items()]
+    total = cost_line(found.total) if found.indices else _fetch_line(found.total)
+    output.show(f"Cost of {version}", [*lines, f"total: {total}"], found.to_document())
+
+
+def _fetch_line(fetch: Any) -> str:
+    """What has to come to this machine, in words."""
+    if not fetch["shards"]:
+        return "nothing to fetch"
+    return f"{fetch['shards']:,} shards to fetch, about {size(fetch['fetch'])}; {size(fetch['disk'])} on disk"
 
 
 def _show_release(version: str, release: Any, output: Output) -> None:

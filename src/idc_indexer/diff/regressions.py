@@ -116,11 +116,11 @@ def findings(difference: Difference, limits: Mapping[str, Any], without: Collect
         limits: a document of kind `limits`.
         without: removed collections whose rows are left out.
     """
-    for table in difference.tables:
-        yield from _of_table(table, {**limits, **limits["indices"].get(table.name, {})}, without)
     for group in difference.idc.collections if difference.idc else ():
         if not group.new and group.name not in without:
             yield Finding(f"{_COLLECTION}{group.name}", f"the collection was removed, with {group.old:,} series")
+    for table in difference.tables:
+        yield from _of_table(table, {**limits, **limits["indices"].get(table.name, {})}, without)
 
 
 def _of_table(table: TableDifference, limits: Mapping[str, Any], without: Collection[str]) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from idc_indexer.duckdb_session import (
     quote_name,
     read_parquet,
 )
-from idc_indexer.engines import QueryEstimate, row_counts
+from idc_indexer.engines import QueryEstimate, TableFetch, row_counts
 from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, planned_disk
 from idc_indexer.errors import IndexerError
 from idc_indexer.exports import Export, StagedExport, StagingPlan
@@ -123,6 +123,16 @@ class DuckDBPlan:
     unread: Mapping[SourceTable, int]
     allow_row_count_mismatch: bool
     estimates: Mapping[str, QueryEstimate] = field(default_factory=dict)
+
+    @property
+    def fetches(self) -> Mapping[str, TableFetch]:
+        """What will be staged, by source table. Nothing of a table that is staged, or read where it lies."""
+        found = {}
+        for plan in (self.current, *self.prior.values()):
+            for table in plan.tables:
+                one = plan.of([table]).estimate
+                found[str(table)] = TableFetch(one.shards, one.fetch, one.disk)
+        return dict(sorted(found.items()))
 
     def fingerprint(self, index: PinnedIndex) -> str:
         """A digest of the shards that an index reads."""

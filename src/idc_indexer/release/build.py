@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import pyarrow as pa
 import idc_indexer
 from idc_indexer import documents, files
 from idc_indexer.catalog import Catalog, DerivedTable, PinnedIndex
-from idc_indexer.engines import Engine, EnginePlan, EngineRun, QueryEstimate
+from idc_indexer.engines import Engine, EnginePlan, EngineRun
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import BuildStep, NullListener, ProgressListener, span
 from idc_indexer.release import derived
@@ -63,6 +63,8 @@ class Plan:
         csv: whether to write idc_index as a zipped CSV too.
         force: whether to replace a release that lies at `out`.
         overrides: indices for which the user's folders have a query or a schema in place of the built-in one.
+        record: where finished builds of this target leave what their tables depended on, so that the next one can tell
+            that nothing has changed; None for no such file.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -73,6 +75,7 @@ class Plan:
     csv: bool = False
     force: bool = False
     overrides: frozenset[str] = frozenset()
+    record: Path | None = None
 
     @property
     def incomplete(self) -> Path:
@@ -114,7 +117,13 @@ def _in_place(out: Path) -> bool:
 
 
 def check_request(
-    catalog: Catalog, names: Iterable[str], idc_version: int, release_version: str, out: Path, force: bool = False
+    catalog: Catalog,
+    names: Iterable[str],
+    idc_version: int,
+    release_version: str,
+    out: Path,
+    force: bool = False,
+    record: Path | None = None,
 ) -> None:
     """Refuse a request that no source could satisfy, before any source is opened.
 
@@ -126,7 +135,7 @@ def check_request(
     check_version(release_version, idc_version)
     catalog.select(set(names) - catalog.derived.keys())
     with files.os_errors_for(out):
-        _check_target(files.absolute(out), force)
+        _check_target(files.absolute(out), force, record)
 
 
 def plan_build(
@@ -138,6 +147,7 @@ def plan_build(
     force: bool = False,
     gdc: bool = False,
     csv: bool = False,
+    record: Path | None = None,
 ) -> Plan:
     """Decide what to build.
 
@@ -147,19 +157,20 @@ def plan_build(
         force: whether to replace a release that lies at `out`.
         gdc: whether "all" includes gdc_idc_mapping, which needs the network.
         csv: whether to write idc_index as a zipped CSV too.
+        record: as in `Plan`.
 
     Raises:
         UsageError: as `check_request` does.
         IndexerError: an index that the release cannot have.
     """
-    check_request(catalog, names, idc_version, release_version, out, force)
+    check_request(catalog, names, idc_version, release_version, out, force, record)
     wanted = set(names)
     made = tuple(s for n, s in catalog.derived.items() if (n in wanted if wanted else gdc or n != GDC))
     if wanted and (made or csv):
         wanted = wanted - catalog.derived.keys() | {IDC_INDEX}
     indices = tuple(index.for_release(idc_version) for index in catalog.select(wanted))
     overrides = frozenset(index.name for index in indices) & catalog.replaced
-    return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides)
+    return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides, record)
 
 
 def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
@@ -177,12 +188,14 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
     """
     gdc, listener = gdc or Gdc(), listener or NullListener()
     with files.os_errors_for(plan.out), release_lock(plan.out):
-        _check_target(plan.out, plan.force)
+        _check_target(plan.out, plan.force, plan.record)
         for name in sorted(plan.overrides):
             listener.message(f"{name}: a file in --queries or --schemas replaces the built-in one")
         began = time.monotonic()
         listener.building("", "checking", 0, 0, 0)
         queries = engine.plan(plan.indices)
+        if not plan.force and (plan.out / MANIFEST).is_file():
+            return _up_to_date(plan, queries, listener)
         if GDC in {table.name for table in plan.derived}:
             _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
@@ -201,6 +214,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
+        state.save(plan.record)
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
         _move_into_place(plan)
         tables = f"{len(plan.names)} table{'s' * (len(plan.names) > 1)}"
@@ -208,25 +222,53 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
     return Release.open(plan.out)
 
 
-def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
+def dry_run(plan: Plan, engine: Engine) -> EnginePlan:
     """Make all the checks that a build makes before it starts, and write nothing.
-
-    Returns:
-        What BigQuery would bill, by index.
 
     Raises:
         UsageError, IndexerError: as `build` does.
     """
     with files.os_errors_for(plan.out):
-        _check_target(plan.out, plan.force)
-        return engine.plan(plan.indices).estimates
+        _check_target(plan.out, plan.force, plan.record)
+        return engine.plan(plan.indices)
+
+
+def _check_recorded(out: Path, record: Path | None) -> None:
+    """Raise UsageError if it cannot be told whether the release at the target is what a build would make."""
+    if not (record and record.is_file()):
+        raise _occupied(out)
+
+
+def _up_to_date(plan: Plan, queries: EnginePlan, listener: ProgressListener) -> Release:
+    """The release that is at the target already, if this build would make the same.
+
+    Raises:
+        UsageError: it would not, or that cannot be told.
+    """
+    release = Release.open(plan.out)
+    state = BuildState(plan.out, plan.record)
+    digests = [entry.files[0].sha256 for entry in release.indices if entry.name == IDC_INDEX]
+    keys = {index.name: _key(plan, queries, index) for index in plan.indices}
+    keys |= {table.name: _derived_key(plan, table, digests) for table in plan.derived}
+    keys |= {CSV: _csv_key(digests)} if plan.csv else {}
+    written = {entry.name: replace(entry, overrides_built_in=None) for entry in release.entries}
+    same = (release.release_version, [*written]) == (plan.release_version, [*plan.names])
+    # Only requests can tell whether the GDC still gives the same answers.
+    if GDC in keys or not same or any(state.reusable(name, key) != written[name] for name, key in keys.items()):
+        raise _occupied(plan.out)
+    listener.message(f"{plan.out} is up to date: the inputs are those that it was built from")
+    return release
+
+
+def _occupied(out: Path) -> UsageError:
+    return UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
 
 
 def _replaced(out: Path) -> Path:
     return out.parent / f"{out.name}.replaced"
 
 
-def _check_target(out: Path, force: bool) -> None:
+def _check_target(out: Path, force: bool, record: Path | None) -> None:
     """Refuse to write where a release, or other files, would be lost, or where the end of the build would fail."""
     if out.is_symlink() and not out.exists():
         raise UsageError(f"{out}: exists and is not a folder: it is a link to nowhere")
@@ -239,8 +281,8 @@ def _check_target(out: Path, force: bool) -> None:
     content = {path.name for path in out.iterdir()}
     if MANIFEST in content:
         if not force:
-            raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
-        if _in_place(out):
+            _check_recorded(out, record)
+        elif _in_place(out):
             raise UsageError(
                 f"{out}: holds a release and cannot be replaced in one step: it is a mount point, a link, the working "
                 "directory, or in a folder that cannot be written",
@@ -286,10 +328,9 @@ def _make_derived(
         make = partial(_write_table, plan, table.name, table.schema, batches, steps)
         if table.name == GDC:
             state.forget(GDC)
-        key = _digest(plan.release_version, digests, *_published(table.schema))
-        yield _once(state, table.name, key, make, steps)
+        yield _once(state, table.name, _derived_key(plan, table, digests), make, steps)
     if plan.csv:
-        yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), steps)
+        yield _once(state, CSV, _csv_key(digests), partial(_write_csv, plan), steps)
 
 
 def _write_csv(plan: Plan) -> IndexEntry:
@@ -357,6 +398,16 @@ def _once(state: BuildState, name: str, key: str, make: Callable[[], IndexEntry]
 def _key(plan: Plan, queries: EnginePlan, index: PinnedIndex) -> str:
     """A digest of all inputs of an index."""
     return _digest(plan.release_version, index.statement.text, *_published(index.schema), queries.fingerprint(index))
+
+
+def _derived_key(plan: Plan, table: DerivedTable, idc_index: list[str]) -> str:
+    """A digest of all inputs of a derived table, except the GDC."""
+    return _digest(plan.release_version, idc_index, *_published(table.schema))
+
+
+def _csv_key(idc_index: list[str]) -> str:
+    """A digest of all inputs of the CSV."""
+    return _digest(idc_index, zlib.ZLIB_RUNTIME_VERSION)
 
 
 def _published(schema: Schema) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 from rich.filesize import decimal
 
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.engines import QueryEstimate, row_counts
+from idc_indexer.engines import QueryEstimate, TableFetch, row_counts
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import PROJECT, SourceTable
@@ -150,6 +150,7 @@ class BigQueryPlan:
     tables: Mapping[SourceTable, _TableState]
     estimates: Mapping[str, QueryEstimate]
     row_counts: Mapping[str, Any]
+    fetches: Mapping[str, TableFetch] = field(default_factory=dict)
 
     def fingerprint(self, index: PinnedIndex) -> str:
         """A digest of the versions of the tables that an index reads."""
