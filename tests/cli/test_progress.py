@@ -6,7 +6,6 @@ import io
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from idc_indexer.cli.output import aggregated
 from idc_indexer.cli.progress import LiveProgress, PlainProgress, fitted
 from idc_indexer.http import ATTEMPTS, download, request
 from idc_indexer.progress import Meter, NullListener, Progress, Retries, span
+from idc_indexer.publish.records import files_meter, in_parallel
 from tests.cli.test_environment import Releases, posix
 from tests.conftest import Run, Start, TinyExport
 from tests.emulators.gcs import Gcs
@@ -122,9 +122,7 @@ def test_many_files_with_one_cause_are_one_line() -> None:
 # --- What is heard ------------------------------------------------------------------------------------------------
 
 
-def test_publish_and_promote_count_files_and_bytes(gcs_service: Gcs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from idc_indexer.publish.records import files_meter, in_parallel
-
+def test_files_and_bytes_are_counted_from_any_thread() -> None:
     listener = Hearing()
     meter = files_meter(listener, "uploading", [5, 7])
     in_parallel([5, 7], lambda size: meter.add("a", bytes=size), 2)

@@ -1,4 +1,4 @@
-"""A bucket that other tools filled: it is told apart, adopted, replaced and brought back, as docs/existing-bucket.md says."""
+"""A bucket that other tools filled is told apart, adopted, replaced and brought back, as its page in the docs says."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def test_the_page_from_the_first_look_to_the_way_back(
     offered = outputs[0].stderr.splitlines()[-1].strip()
     assert offered == f"idc-indexer withdraw 25.1.0 --to {bucket.uri} --reason 'WHY'"
     assert outputs[2].stdout == (
-        "25.0.0: adopted\n25.0.1: adopted\n25.1.0: valid, withdrawn: ct_index lacks the series of nlst\ncurrent: 25.0.1, OK\n"
+        "25.0.0: adopted\n25.0.1: adopted\n25.1.0: valid, withdrawn: ct_index lacks the series of nlst\n"
+        "current: 25.0.1, OK\n"
     )
     assert run("check", f"{url}/{CURRENT}", "--deep").exit_code == 0
     assert run("diff", "current", "25.0.1").exit_code == 0
@@ -241,7 +242,8 @@ def test_one_cause_is_one_line(run: Run, bucket: BucketPlace, small_releases: Re
     assert result.stdout.splitlines() == [
         "9 files, such as manifest.json: may not be read by pages of other sites (CORS): HEAD has no "
         "Access-Control-Allow-Origin for them",
-        "collections_index.parquet: may not be read in parts by pages of other sites: the preflight (OPTIONS) is refused",
+        "collections_index.parquet: may not be read in parts by pages of other sites: the preflight (OPTIONS) is "
+        "refused",
     ]
     assert len(json.loads(run("check", url, "--json").stdout)["problems"]) == 10
 

@@ -400,7 +400,7 @@ def test_the_address_of_an_upload_session_is_not_told(bucket: BucketPlace, tmp_p
 def test_no_credentials_are_asked_for_by_name(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    refused(run("status", "--to", "gs://artifacts"), 1, "no application default credentials", "gcloud auth")
+    refused(run("status", "--to", "gs://artifacts"), 1, f"{tmp_path / 'none.json'}: no such file", "unset")
 
 
 # --- Bucket setup -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, Ow
 from idc_indexer.engines import Engine
 from idc_indexer.errors import UsageError
 from idc_indexer.files import temporary_folder
-from idc_indexer.progress import NullListener, ProgressListener
+from idc_indexer.progress import NullListener, ProgressListener, Retries
 from idc_indexer.release.build import Plan, build, check_request, dry_run, incomplete, plan_build
 from idc_indexer.release.gdc import GDC_URL, Gdc
 from idc_indexer.release.manifest import Release, idc_version_of
@@ -179,6 +179,7 @@ def _engine(options: EngineOptions, idc_version: int, temporary: Path, listener:
         from idc_indexer.engines.duckdb import DuckDBEngine
 
         export = options.export()
+        export.location.retrier.told = Retries(listener)
         allowed = options.allow_row_count_mismatch
         engine = DuckDBEngine(export, temporary, options.threads, options.memory_limit, listener, allowed)
         export.require(idc_version)

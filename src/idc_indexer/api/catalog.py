@@ -9,6 +9,7 @@ from typing import Any
 from idc_indexer.api.options import BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.catalog import Catalog, PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.progress import ProgressListener, Retries
 
 
 def list_indices(own: OwnIndices = OwnIndices()) -> Catalog:
@@ -114,11 +115,13 @@ def list_releases(
     *,
     engine: EngineOptions = DuckDB(),
     newer_than: str | None = None,
+    listener: ProgressListener | None = None,
 ) -> AvailableReleases:
     """List the IDC releases that a source has.
 
     Args:
         newer_than: a release, in any form that `diff_releases` takes; list only the releases that are newer.
+        listener: receives progress.
 
     Raises:
         IndexerError: the source has no release, or cannot be listed.
@@ -129,7 +132,9 @@ def list_releases(
 
         found = releases(connection)
     else:
-        found = engine.export().releases()
+        export = engine.export()
+        export.location.retrier.told = Retries(listener)
+        found = export.releases()
     if not found:
         raise IndexerError("there is no IDC release", "Look at another --source.")
     if newer_than is None:
@@ -137,7 +142,7 @@ def list_releases(
     from idc_indexer.publish.release_source import open_source
     from idc_indexer.release.manifest import idc_version_of
 
-    with open_source(newer_than) as source:
+    with open_source(newer_than, listener=listener) as source:
         published = source.version
     if not published:
         raise IndexerError(f"{newer_than}: neither a manifest nor a Parquet file says of which version it is")

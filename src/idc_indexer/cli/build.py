@@ -94,7 +94,8 @@ def _fetch_line(fetch: Any) -> str:
     """What has to come to this machine, in words."""
     if not fetch["shards"]:
         return "nothing to fetch"
-    return f"{fetch['shards']:,} shards to fetch, about {size(fetch['fetch'])}; {size(fetch['disk'])} on disk"
+    shards = f"{fetch['shards']:,} shard{'s' * (fetch['shards'] > 1)}"
+    return f"{shards} to fetch, about {size(fetch['fetch'])}; {size(fetch['disk'])} on disk"
 
 
 def _show_release(version: str, release: Any, output: Output) -> None:

@@ -34,6 +34,7 @@ _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _KINDS = {"Connect": "no connection", "Interrupted": "connection lost", "Timeout": "no answer in time"}
 _CERTIFICATE = re.compile(r"(?:invalid peer certificate: |InvalidCertificate\(\s*)(\w+)")
 _CONNECTION = re.compile(r"(dns error|connection refused|network is unreachable|no route to host)", re.IGNORECASE)
+_NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist")
 _PASSING = {408, 425, 429}
 _UNAUTHORIZED = (401, 403)
 _CREDENTIALS = "Credentials come from the AWS or Google environment; profiles of AWS need: pip install 'boto3>=1.34'."
@@ -159,6 +160,8 @@ def _passing(error: Exception, name: str) -> str:
         ) from error
     if isinstance(error, OSError):
         raise IndexerError(f"{name}: {error.strerror or text.splitlines()[0]}") from error
+    if _NO_BUCKET.search(text):
+        raise IndexerError(f"{name}: there is no such bucket", "Check --source.") from error
     if status in range(400, 500) and status not in _PASSING:
         raise IndexerError(f"{name}: refused with status {status}{_said(text)}", "Look at --source.") from error
     if status:
