@@ -21,7 +21,7 @@ LOG_IN = (
 )
 EXPIRED = "the Google login of this machine has expired, or was revoked"
 _FILE = "GOOGLE_APPLICATION_CREDENTIALS"
-_ENDED = ("expired", "revoked", "invalid_grant", "reauth")
+_ENDED = ("expired", "revoked", "reauth")
 
 
 def check_credentials_file() -> None:

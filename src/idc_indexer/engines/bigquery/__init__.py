@@ -172,7 +172,8 @@ class BigQueryPlan:
         total = sum(self.estimates[index.name].billed for index in indices)
         if self.most_billed is not None and total > self.most_billed:
             raise IndexerError(
-                f"the build would bill {decimal(total)}, and --max-bytes-billed is {decimal(self.most_billed)}",
+                f"the build would bill {decimal(total)} ({total:,} bytes), and --max-bytes-billed is "
+                f"{decimal(self.most_billed)} ({self.most_billed:,} bytes)",
                 "Nothing was started. See what each index costs with --dry-run.",
             )
         try:
