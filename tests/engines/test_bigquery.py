@@ -23,6 +23,7 @@ from click.testing import Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.api_core.exceptions import Unauthorized
+from rich.filesize import decimal
 
 from idc_indexer.cache import Cache
 from idc_indexer.documents import bundled
@@ -519,6 +520,7 @@ def test_ctrl_c_cancels_what_runs(server: BigQueryServer, start: Start, bill: Bi
     assert server.billed == 0
     result = bill(*FIVE)
     assert result.exit_code == 0, result.stderr
+    assert f"BigQuery bills {decimal(server.billed)} for this build\n" in result.stderr
     assert ran(server) == FIVE
     assert sorted(job.rsplit("_", 1)[1] for job in server.runs) == ["1"] + ["2"] * AT_ONCE
 
