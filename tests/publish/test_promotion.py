@@ -143,7 +143,7 @@ def test_files_that_no_record_explains_are_not_lost(state: State) -> None:
     assert isinstance(decide(replace(bare, explained_by=OLD)), WriteRecord)
     assert isinstance(decide(replace(bare, replace_unrecorded=True)), WriteRecord)
     newer = replace(bare, explained_by="99.0.0", rollback=False)
-    with pytest.raises(UsageError, match="older than 99.0.0, which current is"):
+    with pytest.raises(UsageError, match="is older than 99"):
         decide(newer)
 
 
