@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from idc_indexer.api.catalog import explain_index, list_indices, list_releases
     from idc_indexer.api.compare import diff_releases, verify_release, write_report
     from idc_indexer.api.options import BigQuery, DuckDB, OwnIndices
-    from idc_indexer.api.publish import build_wheel, check_published, promote_release, publish_release, published_status
+    from idc_indexer.api.publish import (
+        adopt_version,
+        build_wheel,
+        check_published,
+        promote_release,
+        publish_release,
+        published_status,
+        withdraw_version,
+    )
     from idc_indexer.api.tables import open_release
     from idc_indexer.cli.progress import show_progress
     from idc_indexer.errors import IndexerError, UsageError
@@ -24,7 +32,15 @@ _ROOMS = {
     "api.catalog": ("explain_index", "list_indices", "list_releases"),
     "api.compare": ("diff_releases", "verify_release", "write_report"),
     "api.options": ("BigQuery", "DuckDB", "OwnIndices"),
-    "api.publish": ("build_wheel", "check_published", "promote_release", "publish_release", "published_status"),
+    "api.publish": (
+        "adopt_version",
+        "build_wheel",
+        "check_published",
+        "promote_release",
+        "publish_release",
+        "published_status",
+        "withdraw_version",
+    ),
     "api.tables": ("open_release",),
     "cli.progress": ("show_progress",),
     "errors": ("IndexerError", "UsageError"),
@@ -36,6 +52,7 @@ __all__ = [
     "IndexerError",
     "OwnIndices",
     "UsageError",
+    "adopt_version",
     "build_release",
     "build_wheel",
     "check_published",
@@ -51,6 +68,7 @@ __all__ = [
     "show_progress",
     "stage_export",
     "verify_release",
+    "withdraw_version",
     "write_report",
 ]
 

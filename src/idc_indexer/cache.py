@@ -5,6 +5,7 @@
         000000000000-<key>.parquet                  a shard with the leaf columns that were needed so far
     <root>/prior_extracts/                              series versions of past releases
     <root>/bigquery/                                results of jobs
+    <root>/builds/                                  what finished builds depended on, a small file for each target
 
 Beside each Parquet file lies its SHA-256, `<name>.sha256`, which is checked before a build uses the file.
 
@@ -177,6 +178,11 @@ class Cache:
         """The folder of results of jobs in BigQuery."""
         return CacheFolder(self.root / "bigquery")
 
+    @property
+    def builds(self) -> Path:
+        """The folder of what finished builds depended on."""
+        return self.root / "builds"
+
     def entries(self) -> list[CacheEntry]:
         """What is there, by source and name; what is of no table last.
 
@@ -221,6 +227,8 @@ class Cache:
                     raise IndexerError(f"{one.name}: another process uses it", "Wait until that has ended.")
                 with files.os_errors_for(one.folder.path):
                     shutil.rmtree(one.folder.path)
+        if not names:
+            shutil.rmtree(self.builds, ignore_errors=True)
         return chosen
 
 

@@ -17,6 +17,8 @@ from referencing import Registry, Resource
 from idc_indexer.errors import IndexerError
 
 _PACKAGE = Path(__file__).parent
+_MAX_VALUE = 80
+"""Characters of a value that a message shows."""
 
 
 def bundled(name: str) -> Path:
@@ -52,7 +54,15 @@ def validate(document: Any, kind: str, context: str) -> None:
     """
     problem = jsonschema.exceptions.best_match(_validator(kind).iter_errors(document))
     if problem is not None:
-        raise IndexerError(f"{context}: {problem.json_path}: {problem.message}")
+        raise IndexerError(f"{context}: {problem.json_path}: {_without_value(problem)}")
+
+
+def _without_value(problem: jsonschema.ValidationError) -> str:
+    """What is wrong, without the value if that is an object, an array or long."""
+    value = repr(problem.instance)
+    if len(value) <= _MAX_VALUE and not isinstance(problem.instance, (dict, list)):
+        return problem.message
+    return problem.message.replace(value, "the value")
 
 
 def load(path: Path, kind: str) -> Any:

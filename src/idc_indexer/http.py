@@ -33,6 +33,7 @@ from urllib3.util.retry import Retry
 import idc_indexer
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.files import atomic_file
+from idc_indexer.progress import Meter, Retries
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses of servers that are busy, and of the proxies before them."""
@@ -51,6 +52,7 @@ MIN_SPEED = 1 << 14
 """Bytes per second on average, after `TIMEOUT`: a server that sends a byte a second would hold a command for days."""
 
 _BLOCK = 1 << 20
+_MAX_DIGITS = 20
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -104,6 +106,7 @@ def request(
     max_bytes: int = MAX_BODY,
     timeout: float = TIMEOUT,
     sleep: Callable[[float], object] = time.sleep,
+    retries: Retries | None = None,
 ) -> Response:
     """Send a request, and send it again after a transient failure.
 
@@ -112,6 +115,7 @@ def request(
         follow: whether to follow redirects of a GET or HEAD.
         max_bytes: the largest body that is accepted.
         timeout: seconds that the server may stay silent.
+        retries: tells of attempts that failed.
 
     Returns:
         The response, whatever its status is. A redirect is a response too, unless `follow` is set.
@@ -122,7 +126,8 @@ def request(
             large or too slow, a TLS certificate that is not trusted.
     """
     sink = io.BytesIO()
-    response = _followed(_Request(url, method, headers or {}, body, max_bytes, timeout, sleep), follow, sink)
+    told = retries or Retries()
+    response = _followed(_Request(url, method, headers or {}, body, max_bytes, timeout, sleep, told), follow, sink)
     return Response(response.status, response.headers, sink.getvalue())
 
 
@@ -134,16 +139,30 @@ def download(
     follow: bool = False,
     max_bytes: int = MAX_BODY,
     sleep: Callable[[float], object] = time.sleep,
+    retries: Retries | None = None,
 ) -> None:
     """GET a file into a file, which appears complete or not at all; otherwise as `request`.
+
+    The listener of `retries` also hears how far the download is.
 
     Raises:
         IndexerError: as `request` does, or the status is not 200, or `path` cannot be written.
     """
+    told = retries or Retries()
+    meters: list[Meter] = []
+
+    def received(size: int, all_bytes: int) -> None:
+        if not meters:
+            meters.append(Meter(told.listener, f"downloading {path.name}", "files", 1, all_bytes))
+        meters[0].add(done=0, bytes=size)
+
+    asked = _Request(url, "GET", headers or {}, None, max_bytes, TIMEOUT, sleep, told, received)
     with atomic_file(path) as sink:
-        response = _followed(_Request(url, "GET", headers or {}, None, max_bytes, TIMEOUT, sleep), follow, sink)
+        response = _followed(asked, follow, sink)
         if response.problem:
             raise IndexerError(f"{url} {response.problem}", "Check the address.")
+    for meter in meters:
+        meter.add()
 
 
 @dataclass(frozen=True)
@@ -155,6 +174,8 @@ class _Request:
     max_bytes: int
     timeout: float
     sleep: Callable[[float], object]
+    retries: Retries
+    received: Callable[[int, int], object] = lambda *_: None
 
 
 class _Backoff(Retry):
@@ -245,6 +266,7 @@ def _retried(asked: _Request, url: str, sink: BinaryIO) -> Response:
         wait = retry.wait(retry_after)
         if wait > MAX_WAIT or time.monotonic() + wait > end:
             raise IndexerError(f"{url}: {problem}, asks to wait {wait:.0f} s", "Try again later.")
+        asked.retries.tell(urlsplit(url).netloc, problem, f"attempt {len(retry.history)} of {ATTEMPTS}")
         asked.sleep(wait)
 
 
@@ -288,14 +310,27 @@ def _once(asked: _Request, url: str, sink: BinaryIO) -> Response:
 
 def _copy(response: urllib3.BaseHTTPResponse, asked: _Request, url: str, sink: BinaryIO) -> None:
     start, received = time.monotonic(), 0
+    size = response.headers.get("Content-Length", "")
+    expected = int(size) if size.isascii() and size.isdecimal() and len(size) < _MAX_DIGITS else 0
     # read1 returns what has arrived; read would wait for a full block, however slowly the bytes come.
-    while block := response.read1(_BLOCK, decode_content=False):
+    while block := _block(response, asked, received, expected):
         received += len(block)
         if received > asked.max_bytes:
             raise IndexerError(f"{url}: the server sent more than the {asked.max_bytes:,} bytes that were expected")
         if received < (time.monotonic() - start - TIMEOUT) * MIN_SPEED:
             raise IndexerError(f"{url}: the server sends less than {MIN_SPEED:,} bytes a second", "Try again later.")
         sink.write(block)
+
+
+def _block(response: urllib3.BaseHTTPResponse, asked: _Request, before: int, expected: int) -> bytes:
+    """The next bytes of a body, of which so many came before. If there are none, those before do not count."""
+    try:
+        block = response.read1(_BLOCK, decode_content=False)
+    except HTTPError:
+        asked.received(-before, expected)
+        raise
+    asked.received(len(block), expected)
+    return block
 
 
 def _pool(url: str) -> urllib3.PoolManager:

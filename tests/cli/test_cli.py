@@ -21,7 +21,7 @@ from idc_indexer.cli import main
 from tests.conftest import BUNDLED, INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
 COMMANDS = ["list", "explain", "releases", "build", "stage", "verify", "diff", "report"]
-COMMANDS += ["wheel", "publish", "promote", "status", "check"]
+COMMANDS += ["wheel", "publish", "promote", "adopt", "withdraw", "status", "check"]
 IN_ORDER = [*COMMANDS[:5], "cache", *COMMANDS[5:], "bucket"]
 GROUPS = {"bucket": ["setup"], "cache": ["remove"]}
 ALL = [[command] for command in COMMANDS] + [[group, command] for group, of in GROUPS.items() for command in of]
@@ -115,6 +115,13 @@ MISTAKES = [
     (["verify"], "Missing argument 'DIR'"),
     (["verify", "/no/such/folder"], "/no/such/folder"),
     (["publish"], "Missing argument 'DIR'"),
+    (["status", "--to", "/no/such/folder"], "/no/such/folder: no such folder"),
+    (["promote", "25.0.0", "--to", "/no/such/folder"], "/no/such/folder: no such folder"),
+    (["diff", "25.0.5", "/no/such/folder"], "/no/such/folder: no such folder, and not a version"),
+    (["diff", "25.0.5", "/no/such.whl"], "/no/such.whl: no such file"),
+    (["withdraw", "25.0.0", "--to", "x"], "Missing option '--reason'"),
+    (["publish", ".", "--to", "x", "--allow-withdrawn"], "--allow-withdrawn needs --promote"),
+    (["build", "--out", "x", "--max-bytes-billed", "many"], "'many' is no number of bytes"),
     (["publish", "/no/such/folder", "--to", "x"], "/no/such/folder"),
     (["promote", "25.0.0"], "Missing option '--to'"),
     (["promote", "--to", "x"], "Missing argument 'VERSION'"),
@@ -223,11 +230,12 @@ def test_explain_says_what_is_read(run: Run) -> None:
 def test_results_on_stdout_and_progress_on_stderr(tiny: TinyExport, run: Run, build: Build, out: Path) -> None:
     result = build(tiny, "collections_index", "--json")
     assert json.loads(result.stdout) == json.loads((out / "manifest.json").read_text())
-    steps = ["checking", "building collections_index", "done collections_index: 3 rows"]
-    assert result.stderr.splitlines() == steps
+    *steps, end = result.stderr.splitlines()
+    assert steps == ["checking", "building collections_index (1 of 1)", "done collections_index: 3 rows (1 of 1)"]
+    assert re.fullmatch(r"built 1 table in \d+ s", end)
     result = build(tiny, "collections_index", "--force")
     (line,) = result.stdout.splitlines()
-    assert re.fullmatch(r"collections_index\.parquet: 3 rows, [\d,]+ bytes, sha256 [0-9a-f]{64}", line)
+    assert re.fullmatch(r"collections_index\.parquet: 3 rows, [\d.]+ kB, sha256 [0-9a-f]{64}", line)
     assert json.loads(run("verify", out, "--json").stdout) == {"problems": []}
 
 

@@ -10,19 +10,23 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import google.auth.exceptions
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
 from idc_indexer.cli import main
-from idc_indexer.cli.options import Argument, Option
+from idc_indexer.cli.options import Argument, Bytes, Option
 from idc_indexer.errors import printable
+from idc_indexer.google_errors import credentials_problem
 from tests.cli.test_cli import ALL, GROUPS, command_at
 from tests.conftest import Run, TinyExport, contents, refused
 
@@ -154,7 +158,7 @@ def test_a_user_without_a_home(tmp_path: Path) -> None:
     """As in a container that runs with an arbitrary uid. What needs no cache runs; what needs it says so."""
     build = ("build", "--source", "sample", "--release-version", "25.0.0", "--out")
     code, out, err = cli(*build, "release", "collections_index", first=NO_HOME, folder=tmp_path)
-    assert (code, err.splitlines()[-1]) == (0, "done collections_index: 179 rows")
+    assert (code, err.splitlines()[-2]) == (0, "done collections_index: 179 rows (1 of 1)")
     assert cli("verify", "release", first=NO_HOME, folder=tmp_path)[:2] == (0, "release: OK\n")
     assert cli("list", first=NO_HOME, folder=tmp_path)[0] == 0
     for needs_cache in ((*build, "other", "prior_versions_index"), ("cache",), ("cache", "remove", "--all")):
@@ -298,3 +302,99 @@ def test_a_finding_names_the_option_that_accepts_it(small_releases: Releases, ru
 
 def test_the_group_has_no_parameters_of_its_own_that_take_values() -> None:
     assert [parameter.name for parameter in main.params if not getattr(parameter, "is_flag", False)] == []
+
+
+# --- Messages -----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_is_told_before_any_request(run: Run, tmp_path: Path) -> None:
+    """Nothing listens at that address: a request would be tried six times."""
+    nowhere = "http://127.0.0.1:1/x"
+    refused(run("diff", "25.0.5", tmp_path / "new", "--published-at", nowhere), 2, "new: no such folder")
+    refused(run("diff", f"{nowhere}/release_artifacts/", tmp_path / "new"), 2, "new: no such folder")
+    refused(run("status", "--to", tmp_path / "new"), 2, "new: no such folder")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--to", "gs://artifacts"),
+        ("explain", "ct_index", "--engine", "bigquery", "--project", "my-project"),
+        ("releases", "--source", "gs://artifacts/x"),
+    ],
+    ids=["gcs", "bigquery", "export"],
+)
+def test_a_missing_file_with_credentials_is_named(
+    words: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    refused(run(*words), 1, f"GOOGLE_APPLICATION_CREDENTIALS={tmp_path / 'none.json'}: no such file")
+
+
+CREDENTIALS: list[tuple[Callable[[Any], Exception], str]] = [
+    (lambda auth: auth.RefreshError("invalid_grant: Token has been expired", {"x": "ya29.secret"}), "has expired"),
+    (lambda auth: auth.RefreshError("Reauthentication is needed."), "has expired"),
+    (lambda auth: auth.DefaultCredentialsError("none"), "there are no Google credentials"),
+    (lambda auth: auth.MalformedError("ya29.secret"), "does not accept"),
+    (
+        lambda auth: auth.TransportError(requests.ConnectionError(request=requests.Request(url="https://t.org/x"))),
+        "no connection to t.org",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), CREDENTIALS, ids=range(len(CREDENTIALS)))
+def test_a_problem_with_credentials_in_words(make: Callable[[Any], Exception], said: str) -> None:
+    problem, hint = credentials_problem(make(google.auth.exceptions))
+    assert said in problem
+    assert hint
+    assert "secret" not in problem + hint
+
+
+def test_no_message_shows_the_json_that_it_is_about(run: Run, small_releases: Releases, tmp_path: Path) -> None:
+    release = shutil.copytree(small_releases["25.0.0"], tmp_path / "release")
+    manifest = json.loads((release / "manifest.json").read_text())
+    for broken in ({**manifest, "indices": {"a": 1}}, [manifest], {**manifest, "indices": [manifest]}):
+        (release / "manifest.json").write_text(json.dumps(broken))
+        result = run("verify", release)
+        refused(result, 1, "manifest.json")
+        assert "{" not in result.stderr
+        assert len(result.stderr) < 300
+
+
+def test_hints_install_what_the_extras_do() -> None:
+    """The package is not on PyPI, so no hint and no page may install it from there."""
+    top = Path(__file__).parents[2]
+    pages = [top / "README.md", *(top / "docs").rglob("*.md"), *(top / "src").rglob("*.py")]
+    texts = {path: path.read_text(encoding="utf-8") for path in pages}
+    assert [path.name for path, text in texts.items() if "pip install 'idc-indexer" in text] == []
+    hints = {
+        name
+        for text in texts.values()
+        for line in re.findall(r"pip install ('.*)", text)
+        for name in re.findall(r"'([a-z][\w-]+>=[\d.]+)'", line)
+    }
+    pyproject = (top / "pyproject.toml").read_text(encoding="utf-8")
+    assert hints == {
+        "google-cloud-storage>=3",
+        "google-cloud-bigquery>=3.30",
+        "google-cloud-bigquery-storage>=2.27",
+        "boto3>=1.34",
+    }
+    assert all(f'"{name}"' in pyproject for name in hints)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [("20MB", 20_000_000), ("1.5 gb", 1_500_000_000), ("512MiB", 1 << 29), ("7", 7), ("7B", 7)]
+)
+def test_bytes_are_given_as_people_write_them(given: str, size: int) -> None:
+    assert Bytes().convert(given, None, None) == size
+
+
+@pytest.mark.parametrize("given", ["many", "-1", "1e9", "5 XB", "1IB", "", "9" * 99])
+def test_what_is_no_number_of_bytes(given: str) -> None:
+    with pytest.raises(click.BadParameter, match="write it like 20MB"):
+        Bytes().convert(given, None, None)

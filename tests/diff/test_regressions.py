@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,40 @@ def test_what_cannot_be_accepted_is_said(release: Path, old: Path, run: Run, arg
     before = contents(release)
     refused(run("verify", release, *(str(old) if a == "OLD" else a for a in arguments)), 2, said)
     assert contents(release) == before
+
+
+def test_a_removed_collection_covers_what_follows_from_it(sample_release: Path, tmp_path: Path, run: Run) -> None:
+    """Forty findings for one collection, one acceptance. A loss of its own is not covered."""
+    release, old = shutil.copytree(sample_release, tmp_path / "release"), tmp_path / "old"
+    shutil.copytree(sample_release, old)
+    (old / "manifest.json").unlink()
+    for name in ("idc_index", "collections_index", "ct_index", "mr_index", "volume_geometry_index", "tcia_idc_subset"):
+        path = old / f"{name}.parquet"
+        rows = pq.read_table(path)
+        more = rows[:40] if name != "collections_index" else rows[:1]
+        changes = {"collection_id": ["vanished"], "SeriesInstanceUID": [f"9.{n}" for n in range(40)]}
+        for column, values in changes.items():
+            more = setting(column, values)(more) if column in rows.schema.names else more
+        pq.write_table(pa.concat_tables([rows, more]), path)
+        path.with_name(f"{path.name}.sha256").unlink()
+    result = run("verify", release, "--against", old, "--json")
+    found = {one["name"]: one["follows"] for one in json.loads(result.stdout)["findings"]}
+    assert len(found) > 10
+    assert found.pop("collection:vanished") == []
+    assert set(map(tuple, found.values())) == {("collection:vanished",)}
+    text = run("verify", release, "--against", old).stdout
+    assert text.count("to accept it: ") == 1
+    assert text.count("follows from collection:vanished: accept that") == len(found)
+    accept = ("--accept", "collection:vanished=withdrawn by its authors")
+    assert run("verify", release, "--against", old, *accept).exit_code == 0
+    assert [one["finding"] for one in accepted(release)] == ["collection:vanished"]
+    assert run("verify", release, "--against", old).exit_code == 0
+    rows = pq.read_table(old / "ct_index.parquet")
+    more = setting("SeriesInstanceUID", [f"8.{n}" for n in range(20)])(rows[:20])
+    pq.write_table(pa.concat_tables([rows, more]), old / "ct_index.parquet")
+    result = run("verify", release, "--against", old)
+    assert result.exit_code == 3
+    assert set(re.findall(r"accept it: --accept '(.*)=REASON'", result.stdout)) >= {"rows:ct_index", "gone:ct_index"}
 
 
 def test_limits_of_ones_own(release: Path, wheel_release: Path, tmp_path: Path, run: Run) -> None:

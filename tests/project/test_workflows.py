@@ -339,6 +339,7 @@ RUNS: dict[str, tuple[str, dict[str, object], dict[str, dict[str, str]], list[st
     "new-idc-release": ("schedule", {}, {"look": {"newest": "26"}}, []),
     "promote": ("workflow_dispatch", {"version": "25.0.0"}, {}, []),
     "promote, back": ("workflow_dispatch", {"version": "25.0.0", "rollback": True}, {}, []),
+    "promote, adopted": ("workflow_dispatch", {"version": "25.0.0", "adopt": True}, {}, []),
     "release": ("workflow_dispatch", BY_HAND, {}, []),
     "release, all": (
         "workflow_dispatch",
@@ -393,6 +394,7 @@ def test_every_command_of_the_toolkit_parses(
     assert given <= used
     if "promote" in commands:
         assert commands["promote"]["rollback"] == (case == "promote, back")
+        assert ("adopt" in commands) == (case == "promote, adopted")
     if case == "release, all":
         assert commands["build"]["indices"] == tuple(SMALL.split())
 

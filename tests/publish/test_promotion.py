@@ -74,6 +74,7 @@ def states(draw: st.DrawFn) -> State:
         draw(st.sampled_from([None, OWN])),
         "2" * 16,
         rollback=True,
+        replace_unrecorded=True,
     )
 
 
@@ -125,6 +126,25 @@ def test_a_promotion_ends_with_the_version(state: State) -> None:
     }
     assert not last.staged
     assert last.listing.keys() == {PROMOTION, *state.files}
+
+
+@given(states())
+def test_files_that_no_record_explains_are_not_lost(state: State) -> None:
+    listing = {name: found for name, found in state.listing.items() if name != PROMOTION}
+    bare = replace(state, record=None, own=None, listing=listing, replace_unrecorded=False)
+    if all(
+        name in bare.files and bare.publication.same_content(bare.files[name], found)
+        for name, found in bare.artifacts.items()
+    ):
+        assert isinstance(decide(bare), WriteRecord)
+    else:
+        with pytest.raises(UsageError, match="no record explains"):
+            decide(bare)
+    assert isinstance(decide(replace(bare, explained_by=OLD)), WriteRecord)
+    assert isinstance(decide(replace(bare, replace_unrecorded=True)), WriteRecord)
+    newer = replace(bare, explained_by="99.0.0", rollback=False)
+    with pytest.raises(UsageError, match="is older than 99"):
+        decide(newer)
 
 
 @given(states())

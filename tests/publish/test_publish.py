@@ -68,8 +68,9 @@ def test_a_release_is_published_and_promoted(run: Run, place: Place, small_relea
     assert (found.exit_code, found.stdout) == (0, "25.0.0: valid\ncurrent: 25.0.0, OK\n")
     assert done(run("status", "--to", place.uri, "--json")) == {
         "ok": True,
-        "versions": [{"version": "25.0.0", "state": "valid", "problems": {}}],
+        "versions": [{"version": "25.0.0", "state": "valid", "problems": {}, "withdrawn": ""}],
         "current": "25.0.0",
+        "recorded": True,
         "promoting": False,
         "problems": {},
     }
@@ -179,7 +180,8 @@ def test_an_invalid_release_is_refused(run: Run, place: Place, small_releases: R
 
 
 def test_an_incomplete_version_is_not_promoted(run: Run, place: Place, small_releases: Releases) -> None:
-    refused(run("promote", "25.0.0", "--to", place.uri), 1, "25.0.0 was not published")
+    publish(place, small_releases["25.1.0"])
+    refused(run("promote", "25.0.0", "--to", place.uri), 1, "25.0.0 was not published", "idc-indexer adopt")
     run("publish", small_releases["25.0.0"], "--to", place.uri)
     place.remove("25.0.0/release_artifacts/manifest.json")
     before = place.look()
@@ -207,7 +209,11 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     found = run("status", "--to", place.uri)
     assert found.exit_code == 3
     assert "current: 25.0.0, damaged" in found.stdout
-    for problem in ("collections_index.sql has other content", "manifest.json is missing", "more.txt is not of 25.0.0"):
+    for problem in (
+        "collections_index.sql: has other content",
+        "manifest.json: is missing",
+        "more.txt: is not of 25.0.0",
+    ):
         assert f"    {CURRENT}{problem}" in found.stdout
     assert run("promote", "25.0.0", "--to", place.uri).exit_code == 0
     assert {name: seen.content for name, seen in place.look().items() if name != PROMOTION} == complete
@@ -215,7 +221,7 @@ def test_what_is_changed_behind_our_back_is_named_and_repaired(
     place.write("25.0.0/release_artifacts/collections_index.sql", b"SELECT 1")
     found = run("status", "--to", place.uri)
     assert found.exit_code == 3
-    assert "25.0.0: damaged\n    25.0.0/release_artifacts/collections_index.sql has other content" in found.stdout
+    assert "25.0.0: damaged\n    25.0.0/release_artifacts/collections_index.sql: has other content" in found.stdout
     refused(run("promote", "25.0.0", "--to", place.uri), 1, "collections_index.sql has other content")
     place.remove("25.0.0/release_artifacts/collections_index.sql")
     assert run("publish", small_releases["25.0.0"], "--to", place.uri).exit_code == 0
@@ -243,8 +249,21 @@ def test_what_another_tool_published_is_told_apart(run: Run, place: Place, small
         place.write(f"25.0.0/release_artifacts/{file.name}", file.read_bytes())
         place.write(f"{CURRENT}{file.name}", file.read_bytes())
     place.write(f"{CURRENT}old.parquet", b"")
-    assert run("status", "--to", place.uri).stdout.startswith("25.0.0: unrecorded\ncurrent: no version")
-    run("publish", small_releases["25.0.1"], "--to", place.uri, "--promote")
+    found = run("status", "--to", place.uri)
+    assert (found.exit_code, found.stdout) == (
+        3,
+        "25.0.0: unrecorded\ncurrent: damaged\n"
+        "    current/release_artifacts/: has 10 files, and no version has the same\n",
+    )
+    before = place.look()
+    refused(run("promote", "25.0.1", "--to", place.uri), 1, "25.0.1 was not published")
+    publish(place, small_releases["25.0.1"])
+    published = place.look()
+    refused(run("promote", "25.0.1", "--to", place.uri), 2, "has 10 files that no record explains", "adopt VERSION")
+    refused(run("promote", "25.0.1", "--to", place.uri, "--dry-run"), 2, "no record explains")
+    assert place.look() == published
+    assert before.items() <= published.items()
+    assert run("promote", "25.0.1", "--to", place.uri, "--replace-unrecorded").exit_code == 0
     found = run("status", "--to", place.uri)
     assert (found.exit_code, found.stdout) == (
         0,
@@ -299,7 +318,7 @@ def test_other_headers_are_found_and_repaired(run: Run, bucket: BucketPlace, sma
     name = f"{PREFIX}/{CURRENT}collections_index.parquet"
     bucket.gcs.objects()[name]["cacheControl"] = "public, max-age=3600"
     found = run("status", "--to", bucket.uri).stdout
-    assert "collections_index.parquet has Cache-Control 'public, max-age=3600', not 'no-cache'" in found
+    assert "collections_index.parquet: has Cache-Control 'public, max-age=3600', not 'no-cache'" in found
     assert run("promote", "25.0.0", "--to", bucket.uri).exit_code == 0
     assert run("status", "--to", bucket.uri).exit_code == 0
     bucket.gcs.objects()[name]["md5Hash"] = None
@@ -381,7 +400,7 @@ def test_the_address_of_an_upload_session_is_not_told(bucket: BucketPlace, tmp_p
 def test_no_credentials_are_asked_for_by_name(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    refused(run("status", "--to", "gs://artifacts"), 1, "no application default credentials", "gcloud auth")
+    refused(run("status", "--to", "gs://artifacts"), 1, f"{tmp_path / 'none.json'}: no such file", "unset")
 
 
 # --- Bucket setup -------------------------------------------------------------------------------------------
@@ -439,7 +458,7 @@ def test_many_workers_do_the_same(place: Place, small_releases: Releases) -> Non
 
 
 def test_a_folder_obeys_preconditions(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path / "store"))
+    store = open_store(str(tmp_path / "store"), new=True)
     headers = Headers("text/plain", "no-cache", {})
     first = store.put("a/b", b"1", headers, ABSENT)
     with pytest.raises(ConflictError):

@@ -44,7 +44,7 @@ def bucket(gcs_service: Gcs, monkeypatch: pytest.MonkeyPatch) -> BucketPlace:
 @pytest.fixture
 def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tests verify the releases."""
-    monkeypatch.setattr(publish_room, "open_valid", Release.open)
+    monkeypatch.setattr(publish_room, "open_valid", lambda path, _: Release.open(path))
 
 
 # --- Metadata of others ---------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_a_hostile_name_in_a_listing_is_data(
     "name", ["../x", "/abs", "a/../../x", "a//x", "a/..", "a/x\\..\\y", "a/\x1b", "a/" + "x" * 300, ""]
 )
 def test_nothing_is_written_outside_of_a_folder(tmp_path: Path, name: str) -> None:
-    store, headers = open_store(str(tmp_path / "store")), Headers("text/plain", "no-cache", {})
+    store, headers = open_store(str(tmp_path / "store"), new=True), Headers("text/plain", "no-cache", {})
     made = store.put("a/b", b"1", headers, ABSENT)
     with pytest.raises(IndexerError):
         store.put(name, b"2", headers, ABSENT)

@@ -234,7 +234,7 @@ def test_nearly_too_large_a_wheel_is_told(
     monkeypatch.setattr(room, "NEARLY", 100_000)
     result = run("wheel", sample_release, "--out", tmp_path)
     assert result.exit_code == 0
-    assert "PyPI takes 100 MB" in result.stderr
+    assert "PyPI takes 100.0 MB" in result.stderr
 
 
 def test_a_release_that_is_not_whole_is_refused(run: Run, sample_release: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -264,6 +265,58 @@ def test_release_is_not_overwritten(tiny: TinyExport, build: Build, out: Path) -
     assert around(out) == ["release"]
 
 
+def test_the_same_build_again_is_up_to_date(tiny: TinyExport, build: Build, run: Run, out: Path) -> None:
+    names = ["collections_index", "idc_index", "tcia_idc_subset", "--csv"]
+    first = build(tiny, *names)
+    before = contents(out)
+    again = build(tiny, *names)
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
+    assert (
+        again.stderr.splitlines()
+        == [
+            "checking",
+            f"{out} is up to date: the inputs are those that it was built from",
+            "without gdc_idc_mapping: to build it, give --gdc-url https://api.gdc.cancer.gov",
+        ][:2]
+    )
+    # what a person adds does not make another release of it
+    assert run("report", out).exit_code == 0
+    assert build(tiny, *names).exit_code == 0
+    assert build(tiny, *names, "--dry-run").exit_code == 0
+    (out / "report.html").unlink()
+    for index in ("collections_index", "idc_index"):
+        assert (out / f"{index}.parquet").read_bytes() == before[f"{index}.parquet"]
+    # other tables, a damaged file, another source
+    refused(build(tiny, *names[1:]), 2, f"{out}: holds a release already")
+    content = (out / "idc_index.sql").read_bytes()
+    (out / "idc_index.sql").write_bytes(b"")
+    refused(build(tiny, *names), 2, f"{out}: holds a release already")
+    (out / "idc_index.sql").write_bytes(content)
+    assert build(tiny, *names).exit_code == 0
+    tiny.change("original_collections_metadata", setting("subjects", [7]))
+    refused(build(tiny, *names), 2, f"{out}: holds a release already")
+    assert build(tiny, *names, "--force").exit_code == 0
+    assert build(tiny, *names).exit_code == 0
+
+
+def test_a_dry_run_says_what_is_fetched(
+    tiny: TinyExport, build: Build, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder whose tables have few columns, nothing is; where they are staged, each table says what."""
+    result = build(tiny, "collections_index", "--dry-run")
+    assert result.stdout == "idc_v25.original_collections_metadata: nothing to fetch\ntotal: nothing to fetch\n"
+    monkeypatch.setattr("idc_indexer.exports.export.NARROW", 0)
+    result = build(tiny, "collections_index", "--dry-run")
+    assert "$" not in result.stdout
+    assert re.fullmatch(r"(.*: 1 shard to fetch, about [\d.]+ kB; [\d.]+ kB on disk\n){2}", result.stdout), (
+        result.stdout
+    )
+    found = json.loads(build(tiny, "collections_index", "--dry-run", "--json").stdout)
+    assert found["tables"]["idc_v25.original_collections_metadata"] == found["total"]
+    assert found["total"]["shards"] == 1
+    assert not out.exists()
+
+
 def test_release_is_replaced_on_request(tiny: TinyExport, build: Build, run: Run, out: Path) -> None:
     assert build(tiny, *OF_ONE_RELEASE).exit_code == 0
     result = build(tiny, "version_metadata_index", "--release-version", "25.0.1", "--force")
@@ -325,7 +378,7 @@ def test_a_link_to_an_empty_folder_is_filled(
     assert out.is_symlink()
     assert around(out) == ["release"]
     assert run("verify", disk).stdout == f"{disk}: OK\n"
-    refused(build(tiny, "version_metadata_index"), 2, f"{out}: holds a release already")
+    assert "is up to date" in build(tiny, "version_metadata_index").stderr
     refused(
         build(tiny, "version_metadata_index", "--force"), 2, f"{out}: holds a release and cannot be replaced in one"
     )

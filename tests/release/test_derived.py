@@ -210,8 +210,8 @@ def test_same_bytes_again(built: Path, server: GdcServer, tmp_path: Path) -> Non
     }
 
 
-def names(plan_of: list[str], **options: bool) -> tuple[list[str], list[str], bool]:
-    plan = plan_build(CATALOG, plan_of, 25, "25.0.0", Path("nowhere"), **options)
+def names(plan_of: list[str], gdc: bool = False, csv: bool = False) -> tuple[list[str], list[str], bool]:
+    plan = plan_build(CATALOG, plan_of, 25, "25.0.0", Path("nowhere"), gdc=gdc, csv=csv)
     return [index.name for index in plan.indices], [s.name for s in plan.derived], plan.csv
 
 
@@ -280,7 +280,7 @@ def test_reused_but_asked_again(server: GdcServer, tmp_path: Path) -> None:
     steps: list[tuple[str, str]] = []
 
     class Interrupting(NullListener):
-        def building(self, index: str, step: BuildStep, _: int) -> None:
+        def building(self, index: str, step: BuildStep, *_: int) -> None:
             steps.append((index, step))
             if (index, step) == ("idc_index.csv", "done") and steps.count(("idc_index.csv", "reused")) == 0:
                 raise InterruptedError

@@ -84,7 +84,7 @@ def test_the_report_is_part_of_the_release(release: Path, tmp_path: Path, run: R
     after = contents(release)
     assert {name for name in after if after[name] != before.get(name)} == {"report.html", "manifest.json"}
     listed = documents.load(release / "manifest.json", "manifest")["report"]
-    assert f"{listed['bytes']:,} bytes, sha256 {listed['sha256']}" in result.stdout
+    assert f"{decimal(listed['bytes'])}, sha256 {listed['sha256']}" in result.stdout
     assert run("verify", release).stdout == f"{release}: OK\n"
     assert json.loads(run("report", release, "--json").stdout) == listed
     assert contents(release) == after  # the same release, the same bytes

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from idc_indexer import files
 from idc_indexer.api.history import find_history_for
 from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.engines import Engine
 from idc_indexer.errors import UsageError
 from idc_indexer.files import temporary_folder
-from idc_indexer.progress import NullListener, ProgressListener
+from idc_indexer.progress import NullListener, ProgressListener, Retries
 from idc_indexer.release.build import Plan, build, check_request, dry_run, incomplete, plan_build
 from idc_indexer.release.gdc import GDC_URL, Gdc
 from idc_indexer.release.history import HISTORY_FILE, SERIES_HISTORY
 from idc_indexer.release.manifest import Release, idc_version_of
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a build will take.
+
+    Attributes:
+        indices: with BigQuery, by index: bytes processed, bytes billed, price in dollars.
+        tables: with DuckDB, by source table: shards to fetch, bytes over the network, bytes on disk; 0 of a table that
+            is on this machine.
+    """
+
+    indices: Mapping[str, Mapping[str, float]]
+    tables: Mapping[str, Mapping[str, int]]
+
+    @property
+    def total(self) -> Mapping[str, float]:
+        """The sums over all indices, or over all tables."""
+        found: list[Mapping[str, float]] = [*self.indices.values(), *self.tables.values()]
+        return {key: sum(one[key] for one in found) for key in (found[0] if found else ())}
+
+    def to_document(self) -> dict[str, Any]:
+        """For --json."""
+        return {key: value for key, value in vars(self).items() if value} | {"total": self.total}
 
 
 @dataclass(frozen=True)
@@ -28,20 +55,16 @@ class BuildPlan:
     listener: ProgressListener
     price_per_tib: float | None
 
-    def costs(self) -> Mapping[str, Mapping[str, float]]:
-        """Check everything that a build checks before it starts, and estimate what BigQuery will bill.
-
-        Returns:
-            By index, and in `total`: bytes processed, bytes billed, price in dollars. Zero with DuckDB.
+    def dry_run(self) -> DryRun:
+        """Check everything that a build checks before it starts, and estimate what it will take.
 
         Raises:
             IndexerError: the build would stop with this message.
         """
-        estimates = dry_run(self.plan, self.engine)
-        price = self.price_per_tib or 0
-        costs: dict[str, Mapping[str, float]] = {name: one.to_document(price) for name, one in estimates.items()}
-        keys = ("bytes_processed", "bytes_billed", "price_usd")
-        return costs | {"total": {key: sum(cost[key] for cost in costs.values()) for key in keys}}
+        made = dry_run(self.plan, self.engine)
+        if self.price_per_tib is None:
+            return DryRun({}, {name: asdict(one) for name, one in made.fetches.items()})
+        return DryRun({name: one.to_document(self.price_per_tib) for name, one in made.estimates.items()}, {})
 
     def build(self) -> Release:
         """Build the release.
@@ -67,7 +90,7 @@ def plan_release(
     force: bool = False,
     listener: ProgressListener | None = None,
 ) -> BuildPlan:
-    """Decide what a build will do; `.costs()` checks it, `.build()` builds.
+    """Decide what a build will do; `.dry_run()` checks it, `.build()` builds.
 
     Args: those of `build_release`.
 
@@ -87,11 +110,16 @@ def plan_release(
     if idc_version is None:
         idc_version = idc_version_of(release_version)
     catalog, listener = own.catalog(), listener or NullListener()
-    check_request(catalog, indices, idc_version, release_version, out, force)
+    record = _record(engine, out)
+    check_request(catalog, indices, idc_version, release_version, out, force, record)
     # before the query is written out for each prior release
     worker = _engine(engine, idc_version, incomplete(out) / "spill", listener)
     plan = plan_build(
-        catalog, indices, idc_version, release_version, out, force, bool(gdc_url), csv, history is not None
+        *(catalog, indices, idc_version, release_version, out, force),
+        gdc=bool(gdc_url),
+        csv=csv,
+        history=history is not None,
+        record=record,
     )
     place = plan.incomplete / HISTORY_FILE
     sample = isinstance(engine, DuckDB) and engine.reads_sample
@@ -158,11 +186,20 @@ def build_release(
     ).build()
 
 
+def _record(options: EngineOptions, out: Path) -> Path:
+    """Where the cache has what a finished build at a target depended on."""
+    from idc_indexer.cache import Cache
+
+    cache = Cache.at(None if options.cache_dir is None else Path(options.cache_dir))
+    return cache.builds / f"{sha256(str(files.absolute(out)).encode()).hexdigest()[:32]}.json"
+
+
 def _engine(options: EngineOptions, idc_version: int, temporary: Path, listener: ProgressListener) -> Engine:
     if isinstance(options, DuckDB):
         from idc_indexer.engines.duckdb import DuckDBEngine
 
         export = options.export()
+        export.location.retrier.told = Retries(listener)
         allowed = options.allow_row_count_mismatch
         engine = DuckDBEngine(
             export, temporary, options.threads, options.memory_limit, listener, allowed, options.unproven

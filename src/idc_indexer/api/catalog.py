@@ -11,7 +11,7 @@ from idc_indexer.api.history import find_history_for
 from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.catalog import Catalog, PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.progress import NullListener
+from idc_indexer.progress import NullListener, ProgressListener, Retries
 from idc_indexer.sql import Leaf, split, to_duckdb
 
 if TYPE_CHECKING:
@@ -143,11 +143,13 @@ def list_releases(
     *,
     engine: EngineOptions = DuckDB(),
     newer_than: str | None = None,
+    listener: ProgressListener | None = None,
 ) -> AvailableReleases:
     """List the IDC releases that a source has.
 
     Args:
         newer_than: a release, in any form that `diff_releases` takes; list only the releases that are newer.
+        listener: receives progress.
 
     Raises:
         IndexerError: the source has no release, or cannot be listed.
@@ -158,13 +160,19 @@ def list_releases(
 
         found = releases(connection)
     else:
-        found = engine.export().releases()
+        export = engine.export()
+        export.location.retrier.told = Retries(listener)
+        found = export.releases()
     if not found:
         raise IndexerError("there is no IDC release", "Look at another --source.")
     if newer_than is None:
         return AvailableReleases(tuple(found))
-    from idc_indexer.publish.release_source import read_release
+    from idc_indexer.publish.release_source import open_source
+    from idc_indexer.release.manifest import idc_version_of
 
-    last = read_release(newer_than)
-    newer = tuple(release for release in found if release > last.idc_version)
-    return AvailableReleases(newer, last.release_version, last.idc_version)
+    with open_source(newer_than, listener=listener) as source:
+        published = source.version
+    if not published:
+        raise IndexerError(f"{newer_than}: neither a manifest nor a Parquet file says of which version it is")
+    last = idc_version_of(published)
+    return AvailableReleases(tuple(release for release in found if release > last), published, last)

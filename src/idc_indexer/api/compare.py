@@ -13,6 +13,7 @@ from idc_indexer.api.options import AnyPath
 from idc_indexer.diff import Difference, diff, open_inputs
 from idc_indexer.diff.regressions import Finding, check_regressions, load_limits
 from idc_indexer.errors import UsageError
+from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.records import PUBLISHED
 from idc_indexer.release.manifest import Release, release_lock
 from idc_indexer.release.verify import Problem, verify
@@ -28,6 +29,7 @@ class Verification:
         not_compared: tables whose rows were not available.
         manifest_sha256: digest of `manifest.json`, which lists the digests of all other files.
         unproven: by index, the SQL that `--unproven` translated.
+        against_withdrawn: why the prior release is withdrawn; empty if it is not.
     """
 
     problems: tuple[Problem, ...]
@@ -35,6 +37,7 @@ class Verification:
     not_compared: tuple[str, ...]
     manifest_sha256: str
     unproven: Mapping[str, Sequence[str]]
+    against_withdrawn: str = ""
 
     @property
     def ok(self) -> bool:
@@ -56,6 +59,7 @@ def verify_release(
     limits: AnyPath | None = None,
     accept: Mapping[str, str] | None = None,
     published_at: str | None = None,
+    listener: ProgressListener | None = None,
 ) -> Verification:
     """Check a release; with `against`, also for regressions.
 
@@ -65,6 +69,7 @@ def verify_release(
         limits: file with your own limits of what may change.
         accept: findings to accept, by name; the manifest records the reasons.
         published_at: where versions such as `25.0.5` are published; at IDC when None.
+        listener: receives progress.
 
     Raises:
         UsageError: `accept` or `limits` without `against`; an acceptance of a finding that does not exist.
@@ -74,21 +79,26 @@ def verify_release(
     if against is None and (accept or limits):
         raise UsageError("--accept and --limits need a prior release", "Give --against too.")
     with release_lock(path) if accept else nullcontext():
-        problems = tuple(verify(path))
+        problems = tuple(verify(path, listener))
         if against is None or problems:
             return _verification(path, problems, None)
         allowed = load_limits(Path(limits) if limits else None)
-        found = diff_releases(against, path, published_at=published_at)
+        found = diff_releases(against, path, published_at=published_at, listener=listener)
         findings = tuple(check_regressions(path, found, allowed, accept))
-        return _verification(path, problems, findings, tuple(found.unavailable))
+        withdrawn = found.withdrawn.get(found.old, "")
+        return _verification(path, problems, findings, tuple(found.unavailable), withdrawn)
 
 
 def _verification(
-    path: Path, problems: tuple[Problem, ...], findings: tuple[Finding, ...] | None, not_compared: tuple[str, ...] = ()
+    path: Path,
+    problems: tuple[Problem, ...],
+    findings: tuple[Finding, ...] | None,
+    not_compared: tuple[str, ...] = (),
+    against_withdrawn: str = "",
 ) -> Verification:
     release = Release.open(path)
     unproven = release.about["engine"].get("unproven", {})
-    return Verification(problems, findings, not_compared, release.manifest_sha256, unproven)
+    return Verification(problems, findings, not_compared, release.manifest_sha256, unproven, against_withdrawn)
 
 
 def diff_releases(
@@ -99,6 +109,7 @@ def diff_releases(
     key: Sequence[str] = (),
     published_at: str | None = None,
     html: AnyPath | None = None,
+    listener: ProgressListener | None = None,
 ) -> Difference:
     """Compare the contents of two releases.
 
@@ -109,6 +120,7 @@ def diff_releases(
         key: columns by which rows are matched, for files without a schema.
         published_at: where versions are published; at IDC when None.
         html: file to write an HTML page to.
+        listener: receives progress.
 
     Returns:
         The differences, by table; `.equal` says whether the contents are equal.
@@ -117,8 +129,8 @@ def diff_releases(
         UsageError: an unknown table, or an input of another kind.
         IndexerError: an input cannot be read.
     """
-    with open_inputs(str(old), str(new), published_at or PUBLISHED) as inputs:
-        found = diff(*inputs, indices, key)
+    with open_inputs(str(old), str(new), published_at or PUBLISHED, listener) as inputs:
+        found = diff(*inputs, indices, key, listener)
     if html:
         from idc_indexer.report import difference_page
 
@@ -126,13 +138,20 @@ def diff_releases(
     return found
 
 
-def write_report(release: AnyPath, *, against: AnyPath | None = None, published_at: str | None = None) -> Release:
+def write_report(
+    release: AnyPath,
+    *,
+    against: AnyPath | None = None,
+    published_at: str | None = None,
+    listener: ProgressListener | None = None,
+) -> Release:
     """Write `report.html` into a release, and into its manifest.
 
     Args:
         release: the release folder, which is verified first.
         against: the prior release, in any form that `diff_releases` takes: the report then shows what changed.
         published_at: where the release is, or will be, published; at IDC when None.
+        listener: receives progress.
 
     Returns:
         The release; `.report` is the entry of the file in its manifest.
@@ -143,5 +162,5 @@ def write_report(release: AnyPath, *, against: AnyPath | None = None, published_
     from idc_indexer import report
 
     path = Path(release)
-    found = None if against is None else diff_releases(against, path, published_at=published_at)
-    return report.write_report(path, found, published_at or PUBLISHED)
+    found = None if against is None else diff_releases(against, path, published_at=published_at, listener=listener)
+    return report.write_report(path, found, published_at or PUBLISHED, listener)

@@ -1,9 +1,9 @@
-"""Wheel, publish, promote, status, check: from a release to its readers."""
+"""Wheel, publish, promote, adopt, withdraw, status, check: from a release to its readers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from idc_indexer.api.options import AnyPath
 from idc_indexer.errors import UsageError
 
 if TYPE_CHECKING:
+    from idc_indexer.progress import ProgressListener
+    from idc_indexer.publish.adopt import Adoption
     from idc_indexer.publish.records import Step
     from idc_indexer.publish.status import Status
     from idc_indexer.release.verify import Problem
@@ -54,20 +56,32 @@ class Published:
         version: of the release.
         dry_run: nothing was written.
         steps: for `publish` and `promote`, what was done with each object, in the order of writing.
+        replaced: the version that was current before a promotion, if it was another one.
+        replaced_withdrawn: whether that version is withdrawn.
     """
 
     version: str
     dry_run: bool
     steps: Mapping[str, tuple[Step, ...]]
+    replaced: str | None = None
+    replaced_withdrawn: bool = False
 
     def to_document(self) -> dict[str, Any]:
         """For --json."""
         done = {command: [vars(step) for step in steps] for command, steps in self.steps.items()}
-        return {"version": self.version, "dry_run": self.dry_run, **done}
+        return {"version": self.version, "dry_run": self.dry_run, "replaced": self.replaced, **done}
 
 
 def publish_release(
-    release: AnyPath, *, to: AnyPath, promote: bool = False, rollback: bool = False, dry_run: bool = False
+    release: AnyPath,
+    *,
+    to: AnyPath,
+    promote: bool = False,
+    rollback: bool = False,
+    allow_withdrawn: bool = False,
+    replace_unrecorded: bool = False,
+    dry_run: bool = False,
+    listener: ProgressListener | None = None,
 ) -> Published:
     """Verify a release, and upload it as `<version>/release_artifacts/`. To continue after a failure, call it again.
 
@@ -75,65 +89,137 @@ def publish_release(
         release: the release folder.
         to: `gs://bucket[/prefix]`, or a folder.
         promote: make the version `current` too; not with `dry_run`, for that is decided once the version is published.
-        rollback: allow `current` to move back to an older version.
+        rollback, allow_withdrawn, replace_unrecorded: what the promotion may do, as in `promote_release`.
         dry_run: write nothing.
+        listener: receives progress.
 
     Raises:
-        UsageError: `rollback` without `promote`, or `to` is not a store.
+        UsageError: `rollback` and the like without `promote`, or `to` is not a store.
         IndexerError: the release has problems, or the version is published already with other bytes.
     """
-    if rollback and not promote:
-        raise UsageError("--rollback needs --promote: only `current` can move back", "Give --promote too.")
+    allowed = {
+        "rollback": rollback,
+        "allow_withdrawn": allow_withdrawn,
+        "replace_unrecorded": replace_unrecorded,
+    }
+    for name, given in allowed.items():
+        if given and not promote:
+            raise UsageError(
+                f"--{name.replace('_', '-')} needs --promote: it is about `current`", "Give --promote too."
+            )
     from idc_indexer.publish.publish import publish
     from idc_indexer.publish.stores import open_store
     from idc_indexer.release.manifest import Release
 
-    store, path = open_store(str(to)), Path(release)
-    steps = {"publish": publish(path, store, dry_run=dry_run)}
+    store, path = open_store(str(to), listener, new=True), Path(release)
+    steps = {"publish": publish(path, store, dry_run=dry_run, listener=listener)}
     version = Release.open(path).release_version
-    if promote and not dry_run:
-        steps |= promote_release(version, to=to, rollback=rollback).steps
-    return Published(version, dry_run, steps)
+    if not promote or dry_run:
+        return Published(version, dry_run, steps)
+    promoted = promote_release(version, to=to, listener=listener, **allowed)
+    return replace(promoted, steps={**steps, **promoted.steps})
 
 
-def promote_release(version: str, *, to: AnyPath, rollback: bool = False, dry_run: bool = False) -> Published:
+def promote_release(
+    version: str,
+    *,
+    to: AnyPath,
+    rollback: bool = False,
+    allow_withdrawn: bool = False,
+    replace_unrecorded: bool = False,
+    dry_run: bool = False,
+    listener: ProgressListener | None = None,
+) -> Published:
     """Make `current` equal to a published version. To continue after a failure, call it again.
 
     Args:
         to: `gs://bucket[/prefix]`, or a folder.
         rollback: allow `current` to move back to an older version.
+        allow_withdrawn: allow a version that is withdrawn.
+        replace_unrecorded: allow that files of `current` which no record explains are replaced.
         dry_run: write nothing.
+        listener: receives progress.
 
     Raises:
-        UsageError: an older version without `rollback`, or `to` is not a store.
+        UsageError: what one of these would have to allow, or `to` is not a store.
         IndexerError: the version is not published completely, or another promotion won.
     """
     from idc_indexer.publish.promote import promote
     from idc_indexer.publish.stores import open_store
 
-    steps = promote(version, open_store(str(to)), rollback=rollback, dry_run=dry_run)
-    return Published(version, dry_run, {"promote": steps})
+    store = open_store(str(to), listener)
+    done = promote(
+        version,
+        store,
+        rollback=rollback,
+        allow_withdrawn=allow_withdrawn,
+        replace_unrecorded=replace_unrecorded,
+        dry_run=dry_run,
+        listener=listener,
+    )
+    return Published(version, dry_run, {"promote": done.steps}, done.replaced, done.replaced_withdrawn)
 
 
-def published_status(*, to: AnyPath) -> Status:
-    """List the published versions, and compare `current` with the one that it should equal.
+def adopt_version(
+    version: str, *, to: AnyPath, dry_run: bool = False, listener: ProgressListener | None = None
+) -> Adoption:
+    """Record a version that another tool published, after a check of its files, so that it can be promoted.
+
+    Args:
+        to: `gs://bucket[/prefix]`, or a folder.
+        dry_run: check, and write nothing.
+        listener: receives progress.
 
     Raises:
+        UsageError: not a version, or `to` is not a store.
+        IndexerError: there is no such version, or its files contradict each other.
+    """
+    from idc_indexer.publish.adopt import adopt
+    from idc_indexer.publish.stores import open_store
+
+    return adopt(version, open_store(str(to), listener), dry_run=dry_run, listener=listener)
+
+
+def withdraw_version(version: str, *, reason: str, to: AnyPath) -> None:
+    """Record that a published version is bad. Its files stay; `promote_release` refuses it.
+
+    Args:
+        reason: why, in one line.
+        to: `gs://bucket[/prefix]`, or a folder.
+
+    Raises:
+        UsageError: not a version, no reason, or `to` is not a store.
+        IndexerError: there is no such version.
+    """
+    from idc_indexer.publish.stores import open_store
+    from idc_indexer.publish.withdraw import withdraw
+
+    withdraw(version, reason, open_store(str(to)))
+
+
+def published_status(*, to: AnyPath, listener: ProgressListener | None = None) -> Status:
+    """List the published versions, and compare `current` with the one that it should equal. Nothing is written.
+
+    Raises:
+        UsageError: `to` is not a store.
         IndexerError: the store cannot be used.
     """
     from idc_indexer.publish.status import status
     from idc_indexer.publish.stores import open_store
 
-    return status(open_store(str(to)))
+    return status(open_store(str(to), listener))
 
 
-def check_published(url: str, *, deep: bool = False, rebuilt: AnyPath | None = None) -> list[Problem]:
+def check_published(
+    url: str, *, deep: bool = False, rebuilt: AnyPath | None = None, listener: ProgressListener | None = None
+) -> list[Problem]:
     """Test published files over HTTP, without credentials, as readers use them.
 
     Args:
         url: the folder of the files, such as `.../current/release_artifacts/`.
         deep: download every file and compare its SHA-256.
         rebuilt: a release folder, whose files must be the published ones.
+        listener: receives progress.
 
     Returns:
         Every problem; empty when readers get all that they need.
@@ -144,4 +230,4 @@ def check_published(url: str, *, deep: bool = False, rebuilt: AnyPath | None = N
     """
     from idc_indexer.publish.public_check import check
 
-    return check(url, deep, None if rebuilt is None else Path(rebuilt))
+    return check(url, deep, None if rebuilt is None else Path(rebuilt), listener=listener)

@@ -21,7 +21,7 @@ from idc_indexer.cli.options import (
     output_options,
     own_options,
 )
-from idc_indexer.cli.output import Output, cost_line, note
+from idc_indexer.cli.output import Output, cost_line, note, size
 from idc_indexer.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -81,19 +81,29 @@ def build(
 
     with show_progress() as listener:
         plan = plan_release(*indices, **target, **history, engine=engine, own=own, listener=listener)
-        done = plan.costs() if dry_run else plan.build()
+        done = plan.dry_run() if dry_run else plan.build()
     if not (indices or target["gdc_url"] or dry_run):
         note("without gdc_idc_mapping: to build it, give --gdc-url https://api.gdc.cancer.gov")
-    (_show_costs if dry_run else _show_release)(plan.plan.release_version, done, output)
+    (_show_dry_run if dry_run else _show_release)(plan.plan.release_version, done, output)
 
 
-def _show_costs(version: str, costs: Any, output: Output) -> None:
-    document = {"indices": {name: cost for name, cost in costs.items() if name != "total"}, "total": costs["total"]}
-    output.show(f"Cost of {version}", [f"{name}: {cost_line(cost)}" for name, cost in costs.items()], document)
+def _show_dry_run(version: str, found: Any, output: Output) -> None:
+    lines = [f"{name}: {cost_line(cost)}" for name, cost in found.indices.items()]
+    lines += [f"{name}: {_fetch_line(fetch)}" for name, fetch in found.tables.items()]
+    total = cost_line(found.total) if found.indices else _fetch_line(found.total)
+    output.show(f"Cost of {version}", [*lines, f"total: {total}"], found.to_document())
+
+
+def _fetch_line(fetch: Any) -> str:
+    """What has to come to this machine, in words."""
+    if not fetch["shards"]:
+        return "nothing to fetch"
+    shards = f"{fetch['shards']:,} shard{'s' * (fetch['shards'] > 1)}"
+    return f"{shards} to fetch, about {size(fetch['fetch'])}; {size(fetch['disk'])} on disk"
 
 
 def _show_release(version: str, release: Any, output: Output) -> None:
     data = [(entry.files[0], entry.rows) for entry in release.entries]
-    lines = [f"{file.name}: {rows:,} rows, {file.bytes:,} bytes, sha256 {file.sha256}" for file, rows in data]
+    lines = [f"{file.name}: {rows:,} rows, {size(file.bytes)}, sha256 {file.sha256}" for file, rows in data]
     output.show(f"Release {version}", lines, release.to_document())
     set_outputs(release_version=version, idc_version=release.idc_version, manifest_sha256=release.manifest_sha256)

@@ -20,6 +20,7 @@ from idc_indexer.cli.options import (
     own_options,
 )
 from idc_indexer.cli.output import Output, cost_line
+from idc_indexer.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from idc_indexer.api.catalog import AvailableReleases, Explanation
@@ -101,7 +102,8 @@ def releases(engine: EngineOptions, newer_than: str | None, output: Output) -> N
     """
     from idc_indexer.api.catalog import list_releases
 
-    found = list_releases(engine=engine, newer_than=newer_than)
+    with show_progress() as listener:
+        found = list_releases(engine=engine, newer_than=newer_than, listener=listener)
     output.show("IDC releases", _release_lines(found), {"releases": found.releases, "newest": found.newest})
     set_outputs(newest=found.newest or "")
 

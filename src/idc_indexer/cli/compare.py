@@ -20,7 +20,8 @@ from idc_indexer.cli.options import (
     published_option,
     release_argument,
 )
-from idc_indexer.cli.output import Output, note
+from idc_indexer.cli.output import Output, aggregated, note, size
+from idc_indexer.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from idc_indexer.api.compare import Verification
@@ -69,9 +70,14 @@ def verify(
     """
     from idc_indexer.api.compare import verify_release
 
-    found = verify_release(release, against=against, limits=limits, accept=accept, published_at=published_at)
+    with show_progress() as listener:
+        found = verify_release(
+            release, against=against, limits=limits, accept=accept, published_at=published_at, listener=listener
+        )
     if against and found.findings is None:
         note("changes not checked: the release has problems")
+    if found.against_withdrawn:
+        note(f"{against} is withdrawn: {found.against_withdrawn}")
     if found.not_compared:
         note(f"not compared: row data unavailable: {', '.join(found.not_compared)}")
     for index, constructs in found.unproven.items():
@@ -82,10 +88,12 @@ def verify(
 
 
 def _found(verification: Verification) -> Iterator[str]:
-    yield from map(str, verification.problems)
+    yield from aggregated((problem.file, problem.message) for problem in verification.problems)
     for finding in verification.findings or ():
         yield f"{finding.name}: {finding.message}" + (f" (accepted: {finding.reason})" if finding.reason else "")
-        if not finding.reason:
+        if finding.follows and not finding.reason:
+            yield f"    follows from {', '.join(finding.follows)}: accept that"
+        elif not finding.reason:
             quoted = finding.name.replace("'", "'\\''")
             yield f"    to accept it: --accept '{quoted}=REASON'"
 
@@ -127,7 +135,10 @@ def diff(
     from idc_indexer.api.compare import diff_releases
     from idc_indexer.diff.render import lines, markdown
 
-    found = diff_releases(old, new, indices=indices, key=key, published_at=published_at, html=html)
+    with show_progress() as listener:
+        found = diff_releases(
+            old, new, indices=indices, key=key, published_at=published_at, html=html, listener=listener
+        )
     output.show("Differences", [*lines(found)], found.to_document(), markdown=markdown(found))
     raise SystemExit(0 if found.equal else FOUND_PROBLEMS)
 
@@ -150,8 +161,9 @@ def report(release: Path, against: str | None, published_at: str | None, output:
     """
     from idc_indexer.api.compare import write_report
 
-    written = write_report(release, against=against, published_at=published_at)
+    with show_progress() as listener:
+        written = write_report(release, against=against, published_at=published_at, listener=listener)
     if made := written.report:
-        line = f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"
+        line = f"{release / made.name}: {size(made.bytes)}, sha256 {made.sha256}"
         output.show("Report", [line], made.to_document())
     set_outputs(manifest_sha256=written.manifest_sha256)  # the manifest lists the report

@@ -14,6 +14,20 @@ import idc_indexer
 from idc_indexer.errors import IndexerError, UsageError, printable
 
 FOUND_PROBLEMS = 3
+INTERRUPTED = 130
+"""As shells say it: 128 and the number of the signal."""
+_AFTER_CTRL_C = {
+    "build": "Finished tables stay in <DIR>.incomplete, and what was staged in the cache: the same command continues. "
+    "A release that was there before is unchanged.",
+    "stage": "What was staged stays in the cache: the same command continues.",
+    "publish": "The version may be incomplete: the same command completes it. With --promote, `current` may be between "
+    "two versions.",
+    "promote": "Every file of `current` is complete, but some may be of the new version and others of the old one: run "
+    "the same command again soon, or promote the old version.",
+    "adopt": "Nothing was written: run the same command again.",
+    "withdraw": "Run the same command again, or look at `idc-indexer status`.",
+}
+"""The state after Ctrl-C, by command. Commands that are not here only read, or write one file in one step."""
 
 
 class _Failure(click.ClickException):
@@ -49,6 +63,10 @@ class _Group(click.Group):
         except click.ClickException as error:
             error.message = printable(error.message)  # type: ignore[misc]  # it quotes arguments, which a shell may have made of file names
             raise
+        except KeyboardInterrupt:
+            state = _AFTER_CTRL_C.get(ctx.invoked_subcommand or "", "Nothing was changed: run the same command again.")
+            click.echo(f"Interrupted. {state}", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except IndexerError as error:
             if ctx.params.get("verbose"):
                 traceback.print_exc()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -73,6 +74,23 @@ class _Hours(click.FloatRange):
         return self.fail(f"{value} is no number of hours.", param, ctx) if math.isnan(hours) else hours
 
 
+_UNITS = {"": 1, **{f"{p}B": 1000**n for n, p in enumerate(("", "K", "M", "G", "T"))}}
+_UNITS |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
+_BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B|)", re.IGNORECASE | re.ASCII)
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes, such as 20MB, 1.5 GB, 512MiB or 1000000."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = _BYTES.fullmatch(str(value).strip())
+        if not found or found[2].upper() not in _UNITS:
+            self.fail(f"{value!r} is no number of bytes: write it like 20MB, 1.5GB or 512MiB.", param, ctx)
+        return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
 class Lines(click.ParamType[str]):
     """Text; a variable in the environment may have several lines, a value in each."""
 
@@ -124,7 +142,11 @@ _ENGINE = {
     ),
     "cache_dir": cache_option,
     "memory_limit": option(
-        "--memory-limit", default=DuckDB.memory_limit, show_default=True, help="Memory that queries may take."
+        "--memory-limit",
+        default=DuckDB.memory_limit,
+        show_default=True,
+        metavar="BYTES",
+        help="Memory that queries may take, such as 6GB.",
     ),
     "threads": option(
         "--threads", type=click.IntRange(1, 1024), help="Threads that queries use; one per processor when not given."
@@ -167,8 +189,9 @@ _ENGINE = {
     ),
     "max_bytes_billed": option(
         "--max-bytes-billed",
-        type=click.IntRange(0),
-        help="Bytes that BigQuery may bill for the whole build; a build that would bill more does not start.",
+        type=Bytes(),
+        metavar="BYTES",
+        help="What BigQuery may bill for the whole build, such as 500GB; a build that would bill more does not start.",
     ),
 }
 
@@ -273,4 +296,10 @@ store_option = option(
 
 dry_run_option = option("--dry-run", is_flag=True, help="Check everything, print what would be done, and stop.")
 
-rollback_option = option("--rollback", is_flag=True, help="Allow `current` to move back to an older version.")
+promotion_options = gather(
+    "allowed",
+    dict,
+    option("--rollback", is_flag=True, help="Allow `current` to move back to an older version."),
+    option("--allow-withdrawn", is_flag=True, help="Allow a version that is withdrawn."),
+    option("--replace-unrecorded", is_flag=True, help="Allow to lose files of `current` that no record explains."),
+)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,37 @@ def print_json(document: Any) -> None:
     click.echo(printable(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
+_MANY = 4
+"""So many files with the same problem become one line."""
+_NUMBERS = re.compile(r"\b[0-9a-f]{64}\b|\d[\d,]*")
+
+
+def aggregated(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each problem of a file, such as `a.parquet: is missing`; one for many files with the same cause.
+
+    Args:
+        problems: names of files and messages. Messages that differ in numbers have the same cause.
+    """
+    causes: dict[str, list[tuple[str, str]]] = {}
+    for name, message in problems:
+        causes.setdefault(_NUMBERS.sub("0", message), []).append((name, message))
+    lines = []
+    for found in causes.values():
+        name, message = found[0]
+        if len(found) < _MANY:
+            lines += [f"{name}: {message}" for name, message in found]
+        else:
+            lines.append(f"{len(found)} files, such as {name}: {message}")
+    return lines
+
+
+def size(count: int) -> str:
+    """A number of bytes for people, such as `12.3 MB`."""
+    from rich.filesize import decimal
+
+    return decimal(count)
+
+
 def cost_line(cost: Any) -> str:
     """What BigQuery bills, in words."""
-    return f"{cost['bytes_billed']:,} bytes billed, ${cost['price_usd']:.4f}"
+    return f"{size(cost['bytes_billed'])} billed, ${cost['price_usd']:.4f}"

@@ -1,11 +1,12 @@
-"""From a release to its readers: wheel, publish, promote, status, check, bucket setup."""
+"""From a release to its readers: wheel, publish, promote, adopt, withdraw, status, check, bucket setup."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,15 +18,17 @@ from idc_indexer.cli.options import (
     manifest_option,
     option,
     output_options,
+    promotion_options,
     published_option,
     release_argument,
-    rollback_option,
     store_option,
 )
-from idc_indexer.cli.output import Output, note
+from idc_indexer.cli.output import Output, aggregated, note, size
+from idc_indexer.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from idc_indexer.api.publish import Published
+    from idc_indexer.publish.adopt import Adoption
     from idc_indexer.publish.status import Status
 
 
@@ -50,8 +53,8 @@ def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, pub
     from idc_indexer.publish.wheel import LIMIT, NEARLY
 
     made = build_wheel(release, out=out, exclude=exclude, published_at=published_at, partial=partial)
-    if (size := made.stat().st_size) > NEARLY:
-        note(f"{made.name} has {size / 1e6:.1f} MB; PyPI takes {LIMIT / 1e6:.0f} MB")
+    if made.stat().st_size > NEARLY:
+        note(f"{made.name} has {size(made.stat().st_size)}; PyPI takes {size(LIMIT)}")
     Output().show("Data wheel", [str(made)])
 
 
@@ -60,15 +63,17 @@ def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, pub
 @manifest_option
 @store_option
 @option("--promote", is_flag=True, help="Make the version `current` too.")
-@rollback_option
+@promotion_options
 @dry_run_option
 @output_options()
-def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool, output: Output) -> None:
+def publish(release: Path, to: str, promote: bool, allowed: dict[str, bool], dry_run: bool, output: Output) -> None:
     """Upload a release as a new version.
 
     Verifies the release, and writes it to <version>/release_artifacts/. A published version never changes: files that
     are there already with the same bytes are kept, other bytes are an error. To continue an interrupted upload, run the
     same command again.
+
+    --promote does not look for regressions since `current`: run `verify DIR --against current` before.
 
     \b
     Example:
@@ -76,7 +81,10 @@ def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool
     """
     from idc_indexer.api.publish import publish_release
 
-    done = publish_release(release, to=to, promote=promote, rollback=rollback, dry_run=dry_run)
+    if promote:
+        note("--promote does not look for regressions: `idc-indexer verify DIR --against current` does")
+    with show_progress() as listener:
+        done = publish_release(release, to=to, promote=promote, dry_run=dry_run, listener=listener, **allowed)
     output.show(" and ".join(done.steps).capitalize(), [*_steps(done)], done.to_document())
     if promote and dry_run:
         note("what --promote would do is known when the version is published")
@@ -85,10 +93,10 @@ def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool
 @main.command()
 @argument("version")
 @store_option
-@rollback_option
+@promotion_options
 @dry_run_option
 @output_options()
-def promote(version: str, to: str, rollback: bool, dry_run: bool, output: Output) -> None:
+def promote(version: str, to: str, allowed: dict[str, Any], dry_run: bool, output: Output) -> None:
     """Make a published version `current`.
 
     Makes current/release_artifacts/ equal to VERSION. Every file is complete for readers at every moment. To continue
@@ -100,21 +108,79 @@ def promote(version: str, to: str, rollback: bool, dry_run: bool, output: Output
     """
     from idc_indexer.api.publish import promote_release
 
-    done = promote_release(version, to=to, rollback=rollback, dry_run=dry_run)
+    with show_progress() as listener:
+        done = promote_release(version, to=to, dry_run=dry_run, listener=listener, **allowed)
     output.show("Promote", [*_steps(done)], done.to_document())
+    if allowed["rollback"] and done.replaced and not (dry_run or done.replaced_withdrawn):
+        note(f"If {done.replaced} is bad, say so to those who come later:")
+        note(f"    idc-indexer withdraw {done.replaced} --to {shlex.quote(to)} --reason 'WHY'")
 
 
 def _steps(published: Published) -> Iterator[str]:
     """A line for each object that changes, and one for each command."""
     for command, steps in published.steps.items():
         changed = [step for step in steps if step.action != "keep"]
-        yield from (f"{step.action} {step.name}: {step.bytes:,} bytes" for step in changed)
+        yield from (f"{step.action} {step.name}: {size(step.bytes)}" for step in changed)
         written = sum(step.bytes for step in changed if step.action != "remove")
         counts = Counter(step.action for step in steps)
         form = "{1} to {0}" if published.dry_run else "{0} {1}"
         summary = ", ".join(form.format(name, counts[name]) for name in ("create", "replace", "remove", "keep"))
         run = " (dry run)" if published.dry_run else ""
-        yield f"{command} {published.version}{run}: {summary}; {written:,} bytes"
+        yield f"{command} {published.version}{run}: {summary}; {size(written)}"
+
+
+@main.command()
+@argument("version")
+@store_option
+@dry_run_option
+@output_options()
+def adopt(version: str, to: str, dry_run: bool, output: Output) -> None:
+    """Record a version that another tool published.
+
+    For a bucket that had releases before this toolkit. Reads all files of VERSION and checks them: Parquet against its
+    sidecar, its footer and its version, schemas, and the manifest if there is one. Then writes publication.json beside
+    them, and nothing else. `promote` can then replace `current` if it has the same files, and bring them back.
+
+    \b
+    Example:
+      idc-indexer adopt 25.0.5 --to published
+    """
+    from idc_indexer.api.publish import adopt_version
+
+    with show_progress() as listener:
+        done = adopt_version(version, to=to, dry_run=dry_run, listener=listener)
+    output.show("Adopt", [*_adoption(done, dry_run)], {**vars(done), "dry_run": dry_run})
+
+
+def _adoption(done: Adoption, dry_run: bool) -> Iterator[str]:
+    verb = "would be adopted" if dry_run else "adopted" if done.new else "is recorded already"
+    yield f"{done.version} {verb}: {done.files} files, {size(done.bytes)}"
+    if done.without_sidecar:
+        yield f"    without a sidecar, so their digests are as found: {', '.join(done.without_sidecar)}"
+    if done.is_current:
+        yield f"    `current` has the same files: `promote {done.version} --rollback` will bring them back"
+
+
+@main.command()
+@argument("version")
+@store_option
+@option("--reason", required=True, metavar="TEXT", help="Why nobody should use the version, in one line.")
+@output_options()
+def withdraw(version: str, to: str, reason: str, output: Output) -> None:
+    """Mark a published version as bad.
+
+    Writes VERSION/withdrawal.json; the files stay, for those who pinned the version. `status`, `check`, `diff` and
+    `report` say that the version is withdrawn, and `promote` refuses it without --allow-withdrawn. To take the mark
+    back, remove that file.
+
+    \b
+    Example:
+      idc-indexer withdraw 25.1.0 --to published --reason "ct_index lacks the series of nlst"
+    """
+    from idc_indexer.api.publish import withdraw_version
+
+    withdraw_version(version, reason=reason, to=to)
+    output.show("Withdraw", [f"{version} is withdrawn: {reason}"], {"version": version, "reason": reason})
 
 
 @main.command()
@@ -123,7 +189,8 @@ def _steps(published: Published) -> Iterator[str]:
 def status(to: str, output: Output) -> None:
     """List the published versions and the state of `current`.
 
-    Exits with 3 if `current` is not equal to a published version, or if a published version is damaged.
+    Only reads. Exits with 3 if `current` is not equal to a published version, or to one that is withdrawn, or if a
+    published version is damaged.
 
     \b
     Example:
@@ -131,18 +198,34 @@ def status(to: str, output: Output) -> None:
     """
     from idc_indexer.api.publish import published_status
 
-    found = published_status(to=to)
+    with show_progress() as listener:
+        found = published_status(to=to, listener=listener)
     output.show(f"Versions at {to}", [*_versions(found)], found.to_document())
     raise SystemExit(0 if found.ok else FOUND_PROBLEMS)
 
 
 def _versions(status: Status) -> Iterator[str]:
     for version in status.versions:
-        yield f"{version.version}: {version.state}"
-        yield from (f"    {name} {problem}" for name, problem in version.problems.items())
-    state = "unfinished: promote it again" if status.promoting else "damaged" if status.problems else "OK"
-    yield f"current: {status.current}, {state}" if status.current else "current: no version was promoted"
-    yield from (f"    {name} {problem}" for name, problem in status.problems.items())
+        withdrawn = f", withdrawn: {version.withdrawn}" if version.withdrawn else ""
+        yield f"{version.version}: {version.state}{withdrawn}"
+        yield from (f"    {line}" for line in aggregated(version.problems.items()))
+    yield f"current: {_current(status)}"
+    yield from (f"    {line}" for line in aggregated(status.problems.items()))
+
+
+def _current(status: Status) -> str:
+    """The state of `current` in words."""
+    if not status.current:
+        return "damaged" if status.problems else "no version was promoted"
+    if status.promoting:
+        return f"{status.current}, unfinished: promote it again"
+    state = "damaged" if status.problems else "OK"
+    if not status.recorded:
+        states = {version.version: version.state for version in status.versions}
+        adopted = states[status.current] != "unrecorded"
+        hint = "" if adopted else f": `idc-indexer adopt {status.current}` records it"
+        state = f"the same files, not promoted by this toolkit{hint}"
+    return f"{status.current}, {state}{', withdrawn' if status.withdrawn else ''}"
 
 
 @main.command()
@@ -160,9 +243,10 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
 
     URL is the folder of the files, such as .../current/release_artifacts/. The command sends no credentials. It tests
     every file of the manifest: public read, size, content type, cache headers, range requests and cross-origin
-    requests. It compares the SHA-256 of small files, or with --deep of all.
+    requests. It compares the SHA-256 of small files, or with --deep of all. Where another tool published the files, it
+    tests those that have a sidecar.
 
-    Prints one line for each problem, and exits with 3 if there are any.
+    Prints one line for each problem, or for each cause of many, and exits with 3 if there are any.
 
     \b
     Example:
@@ -170,8 +254,9 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
     """
     from idc_indexer.api.publish import check_published
 
-    problems = check_published(url, deep=deep, rebuilt=rebuilt)
-    lines = [str(problem) for problem in problems] or [f"{url}: OK"]
+    with show_progress() as listener:
+        problems = check_published(url, deep=deep, rebuilt=rebuilt, listener=listener)
+    lines = aggregated((problem.file, problem.message) for problem in problems) or [f"{url}: OK"]
     output.show(f"Check of {url}", lines, {"problems": [vars(problem) for problem in problems]})
     raise SystemExit(FOUND_PROBLEMS if problems else 0)
 

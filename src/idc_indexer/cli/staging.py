@@ -20,7 +20,7 @@ from idc_indexer.cli.options import (
     output_options,
     own_options,
 )
-from idc_indexer.cli.output import Output, echo, note
+from idc_indexer.cli.output import Output, echo, note, size
 from idc_indexer.cli.progress import show_progress
 from idc_indexer.errors import UsageError
 
@@ -83,7 +83,7 @@ def cache(context: click.Context, cache_dir: Path | None, output: Output) -> Non
         entries = [entry for entry in found.entries() if entry.shards]  # of prior releases, only the listing remains
         document = {"folder": str(found.root), "kept": [entry.to_document() for entry in entries]}
         output.show(f"Cache at {found.root}", [_entry_line(entry) for entry in entries], document)
-        note(f"{found.root}: {_size(sum(entry.bytes for entry in entries))}")
+        note(f"{found.root}: {size(sum(entry.bytes for entry in entries))}")
 
 
 @cache.command()
@@ -105,16 +105,10 @@ def remove(cache_dir: Path | None, names: tuple[str, ...], everything: bool) -> 
     from idc_indexer.cache import Cache
 
     for entry in Cache.at(cache_dir).remove(list(names)):
-        echo(f"removed {entry.name}: {_size(entry.bytes)}")
+        echo(f"removed {entry.name}: {size(entry.bytes)}")
 
 
 def _entry_line(entry: CacheEntry) -> str:
     of = f" of {entry.source}" if entry.source else ""
     leaves = f", {entry.leaves} leaf columns" if entry.leaves else ""
-    return f"{entry.name}{of}: {entry.shards:,} {'shards' if entry.source else 'files'}{leaves}, {_size(entry.bytes)}"
-
-
-def _size(size: int) -> str:
-    from rich.filesize import decimal
-
-    return decimal(size)
+    return f"{entry.name}{of}: {entry.shards:,} {'shards' if entry.source else 'files'}{leaves}, {size(entry.bytes)}"

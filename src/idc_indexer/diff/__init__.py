@@ -17,10 +17,12 @@ import duckdb
 from idc_indexer.diff import idc_summary as idc
 from idc_indexer.diff.compare import ParquetView, compare, open_file
 from idc_indexer.diff.inputs import DiffInput, InputTable, open_inputs, primary_key
+from idc_indexer.diff.removed_collections import forget_removed, note_removed, removed_with
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSummary, TableDifference
 from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
 from idc_indexer.files import temporary_folder
+from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.schema.column import Column
 
@@ -32,12 +34,19 @@ _THREADS = 4
 """Each has buffers of its own. Only one can read a file of a single row group, which is what IDC has published."""
 
 
-def diff(old: DiffInput, new: DiffInput, names: Collection[str] = (), key: Sequence[str] = ()) -> Difference:
+def diff(
+    old: DiffInput,
+    new: DiffInput,
+    names: Collection[str] = (),
+    key: Sequence[str] = (),
+    listener: ProgressListener | None = None,
+) -> Difference:
     """Compare two inputs.
 
     Args:
         names: tables to compare; all if empty.
         key: columns that match the rows of these tables, instead of the key in their schemas.
+        listener: hears which table is compared.
 
     Raises:
         UsageError: a table that neither input has.
@@ -47,15 +56,23 @@ def diff(old: DiffInput, new: DiffInput, names: Collection[str] = (), key: Seque
     if unknown := sorted(set(names) - tables.keys()):
         raise UsageError(f"neither input has a table {', '.join(unknown)}", f"There are: {', '.join(tables)}.")
     found, summary = [], None
+    # idc_index says which collections were removed, which explains rows that other tables have lost.
+    chosen = sorted(set(names) or tables, key=lambda name: (name != IDC_INDEX, name))
+    meter = Meter(listener or NullListener(), "comparing", "tables", len(chosen))
     with temporary_folder() as scratch:
         threads = min(_THREADS, os.cpu_count() or 1)
         with interruptible(), closing(connect(threads, _MEMORY, scratch)) as connection:
             mistrust_statistics(connection)
-            for name in sorted(set(names) or tables):
+            forget_removed(connection)
+            for name in chosen:
+                meter.add(name, done=0)
                 table, of_idc = _table(connection, name, old, new, key)
                 found.append(table)
                 summary = of_idc or summary
-    return Difference(old.name, new.name, old.version, new.version, tuple(found), summary)
+                meter.add(name)
+    withdrawn = {name: why for name, why in ((old.name, old.withdrawn), (new.name, new.withdrawn)) if why}
+    found.sort(key=lambda table: table.name)
+    return Difference(old.name, new.name, old.version, new.version, tuple(found), summary, withdrawn)
 
 
 def _table(
@@ -75,8 +92,13 @@ def _table(
     files = open_file(connection, before.fetch(), "o"), open_file(connection, after.fetch(), "n")
     chosen = tuple(key) or _key(before, after, files[0])
     difference = compare(connection, name, *files, chosen)
+    if difference.state != "unmatched" and name != IDC_INDEX:
+        difference = replace(difference, removed_with=removed_with(connection, files[0]))
     matched = name == IDC_INDEX and difference.state != "unmatched" and chosen == (idc.KEY,)
     summary = idc.summarize(connection, *files) if matched else None
+    if summary:
+        note_removed(connection, files[0], summary.removed_collections)
+        difference = replace(difference, removed_with=removed_with(connection, files[0]))
     return _with_schemas(difference, before, after), summary
 
 

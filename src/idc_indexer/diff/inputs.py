@@ -10,8 +10,9 @@ from typing import Any
 
 from idc_indexer import documents
 from idc_indexer.errors import UsageError
+from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.records import PUBLISHED
-from idc_indexer.publish.release_source import ReleaseSource, bundled_schemas, open_source
+from idc_indexer.publish.release_source import ReleaseSource, bundled_schemas, check_given, open_source
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,20 @@ class DiffInput:
         name: as the user gave it.
         version: of the release; None if it is unknown.
         excluded: tables that this kind of input never has, even if the release has them.
+        withdrawn: why the release is withdrawn; empty if it is not.
     """
 
     name: str
     version: str | None
     tables: Mapping[str, InputTable]
     excluded: Collection[str] = ()
+    withdrawn: str = ""
 
 
 @contextmanager
-def open_inputs(old: str, new: str, published_at: str = PUBLISHED) -> Iterator[tuple[DiffInput, DiffInput]]:
+def open_inputs(
+    old: str, new: str, published_at: str = PUBLISHED, listener: ProgressListener | None = None
+) -> Iterator[tuple[DiffInput, DiffInput]]:
     """Open both inputs. What is unpacked or downloaded for them is removed at the end.
 
     Two single Parquet files are one table, which has the name of the new one. If only one input is a single file, the
@@ -56,12 +61,15 @@ def open_inputs(old: str, new: str, published_at: str = PUBLISHED) -> Iterator[t
     Args:
         old, new: as `open_source` takes them.
         published_at: where versions are published: a URL, `gs://bucket[/prefix]` or a folder.
+        listener: hears of downloads, and of requests that are sent again.
 
     Raises:
         UsageError: an input is nothing that can be opened, or lacks the table of a single file.
         IndexerError: an input does not exist, cannot be read, or has no tables.
     """
-    with open_source(old, published_at) as before, open_source(new, published_at) as after:
+    for given in (old, new):
+        check_given(given)  # a typing mistake is told before anything is downloaded
+    with open_source(old, published_at, listener) as before, open_source(new, published_at, listener) as after:
         if before.table and after.table:
             yield _two_files(before, after)
         else:
@@ -98,7 +106,7 @@ def _only(given: DiffInput, table: str | None, single: str) -> DiffInput:
 
 def _input(source: ReleaseSource) -> DiffInput:
     tables = {name: _table(source, name) for name in source.tables}
-    return DiffInput(source.name, source.version, tables, source.excluded)
+    return DiffInput(source.name, source.version, tables, source.excluded, source.withdrawn)
 
 
 def _table(source: ReleaseSource, name: str) -> InputTable:

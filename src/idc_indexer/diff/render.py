@@ -42,6 +42,7 @@ _MAX_LINE = 2_000
 def lines(difference: Difference) -> Iterator[str]:
     """The difference for a terminal, the verdict first."""
     yield difference.verdict
+    yield from withdrawn_lines(difference)
     for table in difference.tables:
         if table.state != "identical":
             yield f"{table.name}: {_state(table)}"
@@ -57,6 +58,11 @@ def lines(difference: Difference) -> Iterator[str]:
                 yield f"    {what}: {', '.join(names)}"
     if difference.idc:
         yield from (f"IDC: {line}" for line in idc_lines(difference.idc))
+
+
+def withdrawn_lines(difference: Difference) -> Iterator[str]:
+    """A line for each input that is withdrawn."""
+    yield from (f"{name} is withdrawn: {reason}" for name, reason in difference.withdrawn.items())
 
 
 def idc_lines(idc: IdcSummary) -> Iterator[str]:
@@ -99,6 +105,8 @@ def markdown(difference: Difference, limit: int = MARKDOWN_LIMIT) -> str:
 
 
 def _parts(difference: Difference) -> Iterator[str]:
+    if difference.withdrawn:
+        yield "\n".join(f"- {_code(line, _MAX_LINE)}" for line in withdrawn_lines(difference))
     if difference.idc:
         yield "\n".join(f"- {_code(line, _MAX_LINE)}" for line in idc_lines(difference.idc))
     yield _table(

@@ -112,6 +112,14 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """Rows of OLD that NEW lacks, and in how many of them a column is NULL; without columns that never are."""
+
+    rows: int
+    nulls: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class TableDifference:
     """The differences of one table.
 
@@ -121,6 +129,7 @@ class TableDifference:
         key_change: None if the schemas state the same key.
         columns: those that differ, in the order of NEW, then the removed ones.
         layout: facts about the files that changed, by name.
+        removed_with: the rows that it lost with each removed collection, if idc_index was compared too.
     """
 
     name: str
@@ -132,6 +141,7 @@ class TableDifference:
     columns: tuple[ColumnDifference, ...] = ()
     description: Change | None = None
     layout: Mapping[str, Change] = field(default_factory=dict)
+    removed_with: Mapping[str, Loss] = field(default_factory=dict)
 
     @property
     def content(self) -> tuple[ColumnDifference, ...]:
@@ -206,6 +216,7 @@ class Difference:
         old, new: as the user gave them.
         old_version, new_version: of the releases; None if unknown.
         idc: None if an input has no idc_index, or its rows were not compared.
+        withdrawn: why an input is withdrawn, by its name; without those that are not.
     """
 
     old: str
@@ -214,6 +225,7 @@ class Difference:
     new_version: str | None
     tables: tuple[TableDifference, ...]
     idc: IdcSummary | None = None
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -256,6 +268,7 @@ class Difference:
         """The document of kind `difference`."""
         inputs = {
             which: {"name": name, "release_version": version}
+            | ({"withdrawn": self.withdrawn[name]} if name in self.withdrawn else {})
             for which, name, version in (
                 ("old", self.old, self.old_version),
                 ("new", self.new, self.new_version),

@@ -53,6 +53,21 @@ class QueryEstimate:
         return {"bytes_processed": self.processed, "bytes_billed": self.billed, "price_usd": price}
 
 
+@dataclass(frozen=True)
+class TableFetch:
+    """What of a source table has to come to this machine, as far as that can be estimated.
+
+    Attributes:
+        shards: to fetch.
+        fetch: bytes over the network.
+        disk: bytes in the cache folder.
+    """
+
+    shards: int
+    fetch: int
+    disk: int
+
+
 class EngineRun(Protocol):
     """Queries that may run now."""
 
@@ -73,6 +88,10 @@ class EnginePlan(Protocol):
     @property
     def estimates(self) -> Mapping[str, QueryEstimate]:
         """What BigQuery will bill, by index; empty if the engine is not BigQuery."""
+
+    @property
+    def fetches(self) -> Mapping[str, TableFetch]:
+        """What will be fetched, by source table; empty if the engine is BigQuery."""
 
     def fingerprint(self, index: PinnedIndex) -> str:
         """A digest that changes when the input of an index may have changed."""

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 
 from idc_indexer.catalog import PinnedIndex
 from idc_indexer.duckdb_session import connect, mistrust_statistics, quote_name, read_parquet
-from idc_indexer.engines import QueryEstimate, row_counts
+from idc_indexer.engines import QueryEstimate, TableFetch, row_counts
 from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows, describe
 from idc_indexer.engines.local import BATCH_ROWS, batches, explaining, wait_for
 from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, planned_disk
@@ -132,6 +132,16 @@ class DuckDBPlan:
     unread: Mapping[SourceTable, int]
     allow_row_count_mismatch: bool
     estimates: Mapping[str, QueryEstimate] = field(default_factory=dict)
+
+    @property
+    def fetches(self) -> Mapping[str, TableFetch]:
+        """What will be staged, by source table. Nothing of a table that is staged, or read where it lies."""
+        found = {}
+        for plan in (self.current, *self.prior.values()):
+            for table in plan.tables:
+                one = plan.of([table]).estimate
+                found[str(table)] = TableFetch(one.shards, one.fetch, one.disk)
+        return dict(sorted(found.items()))
 
     def fingerprint(self, index: PinnedIndex) -> str:
         """A digest of the shards, and the history, that an index reads."""

@@ -26,6 +26,7 @@ from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports.bounded import check_page, supervised
 from idc_indexer.exports.retry import Retrier
 from idc_indexer.files import os_errors_for
+from idc_indexer.google_errors import check_credentials_file
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -263,7 +264,7 @@ def _s3(bucket: str) -> dict[str, Any]:
         if profile := os.environ.get("AWS_PROFILE"):
             raise IndexerError(
                 f"AWS_PROFILE={profile}: profiles are read by boto3, which is not installed",
-                "Install it: pip install 'idc-indexer[aws]'.",
+                "Install it into the environment of idc-indexer: pip install 'boto3>=1.34'.",
             ) from error
         return {"skip_signature": True, "region": region or PUBLIC_REGION}
     try:
@@ -280,6 +281,7 @@ def _s3(bucket: str) -> dict[str, Any]:
 def _gs() -> dict[str, Any]:
     if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):
         return {"base_url": emulator.rstrip("/"), "skip_signature": True}
+    check_credentials_file()
     configured = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")  # noqa: PTH111  # no error without a home
     present = Path(configured, "application_default_credentials.json").is_file()
     return {} if present or any(map(os.environ.get, _GOOGLE_CREDENTIALS)) else {"skip_signature": True}

@@ -26,7 +26,7 @@ from idc_indexer.exports.listing import STAGE_FIRST, some
 from idc_indexer.exports.location import Location
 from idc_indexer.exports.staged import StagedTable
 from idc_indexer.exports.staging import StagingEstimate, TableStaging, stage_all
-from idc_indexer.progress import ProgressListener, StagingProgress
+from idc_indexer.progress import Progress, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
 
 
@@ -194,6 +194,7 @@ class StagingPlan:
                 self.check_room(estimate.disk)
                 datasets = some(dict.fromkeys(staging.table.dataset for staging in stagings))
                 report = _Report(self.location, datasets, len(work), estimate.fetch, listener)
+                report.tell()
                 stage_all(self.location, work, report.shard)
                 report.end()
 
@@ -217,11 +218,15 @@ class _Report:
     def shard(self, *_: object) -> None:
         """Another shard is staged."""
         self._done += 1
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how far staging is."""
         fetched = self._retrier.bytes - self._bytes
         all_bytes = max(self._estimated, fetched)
         seconds = time.monotonic() - self._began
-        progress = StagingProgress(self._datasets, self._done, self._shards, fetched, all_bytes, seconds)
-        self._listener.staging(progress)
+        what = f"staging {self._datasets}"
+        self._listener.progress(Progress(what, "shards", self._done, self._shards, fetched, all_bytes, seconds))
 
     def end(self) -> None:
         """All shards are staged."""

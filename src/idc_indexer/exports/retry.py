@@ -18,6 +18,7 @@ from typing import TypeVar
 from obstore import exceptions
 
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import Retries
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,11 +34,10 @@ _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _KINDS = {"Connect": "no connection", "Interrupted": "connection lost", "Timeout": "no answer in time"}
 _CERTIFICATE = re.compile(r"(?:invalid peer certificate: |InvalidCertificate\(\s*)(\w+)")
 _CONNECTION = re.compile(r"(dns error|connection refused|network is unreachable|no route to host)", re.IGNORECASE)
+_NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist")
 _PASSING = {408, 425, 429}
 _UNAUTHORIZED = (401, 403)
-_CREDENTIALS = (
-    "Credentials come from the AWS or Google environment; profiles of AWS need: pip install 'idc-indexer[aws]'."
-)
+_CREDENTIALS = "Credentials come from the AWS or Google environment; profiles of AWS need: pip install 'boto3>=1.34'."
 
 
 class ChangedError(IndexerError):
@@ -55,6 +55,7 @@ class Retrier:
         requests: how many were made, with those that failed.
         bytes: how many bytes of objects were asked for and came.
         retries: how many were made again, by what was wrong.
+        told: tells of them while they happen.
     """
 
     def __init__(self, attempts: int = ATTEMPTS) -> None:
@@ -65,6 +66,7 @@ class Retrier:
         self.requests = 0
         self.bytes = 0
         self.retries: Counter[str] = Counter()
+        self.told = Retries()
         self._lock = threading.Lock()
         self._reached = False
         self._stop = threading.Event()
@@ -113,13 +115,15 @@ class Retrier:
                 self._reached |= _STATUS.search(str(error)) is not None
                 if self._attempts == 1:
                     raise IndexerError(f"{name}: {reason}") from error
-                if attempt >= (self._attempts if self._reached else FIRST_ATTEMPTS):
+                most = self._attempts if self._reached else FIRST_ATTEMPTS
+                if attempt >= most:
                     raise IndexerError(
                         f"{name}: {reason}, {attempt} times in a row",
                         "The shards that are staged already stay in the cache: run the same command again to continue. "
                         "Without a network, --offline builds from the cache, and --source from a copy.",
                     ) from error
                 self.count_retry(reason)
+                self.told.tell("/".join(name.split("/")[:3]), reason, f"attempt {attempt} of {most}")
                 self._stop.wait(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))  # noqa: S311
                 continue
             self._reached = True
@@ -156,6 +160,8 @@ def _passing(error: Exception, name: str) -> str:
         ) from error
     if isinstance(error, OSError):
         raise IndexerError(f"{name}: {error.strerror or text.splitlines()[0]}") from error
+    if _NO_BUCKET.search(text):
+        raise IndexerError(f"{name}: there is no such bucket", "Check --source.") from error
     if status in range(400, 500) and status not in _PASSING:
         raise IndexerError(f"{name}: refused with status {status}{_said(text)}", "Look at --source.") from error
     if status:

@@ -7,9 +7,12 @@ copies that the store makes. A command that was killed is completed by running i
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from idc_indexer.errors import IndexerError
+from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.publish.promotion import Copy, Decision, Done, Finish, State, WriteObjects, WriteRecord, decide
 from idc_indexer.publish.records import (
     CURRENT,
@@ -22,72 +25,145 @@ from idc_indexer.publish.records import (
     Promotion,
     Publication,
     Step,
+    artifacts,
     check_release_version,
+    files_meter,
+    folder,
     in_parallel,
     in_upload_order,
     put_record,
     read_promotion,
     read_publication,
+    read_withdrawal,
     too_many_conflicts,
+    versions_in,
+    withdrawal_name,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
 
 
+@dataclass(frozen=True)
+class Promoted:
+    """What a promotion did, or would do.
+
+    Attributes:
+        steps: one for each object of `current`, in the order of writing, as planned at the beginning.
+        replaced: the other version that `current` was, or was moving to; None if there was none.
+        replaced_withdrawn: whether that is withdrawn already.
+    """
+
+    steps: tuple[Step, ...]
+    replaced: str | None = None
+    replaced_withdrawn: bool = False
+
+
 def promote(
-    version: str, store: Store, *, rollback: bool = False, dry_run: bool = False, workers: int = WORKERS
-) -> tuple[Step, ...]:
+    version: str,
+    store: Store,
+    *,
+    rollback: bool = False,
+    allow_withdrawn: bool = False,
+    replace_unrecorded: bool = False,
+    dry_run: bool = False,
+    workers: int = WORKERS,
+    listener: ProgressListener | None = None,
+) -> Promoted:
     """Make `current` equal to a published version, or complete a promotion that was interrupted.
 
     Args:
         rollback: allow a version that is older than the one that `current` equals or is moving to.
+        allow_withdrawn: allow a version that is withdrawn.
+        replace_unrecorded: allow that files of `current` which no record explains are replaced.
         dry_run: write nothing.
         workers: copies at a time.
-
-    Returns:
-        One step for each object of `current`, in the order of writing, as planned at the beginning.
+        listener: hears how far it is.
 
     Raises:
-        UsageError: not a version; or an older version without `rollback`.
+        UsageError: not a version; or what `rollback`, `allow_withdrawn` or `replace_unrecorded` would have to allow.
         IndexerError: the version is not published or not complete; another promotion has taken over; or the store
             failed, in which case the same command continues.
     """
     check_release_version(version)
     own, first, conflict = None, None, None
+    listener = listener or NullListener()
     written: dict[str, tuple[int, int]] = {}
     for _ in range(ROUNDS):
         listing, source = store.list(f"{CURRENT}/"), store.list(f"{version}/")
         try:
+            if not allow_withdrawn:
+                _refuse_withdrawn(store, source, version)
+            record = _current_record(store, listing)
             state = State(
                 uri=store.uri,
                 publication=_complete_publication(store, source, version),
-                record=_current_record(store, listing),
+                record=record,
                 source=source,
                 listing=listing,
                 own=own,
                 new_id=secrets.token_hex(8),
                 written=written,
                 rollback=rollback,
+                explained_by=None if record or own else _explaining_version(store, listing),
+                replace_unrecorded=replace_unrecorded,
             )
             decision = decide(state)
-            first = first or state.steps
+            first = first or _promoted(store, state)
             if dry_run or isinstance(decision, Done):
                 return first
             own = decision.record.id
-            _carry_out(store, state.publication, decision, written, workers)
+            _carry_out(store, state.publication, decision, written, workers, listener)
         except ConflictError as error:
             conflict = error  # The next listing shows what happened.
     raise too_many_conflicts(store, CURRENT, conflict)
 
 
+def _promoted(store: Store, state: State) -> Promoted:
+    """What the promotion will do, as far as it is known at the beginning."""
+    replaced = state.record.release_version if state.record else state.explained_by
+    if replaced in (None, state.version):
+        return Promoted(state.steps)
+    withdrawn = bool(store.list(withdrawal_name(replaced)))
+    return Promoted(state.steps, replaced, withdrawn)
+
+
+def _refuse_withdrawn(store: Store, source: Mapping[str, StoredObject], version: str) -> None:
+    if reason := read_withdrawal(store, source, version):
+        raise UsageError(
+            f"{version} is withdrawn: {reason}", "Choose another version. To promote it anyway, give --allow-withdrawn."
+        )
+
+
+def _explaining_version(store: Store, current: Mapping[str, StoredObject]) -> str | None:
+    """The newest recorded version whose files `current` has; None if there is none, or `current` has no files."""
+    if not artifacts(current, CURRENT):
+        return None
+    everything = store.list("")
+    for version in reversed(versions_in(everything)):
+        with suppress(MalformedError):
+            publication = read_publication(store, everything, version)
+            if publication and publication.is_content_of(current, CURRENT):
+                return version
+    return None
+
+
 def _carry_out(
-    store: Store, publication: Publication, decision: Decision, written: dict[str, tuple[int, int]], workers: int
+    store: Store,
+    publication: Publication,
+    decision: Decision,
+    written: dict[str, tuple[int, int]],
+    workers: int,
+    listener: ProgressListener,
 ) -> None:
     """Carry one decision out, and add to `written`. Raises ConflictError if an object is not as it was listed."""
+    copies = decision.copies if isinstance(decision, WriteObjects) else ()
+    meter = files_meter(listener, _what(copies), (one.file.bytes for one in copies)) if copies else None
 
     def copy(one: Copy) -> None:
         made = store.copy(one.source, one.name, publication.headers(one.file, NO_CACHE), one.generation)
         last, writes = written.get(one.name, (ABSENT, 0))
         written[one.name] = made.generation, writes + 1 if last == one.generation else 1
+        if meter:
+            meter.add(one.file.name, bytes=one.file.bytes)
 
     match decision:
         case WriteObjects(_, copies, removals):
@@ -98,6 +174,12 @@ def _carry_out(
         case Finish(record, replaces, removals):
             in_parallel(removals, store.delete, workers)
             put_record(store, PROMOTION, record.dump(), replaces)
+
+
+def _what(copies: Sequence[Copy]) -> str:
+    """What copies do, in words: new files take two steps."""
+    new = all(not one.name.startswith(folder(CURRENT)) for one in copies)
+    return "copying new files" if new else "replacing current"
 
 
 def _current_record(store: Store, listing: Mapping[str, StoredObject]) -> Promotion | None:
@@ -114,7 +196,8 @@ def _complete_publication(store: Store, source: Mapping[str, StoredObject], vers
     if publication is None:
         raise IndexerError(
             f"{store.uri}: {version} was not published: it has no publication.json",
-            "Publish it first; `idc-indexer status` lists the published versions.",
+            "Publish it first. If another tool published it, record it with `idc-indexer adopt`. `idc-indexer status` "
+            "lists the versions.",
         )
     if problems := publication.problems(source, version, IMMUTABLE):
         name = min(problems)

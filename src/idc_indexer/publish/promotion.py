@@ -24,7 +24,16 @@ from functools import cached_property
 from packaging.version import Version
 
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.publish.records import CURRENT, NO_CACHE, PROMOTION, Promotion, Publication, Step, folder
+from idc_indexer.publish.records import (
+    CURRENT,
+    NO_CACHE,
+    PROMOTION,
+    Promotion,
+    Publication,
+    Step,
+    artifacts,
+    folder,
+)
 from idc_indexer.publish.stores import ABSENT, StoredObject
 from idc_indexer.release.manifest import FileEntry
 
@@ -46,6 +55,8 @@ class State:
         new_id: id for a promotion that has yet to begin.
         written: for each object that this command wrote, the generation and the number of writes up to it.
         rollback: whether `current` may move back to an older version.
+        explained_by: a recorded version whose files `current` has although it has no record; None if there is none.
+        replace_unrecorded: whether files of `current` that no record explains may be replaced.
     """
 
     uri: str
@@ -57,6 +68,8 @@ class State:
     new_id: str = ""
     written: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     rollback: bool = False
+    explained_by: str | None = None
+    replace_unrecorded: bool = False
 
     @property
     def version(self) -> str:
@@ -97,7 +110,16 @@ class State:
     @property
     def artifacts(self) -> dict[str, StoredObject]:
         """The listed objects that readers see."""
-        return {name: found for name, found in self.listing.items() if name.startswith(folder(CURRENT))}
+        return artifacts(self.listing, CURRENT)
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether `current` has no record, and files that no record of a version lists: they would be lost."""
+        explained = self.explained_by or all(
+            name in self.files and self.publication.same_content(self.files[name], found)
+            for name, found in self.artifacts.items()
+        )
+        return self.record is None and not explained
 
     @property
     def staged(self) -> tuple[StoredObject, ...]:
@@ -166,18 +188,15 @@ def decide(state: State) -> Decision:
     """The next decision of a promotion.
 
     Raises:
-        UsageError: `current` is, or becomes, a newer version, and `rollback` is not set.
+        UsageError: `current` is, or becomes, a newer version, and `rollback` is not set; or no record explains its
+            files, and `replace_unrecorded` is not set.
         IndexerError: another promotion has taken over; or the store does not keep what is written.
     """
     record = state.record
+    if state.own is None:
+        _refuse_loss(state)
     if record is None:
         return _begin(state, force_rewrite=None)
-    if state.own is None and not state.rollback and Version(state.version) < Version(record.release_version):
-        raise UsageError(
-            f"{state.version} is older than {record.release_version}, "
-            f"which current {'is' if record.done else 'becomes'}",
-            "Give --rollback to move back to the older version.",
-        )
     if record.done and record.release_version == state.version and not state.work:
         # A promotion that lost may have staged an object after the winner had finished.
         return WriteObjects(record, removals=state.staged) if state.staged else Done()
@@ -195,6 +214,24 @@ def decide(state: State) -> Decision:
     if state.work:
         return _writes(state, record)
     return Finish(replace(record, done=True, force_rewrite={}), _generation(state), state.staged)
+
+
+def _refuse_loss(state: State) -> None:
+    """Raise UsageError if the promotion would do what the caller has to ask for."""
+    present = state.record.release_version if state.record else state.explained_by
+    if present and not state.rollback and Version(state.version) < Version(present):
+        becomes = state.record and not state.record.done
+        raise UsageError(
+            f"{state.version} is older than {present}, which current {'becomes' if becomes else 'is'}",
+            "Give --rollback to move back to the older version.",
+        )
+    if state.unexplained and not state.replace_unrecorded:
+        raise UsageError(
+            f"{state.uri}/{folder(CURRENT)} has {len(state.artifacts)} files that no record explains: if "
+            f"{state.version} replaced them, no command could bring them back",
+            "Adopt the version that these files are of: `idc-indexer status` names it, and `idc-indexer adopt VERSION` "
+            "records it. To lose them, give --replace-unrecorded.",
+        )
 
 
 def _begin(state: State, force_rewrite: Mapping[str, int] | None) -> WriteRecord:

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.records import (
     IMMUTABLE,
     ROUNDS,
     WORKERS,
     Publication,
     Step,
+    files_meter,
     folder,
     in_upload_order,
     put_record,
@@ -28,13 +30,21 @@ from idc_indexer.release.manifest import MANIFEST
 from idc_indexer.release.verify import open_valid
 
 
-def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = WORKERS) -> tuple[Step, ...]:
+def publish(
+    path: Path,
+    store: Store,
+    *,
+    dry_run: bool = False,
+    workers: int = WORKERS,
+    listener: ProgressListener | None = None,
+) -> tuple[Step, ...]:
     """Publish a release as its version, and read back what the store has.
 
     Args:
         path: the release folder; it is verified first.
         dry_run: write nothing.
         workers: uploads at a time.
+        listener: hears how far it is.
 
     Returns:
         One step for each object, in the order of writing, as planned at the beginning.
@@ -43,7 +53,7 @@ def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = W
         IndexerError: the release is not valid; the version is, or is being, published with other content, in which
             case nothing was written; or the store failed, in which case the same command continues.
     """
-    release = open_valid(path)
+    release = open_valid(path, listener)
     publication = Publication.of(release, store)
     first: tuple[Step, ...] = ()
     conflict = None
@@ -56,7 +66,7 @@ def publish(path: Path, store: Store, *, dry_run: bool = False, workers: int = W
             if dry_run:
                 return first
             missing = [step for step in plan if step.action == "create"]
-            _upload(store, publication, path, missing, workers)
+            _upload(store, publication, path, missing, workers, listener)
         except ConflictError as error:
             conflict = error
             continue  # Another publisher wrote the object, or we did and the response was lost: list again.
@@ -72,14 +82,28 @@ def plan_publication(publication: Publication, listing: Mapping[str, StoredObjec
     return tuple(Step("keep" if name in listing else "create", name, size) for name, size in sizes.items())
 
 
-def _upload(store: Store, publication: Publication, path: Path, missing: Sequence[Step], workers: int) -> None:
+def _upload(
+    store: Store,
+    publication: Publication,
+    path: Path,
+    missing: Sequence[Step],
+    workers: int,
+    listener: ProgressListener | None,
+) -> None:
     """Create the missing objects, the record first. Raises ConflictError if one of them appeared."""
     files = {folder(publication.release_version) + file.name: file for file in publication.files}
 
+    meter = files_meter(listener, f"uploading {publication.release_version}", (step.bytes for step in missing))
+
     def create(step: Step) -> None:
+        meter.add(Path(step.name).name, done=0)
         if step.name == publication.record:
             put_record(store, step.name, publication.dump(), ABSENT)
-            return
+        else:
+            create_file(step)
+        meter.add(Path(step.name).name, bytes=step.bytes)
+
+    def create_file(step: Step) -> None:
         file = files[step.name]
         made = store.put(step.name, path / file.name, publication.headers(file, IMMUTABLE), ABSENT)
         if not publication.same_content(file, made):

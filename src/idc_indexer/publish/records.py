@@ -2,22 +2,26 @@
 
 `<version>/publication.json` is written before the files of the version and lists them. If two publishers start the
 same version, the first record wins. The manifest is written last, so a version with a manifest is complete.
-`current/promotion.json` names the version that `current` equals or is moving to.
+`adopt` writes the same record for a version that another tool published. `<version>/withdrawal.json` says that a
+version is bad. `current/promotion.json` names the version that `current` equals or is moving to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from packaging.version import Version
+
 from idc_indexer import documents
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, Store, StoredObject
 from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, idc_version_of
 
@@ -36,7 +40,7 @@ ROUNDS = 50
 
 _MAX_VERSION = 64
 """Characters of a version: records are data of others, and Python converts no number of 5,000 digits."""
-_PUBLICATION = "publication.json"
+_PUBLICATION, _WITHDRAWAL = "publication.json", "withdrawal.json"
 _FORMAT_VERSION = 1
 _MEDIA_TYPES = {
     ".parquet": "application/vnd.apache.parquet",
@@ -108,12 +112,15 @@ class Publication:
     Attributes:
         files: in the order in which they are written.
         checksums: the store's checksum of each file, by name.
+        adopted: whether another tool published the files: then nothing is known of their headers, and there may be no
+            manifest.
     """
 
     idc_version: int
     release_version: str
     files: tuple[FileEntry, ...]
     checksums: Mapping[str, str]
+    adopted: bool = False
 
     @classmethod
     def of(cls, release: Release, store: Store) -> Publication:
@@ -132,9 +139,10 @@ class Publication:
         checksums = {file["name"]: file.pop("checksum") for file in document["files"]}
         with _as_malformed(context):
             files = tuple(FileEntry(**file) for file in document["files"])
-        if len(checksums) != len(files) or MANIFEST not in checksums:
+        adopted = document.get("adopted", False)
+        if len(checksums) != len(files) or not (adopted or MANIFEST in checksums):
             raise MalformedError(f"{context}: it lists a file twice, or no {MANIFEST}")
-        return cls(document["idc_version"], document["release_version"], files, checksums)
+        return cls(document["idc_version"], document["release_version"], files, checksums, adopted)
 
     def dump(self) -> bytes:
         """The bytes of the record; the same release gives the same bytes."""
@@ -143,6 +151,7 @@ class Publication:
             "format_version": _FORMAT_VERSION,
             "idc_version": self.idc_version,
             "release_version": self.release_version,
+            **({"adopted": True} if self.adopted else {}),
             "files": files,
         }
         return documents.dump(document, "publication")
@@ -177,19 +186,34 @@ class Publication:
         if not self.same_content(file, found):
             content = f"{file.bytes:,}, {self.checksums[file.name]}"
             return f"has other content: {found.bytes:,} bytes, {found.checksum}, not {content}"
+        if self.adopted and cache_control == IMMUTABLE:
+            return ""
         if cache_control and found.headers:
             for key, expected, actual in self.headers(file, cache_control).differences(found.headers):
                 return f"has {key} {actual!r}, not {expected!r}"
-        return "is composite: it has no MD5, and readers compare ETags" if found.composite else ""
+        composite = found.composite and not self.adopted
+        return "is composite: it has no MD5, and readers compare ETags" if composite else ""
 
     def problems(self, listing: Mapping[str, StoredObject], version: str, cache_control: str | None) -> dict[str, str]:
         """The problems of the files of a version, or of `current`, by name of object."""
         expected = {folder(version) + file.name: file for file in self.files}
         wrong = {name: self.problem(file, listing.get(name), cache_control) for name, file in expected.items()}
-        strays = [name for name in listing if name.startswith(folder(version)) and name not in expected]
+        strays = [name for name in artifacts(listing, version) if name not in expected]
         return {name: problem for name, problem in wrong.items() if problem} | dict.fromkeys(
             strays, f"is not of {self.release_version}"
         )
+
+    def is_content_of(self, listing: Mapping[str, StoredObject], version: str) -> bool:
+        """Whether the files of a version, or of `current`, are these, whatever headers they have."""
+        found = artifacts(listing, version)
+        names = {folder(version) + file.name: file for file in self.files}
+        return found.keys() == names.keys() and all(self.same_content(file, found[n]) for n, file in names.items())
+
+
+def artifacts(listing: Mapping[str, StoredObject], version: str) -> dict[str, StoredObject]:
+    """The objects of a version, or of `current`, that readers see. The console of Google adds one for the folder."""
+    prefix = folder(version)
+    return {name: found for name, found in listing.items() if name.startswith(prefix) and name != prefix}
 
 
 @dataclass(frozen=True)
@@ -210,6 +234,12 @@ class Promotion:
     def dump(self) -> bytes:
         """The bytes of the record."""
         return documents.dump({"format_version": _FORMAT_VERSION, **vars(self)}, "promotion")
+
+    @classmethod
+    def parse(cls, data: bytes, context: str) -> Promotion:
+        """Read a record. Raises MalformedError if it is not valid."""
+        document = _parse(data, "promotion", context)
+        return cls(**{key: value for key, value in document.items() if key != "format_version"})
 
 
 PROMOTION = f"{CURRENT}/promotion.json"
@@ -240,8 +270,43 @@ def read_promotion(store: Store, listing: Mapping[str, StoredObject]) -> Promoti
     """The record of `current`; None if there is none. Raises MalformedError if it is not valid."""
     if PROMOTION not in listing:
         return None
-    document = _parse(store.read(listing[PROMOTION]), "promotion", f"{store.uri}/{PROMOTION}")
-    return Promotion(**{key: value for key, value in document.items() if key != "format_version"})
+    return Promotion.parse(store.read(listing[PROMOTION]), f"{store.uri}/{PROMOTION}")
+
+
+def withdrawal_name(version: str) -> str:
+    """Name of the record that a version is withdrawn."""
+    return f"{version}/{_WITHDRAWAL}"
+
+
+def dump_withdrawal(version: str, reason: str) -> bytes:
+    """The bytes of the record that a version is withdrawn."""
+    document = {"format_version": _FORMAT_VERSION, "release_version": version, "reason": reason}
+    return documents.dump(document, "withdrawal")
+
+
+def parse_withdrawal(data: bytes, context: str) -> str:
+    """Why a version is withdrawn. A record that is not valid withdraws it too."""
+    try:
+        reason: str = _parse(data, "withdrawal", context)["reason"]
+    except MalformedError as error:
+        return error.message
+    return reason
+
+
+def read_withdrawal(store: Store, listing: Mapping[str, StoredObject], version: str) -> str:
+    """Why a version is withdrawn; empty if it is not."""
+    name = withdrawal_name(version)
+    return parse_withdrawal(store.read(listing[name]), f"{store.uri}/{name}") if name in listing else ""
+
+
+def versions_in(listing: Mapping[str, StoredObject]) -> list[str]:
+    """The versions in a listing of the entire store, the oldest first."""
+    found = {}
+    for name in listing:
+        version, slash, _ = name.partition("/")
+        with suppress(ValueError):  # another folder, or a number of more digits than Python converts
+            found[version] = Version(version if slash else "")
+    return sorted(found, key=found.__getitem__)
 
 
 def _parse(data: bytes, kind: str, context: str) -> Any:
@@ -275,6 +340,12 @@ class Step:
     name: str
     bytes: int
     generation: int = ABSENT
+
+
+def files_meter(listener: ProgressListener | None, what: str, sizes: Iterable[int]) -> Meter:
+    """Counts files of these sizes."""
+    sizes = tuple(sizes)
+    return Meter(listener or NullListener(), what, "files", len(sizes), sum(sizes))
 
 
 def in_upload_order(

@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urljoin
 
 from packaging.version import InvalidVersion, Version
 
 from idc_indexer import documents, files, parquet_footer
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.http import download, folder_url, is_address, request
-from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder
+from idc_indexer.http import Response, download, folder_url, is_address, request
+from idc_indexer.progress import Meter, NullListener, ProgressListener, Retries
+from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder, parse_withdrawal, withdrawal_name
 from idc_indexer.publish.stores import open_store
 from idc_indexer.release.manifest import MANIFEST, Release, parquet_name, schema_name, sidecar_name
 from idc_indexer.release.parquet import VERSION_KEY
 
 _SCHEMA = schema_name("")
 _PARQUET = parquet_name("")
+_FORMS = "Give a release folder, a data wheel, a Parquet file, the URL of published files or a version."
 _NO_RELEASE = "Give a release that `build` made."
 _WHEEL = re.compile(r"[^-]+-(?P<version>[^-]+)-.*\.whl")
 _ABSENT = frozenset({401, 403, 404, 410})
@@ -61,6 +63,9 @@ class ReleaseFiles(Protocol):
 
     def fetch(self, name: str) -> Path:
         """A file on this machine, unpacked or downloaded first. Raises MissingFileError if it does not exist."""
+
+    def withdrawal(self, version: str) -> bytes | None:
+        """The record that a version is withdrawn, where releases are published; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,12 @@ class ReleaseSource:
             return None  # whatever reads the rows reports the damage
         return metadata.get(VERSION_KEY, b"").decode(errors="replace") or None
 
+    @cached_property
+    def withdrawn(self) -> str:
+        """Why the version is withdrawn; empty if it is not, or if the release is not where releases are published."""
+        record = self.files.withdrawal(self.version) if self.version else None
+        return parse_withdrawal(record, self.name) if record else ""
+
     def schema(self, table: str) -> dict[str, Any] | None:
         """The `_schema.json` of a table, of this toolkit or of another; None if it has none."""
         name = schema_name(table)
@@ -182,20 +193,38 @@ class ReleaseSource:
 
 
 @contextmanager
-def open_source(given: str, published_at: str = PUBLISHED) -> Iterator[ReleaseSource]:
+def open_source(
+    given: str, published_at: str = PUBLISHED, listener: ProgressListener | None = None
+) -> Iterator[ReleaseSource]:
     """Open a release. A file or folder of that name is preferred to a version.
 
     Args:
         given: a release folder, or a folder of published files; a data wheel; a Parquet file; a URL
             `https://.../release_artifacts/` or `gs://bucket/prefix/25.0.5`; a version, such as 25.0.5, or `current`.
         published_at: where versions are published: a URL, `gs://bucket[/prefix]` or a folder.
+        listener: hears of downloads, and of requests that are sent again.
 
     Raises:
         UsageError: it is none of these.
         IndexerError: it does not exist, or cannot be read.
     """
+    check_given(given)
     with files.temporary_folder() as scratch:
-        yield _source(given, published_at, scratch)
+        yield _source(given, published_at, _Local(scratch, listener or NullListener()))
+
+
+def check_given(given: str) -> None:
+    """Look, without the network, whether a release can be what was given.
+
+    Raises:
+        UsageError: it is no address, no version, and not on this machine.
+    """
+    path = Path(given)
+    if "://" in given or given == CURRENT or _is_version(given) or path.exists():
+        return
+    if not path.suffix:
+        raise UsageError(f"{given}: no such folder, and not a version")
+    raise UsageError(f"{given}: no such file", _FORMS)
 
 
 def read_release(given: str, published_at: str = PUBLISHED) -> Release:
@@ -219,44 +248,47 @@ def bundled_schemas() -> dict[str, Path]:
     return {path.stem: path for path in (*documents.bundled("schemas").glob("*.json"), *derived_tables())}
 
 
-def _source(given: str, published_at: str, scratch: Path) -> ReleaseSource:
+@dataclass(frozen=True)
+class _Local:
+    """What files in other places need on this machine: a folder, and somebody who hears of downloads."""
+
+    scratch: Path
+    listener: ProgressListener
+
+
+def _source(given: str, published_at: str, local: _Local) -> ReleaseSource:
     if given.endswith(_PARQUET):
-        return _single_file(given, scratch)
-    if opened := _opened(given, scratch):
+        return _single_file(given, local)
+    if opened := _opened(given, local):
         return ReleaseSource(given, opened)
     path = Path(given)
     if path.is_file() and (wheel := _WHEEL.fullmatch(path.name)):
         excluded = [schema.stem for schema in derived_tables()]
-        return ReleaseSource(given, _WheelFiles(path, scratch), wheel["version"], excluded=excluded)
+        return ReleaseSource(given, _WheelFiles(path, local.scratch), wheel["version"], excluded=excluded)
     if given == CURRENT or _is_version(given):
-        opened = _opened(f"{published_at.rstrip('/')}/{folder(given)}".rstrip("/"), scratch)
+        opened = _opened(f"{published_at.rstrip('/')}/{folder(given)}".rstrip("/"), local)
         if not opened:
             raise IndexerError(f"{given} is not published at {published_at}", "See `idc-indexer status`.")
         return ReleaseSource(given, opened, None if given == CURRENT else given)
-    if not path.exists() and not path.suffix:
-        raise UsageError(f"{given}: no such folder, and not a version")
-    raise UsageError(
-        f"{given}: not a release" if path.exists() else f"{given}: no such file",
-        "Give a release folder, a data wheel, a Parquet file, the URL of published files or a version.",
-    )
+    raise UsageError(f"{given}: not a release", _FORMS)
 
 
-def _opened(root: str, scratch: Path) -> ReleaseFiles | None:
+def _opened(root: str, local: _Local) -> ReleaseFiles | None:
     """The files in a folder, at a URL or in a bucket; None if it is not a folder."""
     if is_address(root):
-        return _HttpFiles(folder_url(root), scratch)
+        return _HttpFiles(folder_url(root), local)
     if root.startswith("gs://"):
-        return _StoreFiles(root, scratch)
+        return _StoreFiles(root, local)
     return _FolderFiles.of(Path(root)) if Path(root).is_dir() else None
 
 
-def _single_file(given: str, scratch: Path) -> ReleaseSource:
+def _single_file(given: str, local: _Local) -> ReleaseSource:
     """A single Parquet file: it is named after its table, and the schema may lie beside it."""
     if "://" not in given and not Path(given).is_file():
         raise UsageError(f"{given}: no such file")
     root, name = given.rpartition("/")[::2] if "://" in given else (str(Path(given).parent), Path(given).name)
     table = (unquote(name) if is_address(given) else name).removesuffix(_PARQUET)
-    opened = _opened(root, scratch) if "://" in given else _FolderFiles(Path(root))
+    opened = _opened(root, local) if "://" in given else _FolderFiles(Path(root))
     if opened is None:
         raise UsageError(f"{given!r} is not the URL of a file", "Give https://... or gs://....")
     return ReleaseSource(given, _TableFiles(opened, table), table=table)
@@ -281,6 +313,9 @@ class _TableFiles:
 
     def names(self, manifest: Release | None) -> Collection[str]:  # noqa: ARG002
         return parquet_name(self._table), schema_name(self._table)
+
+    def withdrawal(self, version: str) -> bytes | None:  # noqa: ARG002 -- it may be of any version
+        return None
 
 
 class _FolderFiles:
@@ -311,6 +346,12 @@ class _FolderFiles:
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file")
         return path
+
+    def withdrawal(self, version: str) -> bytes | None:
+        folder = self._path.absolute()
+        path = folder.parents[1] / withdrawal_name(version)
+        with files.os_errors_for(path):
+            return path.read_bytes() if folder.name == ARTIFACTS and path.is_file() else None
 
 
 class _WheelFiles:
@@ -344,24 +385,27 @@ class _WheelFiles:
             files.write_atomic(path, self.read(name))
         return path
 
+    def withdrawal(self, version: str) -> bytes | None:  # noqa: ARG002 -- a wheel is not where releases are published
+        return None
+
 
 class _HttpFiles:
     """Published files at a URL, which cannot be listed."""
 
     local = False
 
-    def __init__(self, url: str, scratch: Path) -> None:
-        self._url, self._scratch = url, scratch
+    def __init__(self, url: str, local: _Local) -> None:
+        self._url, self._scratch, self._retries = url, local.scratch, Retries(local.listener)
 
     def names(self, manifest: Release | None) -> Collection[str]:
         """The files of the manifest; without one, those of the toolkit's own tables that exist."""
         if manifest:
             return [file.name for file in manifest.files]
         wanted = [file(name) for name in bundled_schemas() for file in (parquet_name, schema_name)]
-        return [name for name in wanted if not request(self._url + quote(name), "HEAD", follow=True).problem]
+        return [name for name in wanted if not self._ask(name, "HEAD").problem]
 
     def read(self, name: str) -> bytes:
-        response = request(self._url + quote(name), follow=True)
+        response = self._ask(name)
         if response.status in _ABSENT:
             raise MissingFileError(f"{self._url}{name} {response.problem}")
         if response.problem:
@@ -371,8 +415,18 @@ class _HttpFiles:
     def fetch(self, name: str) -> Path:
         path = files.local_file(self._scratch, name)
         if not path.exists():
-            download(self._url + quote(name), path, follow=True, max_bytes=_MAX_PARQUET)
+            download(self._url + quote(name), path, follow=True, max_bytes=_MAX_PARQUET, retries=self._retries)
         return path
+
+    def withdrawal(self, version: str) -> bytes | None:
+        if not self._url.endswith(f"/{ARTIFACTS}/"):
+            return None
+        address = urljoin(self._url, f"../../{quote(withdrawal_name(version))}")
+        response = request(address, follow=True, retries=self._retries)
+        return None if response.problem else response.body
+
+    def _ask(self, name: str, method: str = "GET") -> Response:
+        return request(self._url + quote(name), method, follow=True, retries=self._retries)
 
 
 class _StoreFiles:
@@ -380,12 +434,15 @@ class _StoreFiles:
 
     local = False
 
-    def __init__(self, uri: str, scratch: Path) -> None:
-        self._store, self._uri, self._scratch = open_store(uri), uri, scratch
+    def __init__(self, uri: str, local: _Local) -> None:
+        self._store, self._uri, self._scratch = open_store(uri, local.listener), uri, local.scratch
+        self._listener = local.listener
         listing = self._store.list("")
         folders = {name.rpartition("/")[0] for name in listing if name.endswith((MANIFEST, _PARQUET))}
         inner = ("", ARTIFACTS, f"{CURRENT}/{ARTIFACTS}")
         chosen = next((prefix for prefix in inner if prefix in folders), "")
+        self._root, _, last = f"{uri.rstrip('/')}/{chosen}".rstrip("/").rpartition("/")
+        self._published = last == ARTIFACTS
         # Objects in folders below are not files of the release.
         found = {name.rpartition("/"): stored for name, stored in listing.items()}
         self._objects = {name: stored for (prefix, _, name), stored in found.items() if prefix == chosen}
@@ -401,5 +458,15 @@ class _StoreFiles:
     def fetch(self, name: str) -> Path:
         path = files.local_file(self._scratch, name)
         if not path.exists():
+            found = self._objects.get(name)
+            meter = Meter(self._listener, f"downloading {name}", "files", 1, found.bytes if found else 0)
             files.write_atomic(path, self.read(name))
+            meter.add(bytes=path.stat().st_size)
         return path
+
+    def withdrawal(self, version: str) -> bytes | None:
+        if not self._published:
+            return None
+        store = open_store(self._root.rpartition("/")[0], self._listener)
+        found = store.list(withdrawal_name(version))
+        return store.read(found[withdrawal_name(version)]) if found else None

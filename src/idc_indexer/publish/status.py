@@ -6,11 +6,8 @@ One listing and the records are enough: the store's checksums stand for the byte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-from packaging.version import Version
 
 from idc_indexer.publish.records import (
     CURRENT,
@@ -18,10 +15,13 @@ from idc_indexer.publish.records import (
     NO_CACHE,
     PROMOTION,
     MalformedError,
+    artifacts,
     folder,
     publication_name,
     read_promotion,
     read_publication,
+    read_withdrawal,
+    versions_in,
 )
 from idc_indexer.publish.stores import Store, StoredObject
 from idc_indexer.release.manifest import MANIFEST
@@ -32,14 +32,17 @@ class VersionStatus:
     """A version at a store.
 
     Attributes:
-        state: `valid`; `unfinished` if its upload has not reached the manifest and nothing else is wrong; `damaged`;
-            or `unrecorded` if another tool published it.
+        state: `valid`; `adopted` if another tool published it, and it is as it was recorded; `unfinished` if its upload
+            has not reached the manifest and nothing else is wrong; `damaged`; or `unrecorded` if another tool
+            published it, and it was not adopted.
         problems: by name of object.
+        withdrawn: why it is withdrawn; empty if it is not.
     """
 
     version: str
     state: str
     problems: Mapping[str, str]
+    withdrawn: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,28 @@ class Status:
 
     Attributes:
         versions: the oldest first.
-        current: the version that `current` equals or is moving to; None if no version was promoted.
+        current: the version that `current` equals or is moving to; None if there is none.
+        recorded: whether a record says so. If none does, `current` is the newest version that has the same files.
         promoting: whether a promotion to it has begun and not ended.
         problems: of `current`, by name of object.
     """
 
     versions: tuple[VersionStatus, ...]
     current: str | None
+    recorded: bool
     promoting: bool
     problems: Mapping[str, str]
 
     @property
+    def withdrawn(self) -> str:
+        """Why the current version is withdrawn; empty if it is not."""
+        return next((one.withdrawn for one in self.versions if one.version == self.current), "")
+
+    @property
     def ok(self) -> bool:
-        """Whether `current` is equal to its version, and no published version is damaged."""
+        """Whether `current` is equal to a version that is not withdrawn, and no published version is damaged."""
         damaged = any(version.state == "damaged" for version in self.versions)
-        return self.current is not None and not (self.promoting or self.problems or damaged)
+        return self.current is not None and not (self.promoting or self.problems or damaged or self.withdrawn)
 
     def to_document(self) -> dict[str, Any]:
         """For `--json`."""
@@ -77,13 +87,13 @@ def status(store: Store) -> Status:
         IndexerError: the store cannot be used, or a record was replaced while it was read.
     """
     listing = store.list("")
-    versions = tuple(_version(store, listing, version) for version in _versions(listing))
+    versions = tuple(_version(store, listing, version) for version in versions_in(listing))
     try:
         record = read_promotion(store, listing)
     except MalformedError as error:
-        return Status(versions, None, False, {PROMOTION: error.message})
+        return Status(versions, None, False, False, {PROMOTION: error.message})
     if record is None:
-        return Status(versions, None, False, {})
+        return _without_record(versions, listing)
     try:
         publication = read_publication(store, listing, record.release_version)
     except MalformedError:
@@ -92,28 +102,36 @@ def status(store: Store) -> Status:
         problems = {PROMOTION: f"names {record.release_version}, which has no valid record"}
     else:
         problems = publication.problems(listing, CURRENT, NO_CACHE)
-    return Status(versions, record.release_version, not record.done, problems)
+    return Status(versions, record.release_version, True, not record.done, problems)
 
 
-def _versions(listing: Mapping[str, StoredObject]) -> list[str]:
-    """The versions in a listing, the oldest first."""
-    found = {}
-    for name in listing:
-        version, slash, _ = name.partition("/")
-        with suppress(ValueError):  # another folder, or a number of more digits than Python converts
-            found[version] = Version(version if slash else "")
-    return sorted(found, key=found.__getitem__)
+def _without_record(versions: tuple[VersionStatus, ...], listing: Mapping[str, StoredObject]) -> Status:
+    """The status of a store whose `current` this toolkit has not written, or not yet."""
+    present = _contents(listing, CURRENT)
+    for version in reversed(versions):
+        if present and present == _contents(listing, version.version):
+            return Status(versions, version.version, False, False, {})
+    problems = {folder(CURRENT): f"has {len(present)} files, and no version has the same"} if present else {}
+    return Status(versions, None, False, False, problems)
+
+
+def _contents(listing: Mapping[str, StoredObject], version: str) -> dict[str, tuple[int, str]]:
+    """Size and checksum of the files of a version, or of `current`."""
+    found = artifacts(listing, version).items()
+    return {name.removeprefix(folder(version)): (one.bytes, one.checksum) for name, one in found}
 
 
 def _version(store: Store, listing: Mapping[str, StoredObject], version: str) -> VersionStatus:
+    withdrawn = read_withdrawal(store, listing, version)
     try:
         publication = read_publication(store, listing, version)
     except MalformedError as error:
-        return VersionStatus(version, "damaged", {publication_name(version): error.message})
+        return VersionStatus(version, "damaged", {publication_name(version): error.message}, withdrawn)
     if publication is None:
-        return VersionStatus(version, "unrecorded", {})
+        return VersionStatus(version, "unrecorded", {}, withdrawn)
     problems = publication.problems(listing, version, IMMUTABLE)
     if not problems:
-        return VersionStatus(version, "valid", {})
+        return VersionStatus(version, "adopted" if publication.adopted else "valid", {}, withdrawn)
     begun = folder(version) + MANIFEST not in listing and all(name not in listing for name in problems)
-    return VersionStatus(version, "unfinished" if begun else "damaged", problems)
+    unfinished = begun and not publication.adopted
+    return VersionStatus(version, "unfinished" if unfinished else "damaged", problems, withdrawn)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,10 @@ import pyarrow as pa
 import idc_indexer
 from idc_indexer import documents, files
 from idc_indexer.catalog import Catalog, DerivedTable, PinnedIndex
-from idc_indexer.engines import Engine, EnginePlan, EngineRun, QueryEstimate
+from idc_indexer.engines import Engine, EnginePlan, EngineRun
 from idc_indexer.engines.history import History
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.progress import NullListener, ProgressListener
+from idc_indexer.progress import BuildStep, NullListener, ProgressListener, span
 from idc_indexer.release import derived
 from idc_indexer.release.build_state import BuildState
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
@@ -65,6 +66,8 @@ class Plan:
         force: whether to replace a release that lies at `out`.
         overrides: indices for which the user's folders have a query or a schema in place of the built-in one.
         history: has the rows of prior releases; None to read all of them.
+        record: where finished builds of this target leave what their tables depended on, so that the next one can tell
+            that nothing has changed; None for no such file.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -76,6 +79,7 @@ class Plan:
     force: bool = False
     overrides: frozenset[str] = frozenset()
     history: History | None = None
+    record: Path | None = None
 
     @property
     def incomplete(self) -> Path:
@@ -86,6 +90,23 @@ class Plan:
     def replaced(self) -> Path:
         """The folder to which an old release moves while the new one takes its place."""
         return _replaced(self.out)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables in the order in which they are built, with the CSV."""
+        csv = (CSV,) if self.csv else ()
+        return (*(index.name for index in self.indices), *(table.name for table in self.derived), *csv)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Tells a listener how far a build is, with the number of each table."""
+
+    listener: ProgressListener
+    names: tuple[str, ...]
+
+    def tell(self, name: str, step: BuildStep, rows: int) -> None:
+        self.listener.building(name, step, rows, self.names.index(name) + 1, len(self.names))
 
 
 def incomplete(out: Path) -> Path:
@@ -100,7 +121,13 @@ def _in_place(out: Path) -> bool:
 
 
 def check_request(
-    catalog: Catalog, names: Iterable[str], idc_version: int, release_version: str, out: Path, force: bool = False
+    catalog: Catalog,
+    names: Iterable[str],
+    idc_version: int,
+    release_version: str,
+    out: Path,
+    force: bool = False,
+    record: Path | None = None,
 ) -> None:
     """Refuse a request that no source could satisfy, before any source is opened.
 
@@ -112,7 +139,7 @@ def check_request(
     check_version(release_version, idc_version)
     catalog.select(set(names) - catalog.derived.keys())
     with files.os_errors_for(out):
-        _check_target(files.absolute(out), force)
+        _check_target(files.absolute(out), force, record)
 
 
 def plan_build(
@@ -125,6 +152,7 @@ def plan_build(
     gdc: bool = False,
     csv: bool = False,
     history: bool = False,
+    record: Path | None = None,
 ) -> Plan:
     """Decide what to build.
 
@@ -135,12 +163,13 @@ def plan_build(
         gdc: whether "all" includes gdc_idc_mapping, which needs the network.
         csv: whether to write idc_index as a zipped CSV too.
         history: whether "all" includes series_history, from which later releases are built.
+        record: as in `Plan`.
 
     Raises:
         UsageError: as `check_request` does.
         IndexerError: an index that the release cannot have.
     """
-    check_request(catalog, names, idc_version, release_version, out, force)
+    check_request(catalog, names, idc_version, release_version, out, force, record)
     wanted = set(names)
     made = tuple(s for n, s in catalog.derived.items() if (n in wanted if wanted else gdc or n != GDC))
     if wanted and (made or csv):
@@ -148,7 +177,8 @@ def plan_build(
     chosen = catalog.select(wanted, {SERIES_HISTORY} if history else ())
     indices = tuple(index.for_release(idc_version) for index in chosen)
     overrides = frozenset(index.name for index in indices) & catalog.replaced
-    return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides)
+    out = files.absolute(out)
+    return Plan(indices, idc_version, release_version, out, made, csv, force, overrides, record=record)
 
 
 def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
@@ -166,20 +196,24 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
     """
     gdc, listener = gdc or Gdc(), listener or NullListener()
     with files.os_errors_for(plan.out), release_lock(plan.out):
-        _check_target(plan.out, plan.force)
+        _check_target(plan.out, plan.force, plan.record)
         for name in sorted(plan.overrides):
             listener.message(f"{name}: a file in --queries or --schemas replaces the built-in one")
-        listener.building("", "checking", 0)
+        began = time.monotonic()
+        listener.building("", "checking", 0, 0, 0)
         queries = engine.plan(plan.indices, plan.history)
+        if not plan.force and (plan.out / MANIFEST).is_file():
+            return _up_to_date(plan, queries, listener)
         if GDC in {table.name for table in plan.derived}:
             _ = gdc.projects  # a GDC that does not answer stops the build now, not after hours
         plan.incomplete.mkdir(exist_ok=True)
         state = BuildState(plan.incomplete)
+        steps = _Steps(listener, plan.names)
         try:
             if plan.history:
                 fetch(plan.history)
-            entries, source = _build_indices(plan, queries, state, listener)
-            made = tuple(_make_derived(plan, gdc, state, entries, listener))
+            entries, source = _build_indices(plan, queries, state, steps)
+            made = tuple(_make_derived(plan, gdc, state, entries, steps))
         except IndexerError:
             state.remove_unless_worth_resuming()
             raise
@@ -190,30 +224,61 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
+        state.save(plan.record)
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
         _move_into_place(plan)
+        tables = f"{len(plan.names)} table{'s' * (len(plan.names) > 1)}"
+        listener.message(f"built {tables} in {span(time.monotonic() - began)}")
     return Release.open(plan.out)
 
 
-def dry_run(plan: Plan, engine: Engine) -> Mapping[str, QueryEstimate]:
+def dry_run(plan: Plan, engine: Engine) -> EnginePlan:
     """Make all the checks that a build makes before it starts, and write nothing.
-
-    Returns:
-        What BigQuery would bill, by index.
 
     Raises:
         UsageError, IndexerError: as `build` does.
     """
     with files.os_errors_for(plan.out):
-        _check_target(plan.out, plan.force)
-        return engine.plan(plan.indices, plan.history).estimates
+        _check_target(plan.out, plan.force, plan.record)
+        return engine.plan(plan.indices, plan.history)
+
+
+def _check_recorded(out: Path, record: Path | None) -> None:
+    """Raise UsageError if it cannot be told whether the release at the target is what a build would make."""
+    if not (record and record.is_file()):
+        raise _occupied(out)
+
+
+def _up_to_date(plan: Plan, queries: EnginePlan, listener: ProgressListener) -> Release:
+    """The release that is at the target already, if this build would make the same.
+
+    Raises:
+        UsageError: it would not, or that cannot be told.
+    """
+    release = Release.open(plan.out)
+    state = BuildState(plan.out, plan.record)
+    digests = [entry.files[0].sha256 for entry in release.indices if entry.name == IDC_INDEX]
+    keys = {index.name: _key(plan, queries, index) for index in plan.indices}
+    keys |= {table.name: _derived_key(plan, table, digests) for table in plan.derived}
+    keys |= {CSV: _csv_key(digests)} if plan.csv else {}
+    written = {entry.name: replace(entry, overrides_built_in=None) for entry in release.entries}
+    same = (release.release_version, [*written]) == (plan.release_version, [*plan.names])
+    # Only requests can tell whether the GDC still gives the same answers.
+    if GDC in keys or not same or any(state.reusable(name, key) != written[name] for name, key in keys.items()):
+        raise _occupied(plan.out)
+    listener.message(f"{plan.out} is up to date: the inputs are those that it was built from")
+    return release
+
+
+def _occupied(out: Path) -> UsageError:
+    return UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
 
 
 def _replaced(out: Path) -> Path:
     return out.parent / f"{out.name}.replaced"
 
 
-def _check_target(out: Path, force: bool) -> None:
+def _check_target(out: Path, force: bool, record: Path | None) -> None:
     """Refuse to write where a release, or other files, would be lost, or where the end of the build would fail."""
     if out.is_symlink() and not out.exists():
         raise UsageError(f"{out}: exists and is not a folder: it is a link to nowhere")
@@ -226,8 +291,8 @@ def _check_target(out: Path, force: bool) -> None:
     content = {path.name for path in out.iterdir()}
     if MANIFEST in content:
         if not force:
-            raise UsageError(f"{out}: holds a release already", "Choose another folder, or replace it with --force.")
-        if _in_place(out):
+            _check_recorded(out, record)
+        elif _in_place(out):
             raise UsageError(
                 f"{out}: holds a release and cannot be replaced in one step: it is a mount point, a link, the working "
                 "directory, or in a folder that cannot be written",
@@ -240,26 +305,26 @@ def _check_target(out: Path, force: bool) -> None:
 
 
 def _build_indices(
-    plan: Plan, queries: EnginePlan, state: BuildState, listener: ProgressListener
+    plan: Plan, queries: EnginePlan, state: BuildState, steps: _Steps
 ) -> tuple[tuple[IndexEntry, ...], dict[str, Any]]:
     """The entries of the indices, and what the manifest says of engine and source."""
     keys = {index.name: _key(plan, queries, index) for index in plan.indices}
     entries = []
     with queries.running([one for one in plan.indices if state.reusable(one.name, keys[one.name]) is None]) as run:
         for index in plan.indices:
-            make = partial(_build_index, plan, run, index, listener)
-            entry = _once(state, index.name, keys[index.name], make, listener)
+            make = partial(_build_index, plan, run, index, steps)
+            entry = _once(state, index.name, keys[index.name], make, steps)
             entries.append(replace(entry, overrides_built_in=True if index.name in plan.overrides else None))
         return tuple(entries), run.describe()
 
 
-def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, listener: ProgressListener) -> IndexEntry:
+def _build_index(plan: Plan, run: EngineRun, index: PinnedIndex, steps: _Steps) -> IndexEntry:
     with run.rows(index) as batches:
-        return _write_table(plan, index.name, index.schema, batches, listener, index.statement.text)
+        return _write_table(plan, index.name, index.schema, batches, steps, index.statement.text)
 
 
 def _make_derived(
-    plan: Plan, gdc: Gdc, state: BuildState, entries: Iterable[IndexEntry], listener: ProgressListener
+    plan: Plan, gdc: Gdc, state: BuildState, entries: Iterable[IndexEntry], steps: _Steps
 ) -> Iterator[IndexEntry]:
     """Write the derived tables and the CSV.
 
@@ -270,13 +335,12 @@ def _make_derived(
     digests = [entry.files[0].sha256 for entry in entries if entry.name == IDC_INDEX]
     for table in plan.derived:
         batches = derived.rows(table.name, table.schema, index, gdc)
-        make = partial(_write_table, plan, table.name, table.schema, batches, listener)
+        make = partial(_write_table, plan, table.name, table.schema, batches, steps)
         if table.name == GDC:
             state.forget(GDC)
-        key = _digest(plan.release_version, digests, *_published(table.schema))
-        yield _once(state, table.name, key, make, listener)
+        yield _once(state, table.name, _derived_key(plan, table, digests), make, steps)
     if plan.csv:
-        yield _once(state, CSV, _digest(digests, zlib.ZLIB_RUNTIME_VERSION), partial(_write_csv, plan), listener)
+        yield _once(state, CSV, _csv_key(digests), partial(_write_csv, plan), steps)
 
 
 def _write_csv(plan: Plan) -> IndexEntry:
@@ -290,7 +354,7 @@ def _write_table(
     name: str,
     schema: Schema,
     batches: Iterable[pa.RecordBatch],
-    listener: ProgressListener,
+    steps: _Steps,
     query: str | None = None,
 ) -> IndexEntry:
     """Write the files of one table: the Parquet, its sidecar, the schema, and the query if there is one."""
@@ -300,7 +364,7 @@ def _write_table(
         for batch in batches:
             yield batch
             rows += batch.num_rows
-            listener.building(name, "building", rows)
+            steps.tell(name, "building", rows)
 
     parquet = parquet_name(name)
     written = write_parquet(
@@ -328,24 +392,32 @@ def _write_table(
     return IndexEntry(name, written.rows, query_sha256, schema_sha256, tuple(entries))
 
 
-def _once(
-    state: BuildState, name: str, key: str, make: Callable[[], IndexEntry], listener: ProgressListener
-) -> IndexEntry:
+def _once(state: BuildState, name: str, key: str, make: Callable[[], IndexEntry], steps: _Steps) -> IndexEntry:
     """The entry that an interrupted build finished, or a new one from `make`."""
     entry = state.reusable(name, key)
     if entry is not None:
-        listener.building(name, "reused", entry.rows)
+        steps.tell(name, "reused", entry.rows)
         return entry
-    listener.building(name, "building", 0)
+    steps.tell(name, "building", 0)
     entry = make()
     state.add(key, entry)
-    listener.building(name, "done", entry.rows)
+    steps.tell(name, "done", entry.rows)
     return entry
 
 
 def _key(plan: Plan, queries: EnginePlan, index: PinnedIndex) -> str:
     """A digest of all inputs of an index."""
     return _digest(plan.release_version, index.statement.text, *_published(index.schema), queries.fingerprint(index))
+
+
+def _derived_key(plan: Plan, table: DerivedTable, idc_index: list[str]) -> str:
+    """A digest of all inputs of a derived table, except the GDC."""
+    return _digest(plan.release_version, idc_index, *_published(table.schema))
+
+
+def _csv_key(idc_index: list[str]) -> str:
+    """A digest of all inputs of the CSV."""
+    return _digest(idc_index, zlib.ZLIB_RUNTIME_VERSION)
 
 
 def _published(schema: Schema) -> tuple[Any, Any]:

@@ -1,12 +1,14 @@
-"""What an interrupted build has finished, so that the next one reuses it."""
+"""What a build has finished: the next one reuses it, or finds that all is up to date."""
 
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from idc_indexer import documents, files
+from idc_indexer.cache import CacheFolder
 from idc_indexer.errors import IndexerError
 from idc_indexer.release.manifest import IndexEntry
 
@@ -16,9 +18,13 @@ _STATE = "build_state.json"
 class BuildState:
     """The indices that an unfinished build has written and that are intact, as recorded in its folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, path: Path | None = None) -> None:
+        """Args:
+        folder: the files that were written.
+        path: of the record; in that folder when None.
+        """
         self._folder = folder
-        self._path = folder / _STATE
+        self._path = path or folder / _STATE
         try:
             done: dict[str, Any] = documents.load(self._path, "build_state")
         except IndexerError:
@@ -45,6 +51,13 @@ class BuildState:
         """Record an index as written."""
         self._done[entry.name] = {"key": key, "entry": entry.to_document()}
         files.write_atomic(self._path, documents.dump(self._done, "build_state"))
+
+    def save(self, path: Path | None) -> None:
+        """Store the record elsewhere too, where that is possible: it only saves work."""
+        if path:
+            with suppress(IndexerError, OSError):
+                CacheFolder(path.parent).make()
+                files.write_atomic(path, documents.dump(self._done, "build_state"))
 
     def remove_unless_worth_resuming(self) -> None:
         """Remove the folder when no index in it is finished."""

@@ -17,6 +17,7 @@ import duckdb
 from idc_indexer import documents, files, parquet_footer
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release import derived, history
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.history import SERIES_HISTORY
@@ -74,7 +75,7 @@ class _Findings:
         return not {problem.file for problem in self.problems} & set(names)
 
 
-def verify(path: Path) -> list[Problem]:
+def verify(path: Path, listener: ProgressListener | None = None) -> list[Problem]:
     """Check a release: run all of `CHECKS`.
 
     It does not ask the GDC whether it has the cases of gdc_idc_mapping.
@@ -87,19 +88,27 @@ def verify(path: Path) -> list[Problem]:
     """
     with interruptible(), connect() as connection:
         found = _Findings(Release.open(path), connection)
+        meter = Meter(listener or NullListener(), f"verifying {path.name or path}", "checks", len(CHECKS))
         for check in CHECKS:
+            meter.add(_subject(check), done=0)
             for problem in check(found):
                 found.problems.append(problem)
+            meter.add()
     return found.problems
 
 
-def open_valid(path: Path) -> Release:
+def _subject(check: Callable[[_Findings], Iterator[Problem]]) -> str:
+    """What a check is about, in words."""
+    return check.__name__.strip("_").replace("_", " ")
+
+
+def open_valid(path: Path, listener: ProgressListener | None = None) -> Release:
     """The release at a path, verified.
 
     Raises:
         IndexerError: there is no release, or a problem with it.
     """
-    if problems := verify(path):
+    if problems := verify(path, listener):
         raise IndexerError(
             f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
             f"`idc-indexer verify {path}` lists all. A release with problems cannot be published or packed.",

@@ -21,9 +21,10 @@ from rich.filesize import decimal
 
 import idc_indexer
 from idc_indexer import files
-from idc_indexer.diff.render import STATES, idc_lines, size_of_tb
+from idc_indexer.diff.render import STATES, idc_lines, size_of_tb, withdrawn_lines
 from idc_indexer.diff.result import Difference, shown
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.records import PUBLISHED, folder
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import MANIFEST, REPORT, FileEntry, Release, release_lock
@@ -35,7 +36,12 @@ _TOP = 25
 """Collections in the chart; the table below it has all."""
 
 
-def write_report(path: Path, difference: Difference | None = None, published: str = PUBLISHED) -> Release:
+def write_report(
+    path: Path,
+    difference: Difference | None = None,
+    published: str = PUBLISHED,
+    listener: ProgressListener | None = None,
+) -> Release:
     """Write `report.html` into a release, and into its manifest.
 
     Args:
@@ -43,12 +49,13 @@ def write_report(path: Path, difference: Difference | None = None, published: st
         difference: from the prior release to this one; without it, the report has no section on changes.
         published: where the release is, or will be, published as `<version>/release_artifacts/`: a URL, or
             `gs://bucket[/prefix]`.
+        listener: hears how far it is.
 
     Raises:
         IndexerError: the release is not valid, apart from the report that is replaced.
     """
     with release_lock(path):
-        if problems := [problem for problem in verify(path) if problem.file != REPORT]:
+        if problems := [problem for problem in verify(path, listener) if problem.file != REPORT]:
             raise IndexerError(
                 f"{path}: {len(problems)} problems, the first in {problems[0].file}: {problems[0].message}",
                 f"`idc-indexer verify {path}` lists all. A release with problems gets no report.",
@@ -57,8 +64,10 @@ def write_report(path: Path, difference: Difference | None = None, published: st
         if difference:
             # The page is public: it names the prior release, not the path where it was.
             before = difference.old_version or Path(difference.old).name
-            difference = replace(difference, old=before, new=release.release_version)
-        page = release_page(gather(release), difference, published).encode()
+            why = difference.withdrawn.get(difference.old, "")
+            withdrawn = {before: why} if why else {}
+            difference = replace(difference, old=before, new=release.release_version, withdrawn=withdrawn)
+        page = release_page(gather(release, listener), difference, published).encode()
         made = replace(release, report=FileEntry(REPORT, len(page), hashlib.sha256(page).hexdigest()))
         # If the command is killed in between, the manifest does not list the report; running it again repairs that.
         files.write_atomic(path / REPORT, page)
@@ -145,7 +154,12 @@ def _render(template: str, **values: Any) -> str:
         "name": _breakable,
     }
     environment.filters |= filters
-    environment.globals |= {"idc_lines": idc_lines, "states": STATES, "toolkit": idc_indexer.__version__}
+    environment.globals |= {
+        "idc_lines": idc_lines,
+        "withdrawn_lines": withdrawn_lines,
+        "states": STATES,
+        "toolkit": idc_indexer.__version__,
+    }
     here = Path(__file__).parent
     assets = {name: Markup((here / name).read_text(encoding="utf-8")) for name in ("style.css", "search.js")}  # noqa: S704
     return (

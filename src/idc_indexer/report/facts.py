@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from idc_indexer import documents, parquet_footer
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, mistrust_statistics, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
+from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
 from idc_indexer.schema.column import Column
@@ -95,7 +96,7 @@ class ReleaseFacts:
     patients: int
 
 
-def gather(release: Release) -> ReleaseFacts:
+def gather(release: Release, listener: ProgressListener | None = None) -> ReleaseFacts:
     """Read the facts of a valid release.
 
     Raises:
@@ -103,7 +104,8 @@ def gather(release: Release) -> ReleaseFacts:
     """
     with interruptible(), connect() as connection:
         mistrust_statistics(connection)
-        tables = tuple(_table(connection, release, entry) for entry in release.entries)
+        meter = Meter(listener or NullListener(), "describing", "tables", len(release.entries))
+        tables = tuple(_table(connection, release, entry, meter) for entry in release.entries)
         columns = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
         index = release.path / parquet_name(IDC_INDEX)
         with errors_for(str(index)):
@@ -132,7 +134,8 @@ def _with_idc_index(
     return ReleaseFacts(release, tables, growth, groups["collection_id"], groups["Modality"], patients)
 
 
-def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry) -> TableSummary:
+def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry, meter: Meter) -> TableSummary:
+    meter.add(entry.name)
     if entry.schema_sha256 is None:
         return TableSummary(entry, None, (), "")
     schema = Schema.from_document(documents.load(release.path / schema_name(entry.name), "artifact"))

@@ -14,14 +14,15 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from rich.filesize import decimal
 
 from idc_indexer.catalog import PinnedIndex
-from idc_indexer.engines import QueryEstimate, row_counts
+from idc_indexer.engines import QueryEstimate, TableFetch, row_counts
 from idc_indexer.engines.history import History, describe
 from idc_indexer.engines.local import combined
 from idc_indexer.errors import IndexerError
@@ -41,7 +42,9 @@ try:
     from idc_indexer.engines.bigquery.results import Results
 except ImportError as error:
     raise IndexerError(
-        f"BigQuery needs Google's client libraries: {error}", "Install them: pip install 'idc-indexer[bigquery]'."
+        f"BigQuery needs Google's client libraries: {error}",
+        "Install them into the environment of idc-indexer: "
+        "pip install 'google-cloud-bigquery>=3.30' 'google-cloud-bigquery-storage>=2.27'.",
     ) from error
 
 __all__ = ["BigQueryEngine", "Connection", "connect", "releases"]
@@ -191,6 +194,7 @@ class BigQueryPlan:
     tables: Mapping[SourceTable, _TableState]
     job_estimates: Mapping[str, QueryEstimate]
     row_counts: Mapping[str, Any]
+    fetches: Mapping[str, TableFetch] = field(default_factory=dict)
 
     @property
     def estimates(self) -> Mapping[str, QueryEstimate]:
@@ -228,12 +232,14 @@ class BigQueryPlan:
         total = sum(self.job_estimates[name].billed for name in jobs)
         if self.most_billed is not None and total > self.most_billed:
             raise IndexerError(
-                f"the build would bill {total:,} bytes, and --max-bytes-billed is {self.most_billed:,}",
+                f"the build would bill {decimal(total)} ({total:,} bytes), and --max-bytes-billed is "
+                f"{decimal(self.most_billed)} ({self.most_billed:,} bytes)",
                 "Nothing was started. See what each index costs with --dry-run.",
             )
         try:
             with self.cache.folder.used() if self.cache else nullcontext():
                 yield BigQueryRun(self, tuple(job for job in jobs.values() if not self.is_cached(job)))
+            self.listener.message(f"BigQuery bills {decimal(self.jobs.billed)} for this build")
         except KeyboardInterrupt:
             self.jobs.cancel()
             raise

@@ -23,6 +23,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_read.transports import 
 import idc_indexer
 from idc_indexer.engines.bigquery.errors import explaining
 from idc_indexer.errors import UsageError
+from idc_indexer.google_errors import check_credentials_file
 from idc_indexer.schema.source_tables import PROJECT
 
 EMULATOR, STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST"
@@ -63,6 +64,7 @@ def connect(project: str, location: str) -> Connection:
         channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
         storage = BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
         return Connection(project, client, storage)
+    check_credentials_file()
     with explaining(project, "--engine bigquery"):
         credentials, _ = google.auth.default(scopes=_SCOPES)
         agent = f"idc-indexer/{idc_indexer.__version__}"

@@ -15,9 +15,10 @@ from typing import Any
 
 import requests
 from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, RetryError, ServerError, Unauthorized
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.exceptions import GoogleAuthError
 
 from idc_indexer.errors import IndexerError
+from idc_indexer.google_errors import credentials_problem
 
 FAILURES = (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException, concurrent.futures.TimeoutError)
 """All that Google's libraries raise for what is not a defect of the caller."""
@@ -28,10 +29,6 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _REQUEST = re.compile(r"^(?:[A-Z]+ https?://\S+: )+")
-_LOG_IN = (
-    "Log in with `gcloud auth application-default login`; in GitHub Actions, use google-github-actions/auth "
-    "before this step."
-)
 _AGAIN = "Run the same command again: jobs that are finished or running are found, and not paid for twice."
 _QUOTA = {"quotaExceeded", "rateLimitExceeded", "jobRateLimitExceeded", "RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"}
 _DISABLED = {"accessNotConfigured", "SERVICE_DISABLED"}
@@ -84,10 +81,8 @@ def _message(error: BaseException, project: str) -> tuple[str, str]:
             f"gave up after many attempts: {_text(cause)}",
             f"{_AGAIN} Outages: https://status.cloud.google.com.",
         )
-    if isinstance(error, DefaultCredentialsError):
-        return "there are no Google credentials on this machine, or they cannot be read", _LOG_IN
     if isinstance(error, (GoogleAuthError, Unauthorized)):
-        return "Google does not accept the credentials of this machine", _LOG_IN
+        return credentials_problem(error)
     if isinstance(error, GoogleAPICallError):
         return _answer(error, project)
     if isinstance(error, (requests.Timeout, concurrent.futures.TimeoutError)):

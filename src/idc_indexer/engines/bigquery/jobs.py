@@ -19,8 +19,10 @@ from idc_indexer.catalog import PinnedIndex
 from idc_indexer.engines import QueryEstimate
 from idc_indexer.engines.bigquery.errors import FAILURES, reason
 from idc_indexer.errors import IndexerError
-from idc_indexer.progress import ProgressListener
+from idc_indexer.google_errors import telling
+from idc_indexer.progress import ProgressListener, Retries
 
+HOST = "bigquery.googleapis.com"
 TIMEOUT = 60.0
 """Seconds that one request may stay without an answer."""
 PATIENCE = 600.0
@@ -46,7 +48,11 @@ class Jobs:
     def __init__(self, client: bigquery.Client, listener: ProgressListener) -> None:
         self._client = client
         self._listener = listener
+        self._retries = Retries(listener)
         self._begun: dict[str, tuple[str, int, bigquery.QueryJob | None]] = {}
+        self._found: set[str] = set()
+        self.billed = 0
+        """Bytes that the jobs which this build started, and that ended, are billed."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,7 +60,8 @@ class Jobs:
 
         `client.query` also gets job_retry=None: that would repeat, for as long again, what `retry` gave up.
         """
-        return {"retry": bigquery.DEFAULT_RETRY.with_timeout(PATIENCE), "timeout": TIMEOUT}
+        retry = telling(bigquery.DEFAULT_RETRY.with_timeout(PATIENCE), self._retries, HOST)
+        return {"retry": retry, "timeout": TIMEOUT}
 
     def estimate(self, index: PinnedIndex) -> QueryEstimate:
         """Ask what a query reads; this is free."""
@@ -104,6 +111,7 @@ class Jobs:
                 return None
             state = "finished" if found.state == "DONE" else "running"
             self._listener.message(f"{index.name}: job {job_id} is {state} already, and not paid for again")
+            self._found.add(job_id)
             return cast("bigquery.QueryJob", found)
         raise IndexerError(
             f"{index.name}: BigQuery has lost job {job_id}: it says that there is one, and that there is none",
@@ -143,6 +151,7 @@ class Jobs:
             failure = (job.error_result or {}).get("reason")
             if failure not in _PASSING or tries == 1:
                 del self._begun[index.name]
+                self.billed += 0 if job_id in self._found else job.total_bytes_billed or 0
                 return job, job.result(**self.options)
             self._listener.message(f"{index.name}: job {job_id} failed in passing ({failure}); starting another")
             self._begun[index.name] = (job_id, attempt + 1, None)

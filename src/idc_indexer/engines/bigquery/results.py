@@ -18,7 +18,8 @@ from google.cloud.bigquery_storage import ArrowSerializationOptions, BigQueryRea
 
 from idc_indexer.engines.bigquery import jobs
 from idc_indexer.errors import IndexerError
-from idc_indexer.progress import ProgressListener
+from idc_indexer.google_errors import telling
+from idc_indexer.progress import ProgressListener, Retries
 
 PAGE_ROWS = 10_000
 """Rows in one answer over REST, which also ends at 10 MB."""
@@ -35,6 +36,7 @@ class Results:
         self._storage = storage
         self._project = project
         self._listener = listener
+        self._retries = Retries(listener)
 
     def batches(self, name: str, job: bigquery.QueryJob, rows: RowIterator) -> Iterator[pa.RecordBatch]:
         """The rows of the job of an index.
@@ -51,7 +53,9 @@ class Results:
 
     def _batches(self, job: bigquery.QueryJob) -> Iterator[pa.RecordBatch]:
         if self._storage is not None:
-            stream = _stream(self._storage, self._project, job)
+            retry = Retry(predicate=if_exception_type(ServiceUnavailable), timeout=jobs.PATIENCE)
+            told = telling(retry, self._retries, "bigquerystorage.googleapis.com")
+            stream = _stream(self._storage, self._project, job, told)
             try:
                 first = next(stream, None)
             except PermissionDenied:
@@ -66,15 +70,16 @@ class Results:
                 "the BigQuery Storage Read API is not permitted: results are read over REST, which is slower. "
                 "It needs the role BigQuery Read Session User (roles/bigquery.readSessionUser)."
             )
-        retry = bigquery.DEFAULT_RETRY.with_timeout(jobs.PATIENCE)
+        retry = telling(bigquery.DEFAULT_RETRY.with_timeout(jobs.PATIENCE), self._retries, jobs.HOST)
         found = job.result(page_size=PAGE_ROWS, retry=retry, timeout=jobs.TIMEOUT)
         pages: Iterator[pa.RecordBatch] = found.to_arrow_iterable()
         yield from pages
 
 
-def _stream(storage: BigQueryReadClient, project: str, job: bigquery.QueryJob) -> Iterator[pa.RecordBatch]:
+def _stream(
+    storage: BigQueryReadClient, project: str, job: bigquery.QueryJob, retry: Retry
+) -> Iterator[pa.RecordBatch]:
     """The rows of a result; a stream that breaks off is taken up where it was."""
-    retry = Retry(predicate=if_exception_type(ServiceUnavailable), timeout=jobs.PATIENCE)
     wanted = ReadSession(table=job.destination.to_bqstorage(), data_format=DataFormat.ARROW)
     wanted.read_options.arrow_serialization_options = ArrowSerializationOptions(
         buffer_compression=ArrowSerializationOptions.CompressionCodec.LZ4_FRAME

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.progress import ProgressListener
 
 ABSENT = 0
 """The generation of an object that does not exist."""
@@ -86,8 +87,12 @@ class Store(Protocol):
         """Remove that generation of an object; ConflictError if it has another one."""
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str, listener: ProgressListener | None = None, *, new: bool = False) -> Store:
     """The store at `gs://bucket[/prefix]`, or in a folder.
+
+    Args:
+        listener: hears of requests that are sent again.
+        new: whether the folder may be missing.
 
     Raises:
         UsageError: nothing, another scheme, or no bucket.
@@ -97,10 +102,14 @@ def open_store(uri: str) -> Store:
     if uri and not separator:
         from idc_indexer.publish.stores.local import LocalStore
 
+        if not new and not Path(uri).exists():
+            raise UsageError(
+                f"{uri}: no such folder", "Give the folder, or the gs://bucket, that releases are published to."
+            )
         return LocalStore(Path(uri))
     bucket, _, prefix = path.partition("/")
     if scheme != "gs" or not re.fullmatch(r"[a-z0-9][a-z0-9._-]+", bucket):
         raise UsageError(f"{uri!r} is not a store to publish to", "Give gs://bucket, gs://bucket/prefix or a folder.")
     from idc_indexer.publish.stores.gcs import GcsStore
 
-    return GcsStore(bucket, prefix)
+    return GcsStore(bucket, prefix, listener=listener)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 from idc_indexer import files
 from idc_indexer.errors import IndexerError
+from idc_indexer.google_errors import EXPIRED, LOG_IN, check_credentials_file, credentials_problem, telling
+from idc_indexer.progress import ProgressListener, Retries
 from idc_indexer.publish.stores import ConflictError, Headers, StoredObject
 
 try:
@@ -30,7 +33,8 @@ try:
     from google.cloud.storage.retry import DEFAULT_RETRY
 except ImportError as error:
     raise IndexerError(
-        f"gs:// needs the client of Google Cloud Storage: {error}", "Install it: pip install 'idc-indexer[gcs]'."
+        f"gs:// needs the client of Google Cloud Storage: {error}",
+        "Install it into the environment of idc-indexer: pip install 'google-cloud-storage>=3'.",
     ) from error
 
 _CHUNK = 8 << 20
@@ -45,21 +49,37 @@ _FIELDS = "name,size,crc32c,md5Hash,generation,contentType,cacheControl,metadata
 class GcsStore:
     """A store in a bucket, under a prefix."""
 
-    def __init__(self, bucket: str, prefix: str = "", first_wait: float = 1.0, patience: float = 120.0) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        first_wait: float = 1.0,
+        patience: float = 120.0,
+        listener: ProgressListener | None = None,
+    ) -> None:
         """Args:
         first_wait: seconds before the first retry of a transient failure; the waits double.
         patience: seconds after which an operation fails.
+        listener: hears of requests that are sent again.
 
         Raises:
             IndexerError: no credentials.
         """
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"gs://{bucket}/{self._prefix}".rstrip("/")
-        self.retry = DEFAULT_RETRY.with_delay(initial=first_wait).with_timeout(patience)
+        self._retry = DEFAULT_RETRY.with_delay(initial=first_wait).with_timeout(patience)
+        self._retries = Retries(listener)
         with self.requesting("log in"):
+            if not os.environ.get("STORAGE_EMULATOR_HOST"):
+                check_credentials_file()
             # No project: no request here belongs to one.
             self._client = storage.Client(project=None)
         self.bucket: Any = self._client.bucket(bucket)
+
+    @property
+    def retry(self) -> Any:
+        """When one request is sent again, which the listener hears."""
+        return telling(self._retry, self._retries, self.uri)
 
     def checksum(self, data: Path | bytes) -> str:
         """The CRC32C, in base64 as the service writes it."""
@@ -164,21 +184,16 @@ class GcsStore:
             if isinstance(error, exceptions.NotFound) and about_bucket:
                 raise IndexerError(f"{self.uri}: there is no such bucket: {_response(error)}", "Check --to.") from None
             raise ConflictError(f"{request}: {_response(error)}") from None
-        except (exceptions.Forbidden, exceptions.Unauthorized) as error:
+        except exceptions.Unauthorized:
+            raise IndexerError(f"{request}: {EXPIRED}", LOG_IN) from None
+        except exceptions.Forbidden as error:
             raise IndexerError(
                 f"{request}: not allowed: {_response(error)}",
                 "Check which account the credentials belong to, and its roles on the bucket.",
             ) from None
-        except auth.DefaultCredentialsError:
-            raise IndexerError(
-                f"{self.uri}: no application default credentials",
-                "Run `gcloud auth application-default login`, or put a login step into the workflow.",
-            ) from None
         except auth.GoogleAuthError as error:
-            raise IndexerError(
-                f"{request}: the credentials were refused ({type(error).__name__})",
-                "Log in again: `gcloud auth application-default login`, or the login step of the workflow.",
-            ) from None
+            problem, hint = credentials_problem(error)
+            raise IndexerError(f"{self.uri}: {problem}", hint) from None
         except _INVALID as error:  # also an undecodable body, which is a RequestException too
             raise IndexerError(
                 f"{request}: the response is damaged, or not one of Google Cloud Storage ({type(error).__name__})",
