@@ -30,6 +30,8 @@ from tests.support.expressions import condition, evaluate
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workflows run on Linux, in bash")
 
+new_python = pytest.mark.skipif(sys.version_info < (3, 11), reason="the linter does not run on Python 3.10")
+
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
 OURS = Path(sys.executable).parent
 SMALL = "collections_index version_metadata_index"
@@ -432,6 +434,7 @@ def said(*command: object, **environment: str) -> str:
     return done.stdout
 
 
+@new_python
 def test_zizmor_finds_nothing() -> None:
     """Not even what only the pedantic would; waivers stand on their line, with a reason."""
     said(OURS / "zizmor", "--offline", "--persona", "pedantic", "--no-progress", ".github")
@@ -448,6 +451,7 @@ SCHEMATA = {
 }
 
 
+@new_python
 @pytest.mark.parametrize("schema", SCHEMATA)
 def test_files_are_of_their_schema(schema: str) -> None:
     files = sorted(TOP.glob(SCHEMATA[schema]))
