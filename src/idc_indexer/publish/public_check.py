@@ -24,7 +24,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.http import Response, folder_url, request
 from idc_indexer.publish.records import CURRENT, EXPOSED, WORKERS, media_type
 from idc_indexer.publish.release_source import read_release
-from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, sidecar, sidecar_name
+from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, other_writer, sidecar, sidecar_name
 from idc_indexer.release.verify import Problem
 
 ORIGIN = "https://example.org"
@@ -83,17 +83,18 @@ def _parse(manifest: Response) -> Release | str:
 
 
 def _differences(rebuilt: Release, release: Release) -> Iterator[Problem]:
-    """The files of a rebuilt release that differ from the published ones, and a possible reason."""
+    """The files of a rebuilt release that differ from the published ones, or the reason why all may differ."""
     digests = {file.name: file.sha256 for file in release.files}
     others = {file.name: file.sha256 for file in rebuilt.files if file.sha256 != digests.get(file.name)}
+    if others and (reason := other_writer(release, rebuilt.about["writer"])):
+        yield Problem(MANIFEST, reason)
+        return
     for name, sha256_of_rebuilt in others.items():
         found = f"is published with SHA-256 {digests[name]}" if name in digests else "is not published"
         yield Problem(name, f"was rebuilt with SHA-256 {sha256_of_rebuilt}, and {found}")
-    if others:
-        for by in ("toolkit", "writer"):
-            theirs, ours = ("{name} {version}".format(**of.about[by]) for of in (release, rebuilt))
-            if theirs != ours:
-                yield Problem(MANIFEST, f"names {theirs} as the {by}; the rebuilt release has {ours}")
+    theirs, ours = ("{name} {version}".format(**of.about["toolkit"]) for of in (release, rebuilt))
+    if others and theirs != ours:
+        yield Problem(MANIFEST, f"names {theirs} as the toolkit; the rebuilt release has {ours}")
 
 
 class _PublicFolder:
