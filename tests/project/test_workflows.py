@@ -38,6 +38,7 @@ SMALL = "collections_index version_metadata_index"
 CURRENT = "current/release_artifacts"
 # Whoever may change what the world sees waits for somebody to say yes; but for what only follows from that.
 APPROVED = {"publish": "publish", "github": "publish", "pypi": "pypi", "promote": "promote"}
+ENVIRONMENTS = {"doctor": "build", "build": "build", **APPROVED}
 
 Make = Callable[..., Repository]
 Publish = Callable[[Path], None]
@@ -48,6 +49,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
     """A repository that publishes to a bucket that was set up; variables that are given are added."""
     place = BucketPlace(gcs_service, monkeypatch)
     monkeypatch.setattr(gcs_service, "answer", lambda _, *answer: answer)
+    gcs_service.put("pypi/idc-index-data/json", b'{"info": {"version": "25.0.5"}}')
     assert run("bucket", "setup", "--to", f"gs://{BUCKET}", "--apply").exit_code == 0
     # pip makes the toolkit of what is here, and does not touch the environment of the tests
     pip = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DRY_RUN": "1"}
@@ -55,6 +57,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
     def make(new_python: bool = False) -> Repository:
         server = {
             "STORAGE_EMULATOR_HOST": gcs_service.url,
+            "IDC_INDEXER_PYPI_URL": f"{gcs_service.url}/{BUCKET}",
             "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
         }
         return Repository(
@@ -145,7 +148,8 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     assert sorted(died) == sorted(jobs)
     assert run.attempts == len(jobs) + 1
     released(repository, gcs_service, "25.1.0")
-    assert {name: job.environment for name, job in run.jobs.items() if job.environment} == APPROVED
+    assert {name: job.environment for name, job in run.jobs.items() if job.environment} == ENVIRONMENTS
+    assert "address: OK: " in run.jobs["doctor"].summary
     assert "collections_index.parquet: " in run.jobs["build"].summary
     assert "release: OK" in run.jobs["verify"].summary
     assert "promote 25.1.0: " in run.jobs["promote"].summary
@@ -204,6 +208,7 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     jobs = rehearse("release", rehearsal=rehearsal, **inputs)
     assert [*jobs] == [name for name in RELEASE_JOBS if name != "pypi" or not skip_pypi]
     assert (LOG_IN in jobs["build"]) == (engine == "bigquery")
+    assert LOG_IN in jobs["doctor"]
     assert LOG_IN in jobs["publish"]
     assert LOG_IN in jobs["promote"]
     assert ("Describe the changes" in jobs["changes"]) == ("Upload the changes" in jobs["changes"]) == (not first)
@@ -211,6 +216,9 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     assert ("Note that this is the first release" in jobs["github"]) == first
     (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
     assert (build["IDC_INDEXER_ENGINE"], build["VERSION"]) == (engine, "25.1.0")
+    (doctor,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer doctor"))
+    assert doctor["IDC_INDEXER_SKIP"].split() == ["rights", "pypi"][: 1 + skip_pypi]
+    assert doctor["IDC_INDEXER_FIRST"] == str(first).lower()
     (report,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer report"))
     against = {report["IDC_INDEXER_AGAINST"]}
     assert against == {"" if first else "current"}
@@ -236,7 +244,7 @@ def test_a_release_of_the_toolkit_is_none_of_the_indices() -> None:
     assert {variables["VERSION"] for _, variables in rehearsal.scripts} == {"25.0.0"}
     assert rehearse("release", "release", tag="v0.1.0") == {}
     assert rehearse("toolkit", "release", tag="25.0.0") == {}
-    assert [*rehearse("toolkit", "release", tag="v0.1.0")] == ["package", "attach", "pypi"]
+    assert [*rehearse("toolkit", "release", tag="v0.1.0")] == ["package", "sbom", "attach", "pypi"]
 
 
 @pytest.mark.parametrize("name", ["health", "reproduce", "new-idc-release"])
@@ -313,6 +321,8 @@ def program(folder: Path, name: str, script: str) -> None:
 
 # The event and the inputs, and the outputs and failures of steps, with which every step runs that runs the toolkit.
 RUNS: dict[str, tuple[str, dict[str, object], dict[str, dict[str, str]], list[str]]] = {
+    "doctor": ("workflow_dispatch", {}, {}, []),
+    "doctor, first": ("workflow_dispatch", {"first": True, "skip-pypi": True}, {}, []),
     "health": ("schedule", {}, {}, []),
     "new-idc-release": ("schedule", {}, {"look": {"newest": "26"}}, []),
     "promote": ("workflow_dispatch", {"version": "25.0.0"}, {}, []),
@@ -414,6 +424,9 @@ def test_the_branch_of_a_proposal_holds_the_draft_and_can_be_pushed_again(tmp_pa
         done = bash(f"PATH={tmp_path}/bin:$PATH; cd {checkout}; {script}", tmp_path, NEWEST="26")
         assert done.returncode == 0, done.stderr
         shown = bash("git -C origin.git show idc-v26:releases/26.0.0.md", tmp_path).stdout
+        author = bash("git -C origin.git log -1 --format='%an <%ae>' idc-v26", tmp_path).stdout
+        # the account of GitHub's own bot: https://api.github.com/users/github-actions[bot]
+        assert author == "github-actions[bot] <41898282+github-actions[bot]@users.noreply.github.com>\n"
         assert shown == "".join(f"{name} of the {checkout}\n" for name in ("cost", "draft", "changes"))
 
 
@@ -552,6 +565,46 @@ def test_permissions_are_least(name: str) -> None:
                         wanted[permission] = "write"
         assert job["permissions"] == wanted, title
         assert job["timeout-minutes"] <= 360
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_job_that_logs_in_has_an_environment(name: str) -> None:
+    """Google binds one account to an environment of a repository, whether main or a tag started the run."""
+    for job in workflows.load(name)["jobs"].values():
+        if any("google-github-actions/auth" in step.get("uses", "") for step in job["steps"]):
+            assert job["environment"] in {"build", "publish", "promote", "${{ matrix.environment }}"}
+
+
+def test_runs_wait_only_for_runs_with_which_they_would_collide() -> None:
+    loaded = {name: workflows.load(name) for name in NAMES}
+    groups = {name: workflow["concurrency"]["group"] for name, workflow in loaded.items()}
+    # the way back is open while a release waits for approval, and while another promotion does
+    assert groups["promote"] == "promote-${{ github.run_id }}"
+    assert groups["release"] == "release-${{ inputs.release-version || github.event.release.tag_name }}"
+    assert len(set(groups.values())) == len(groups)
+    assert not [name for name, workflow in loaded.items() if "concurrency" in str(workflow["jobs"])]
+
+
+@pytest.mark.parametrize("name", ["doctor", "promote", "release", "toolkit"])
+def test_what_a_release_runs_is_installed_by_hash(name: str) -> None:
+    """Or of the bytes that an earlier job made; another toolkit is what its own repository asks for."""
+    for title, job in workflows.load(name)["jobs"].items():
+        for step in job["steps"]:
+            script = step.get("run", "")
+            if "pip " in script and step.get("if") != "${{ inputs.toolkit }}":
+                assert "--require-hashes --" in script or "--no-index" in script, f"{title}: {script}"
+            if "pipx" in script:
+                assert not {"write"} & set(job["permissions"].values()), title
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_what_is_meant_is_handed_over_and_shown(name: str) -> None:
+    for title, job in workflows.load(name)["jobs"].items():
+        for step in job["steps"]:
+            if "upload-artifact" in step.get("uses", ""):
+                assert not set("*?[") & set(step["with"]["path"]), title
+            if "2>" in (script := step.get("run", "")):
+                assert "2>&1 | tee " in script, title
 
 
 @pytest.mark.parametrize("name", NAMES)
