@@ -622,6 +622,43 @@ def test_a_release_hands_over_by_digest() -> None:
         assert bool({"built", "release"} & set(taken)) == ('--manifest-sha256 "$MANIFEST"' in scripts), title
 
 
+# --- The set-up page ------------------------------------------------------------------------------------------
+
+SET_UP = (TOP / "docs" / "workflows.md").read_text(encoding="utf-8")
+TAGS = {"release": "`[0-9]*`", "toolkit": "`v*`"}
+"""The tags on which GitHub runs what a GitHub release starts, as rules of an environment."""
+
+
+def environments_of(name: str, action: str = "") -> set[str]:
+    """The environments of the jobs of a workflow; only of those that use an action, if one is named."""
+    found: set[str] = set()
+    for job in workflows.load(name)["jobs"].values():
+        if "environment" in job and any(action in step.get("uses", "") for step in job["steps"]):
+            matrix = job.get("strategy", {}).get("matrix", {})
+            found |= set(matrix.get("environment", [job["environment"]]))
+    return found
+
+
+def test_the_set_up_names_every_environment_with_the_tags_on_which_it_is_used() -> None:
+    table = SET_UP.partition("| environment |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `main` \| (.*?) \|", table, re.MULTILINE)
+    assert {name for name in NAMES if "release" in workflows.load(name)["on"]} == TAGS.keys()
+    used = {name: environments_of(name) for name in NAMES}
+    assert {name for name, _ in rows} == set().union(*used.values())
+    for environment, tags in rows:
+        assert tags == ", ".join(tag for name, tag in TAGS.items() if environment in used[name]), environment
+
+
+def test_the_set_up_binds_every_environment_that_logs_in() -> None:
+    bound = set(re.findall(r"subject/repo:OWNER/REPOSITORY:environment:(\w+)'", SET_UP))
+    assert bound == set().union(*(environments_of(name, "google-github-actions/auth") for name in NAMES))
+
+
+def test_the_set_up_has_a_trusted_publisher_for_each_workflow_that_uploads() -> None:
+    uploading = [name for name in NAMES if environments_of(name, "pypa/gh-action-pypi-publish")]
+    assert set(re.findall(r"^\| `idc-[\w-]+` \| `(\w+)\.yml` \|", SET_UP, re.MULTILINE)) == set(uploading)
+
+
 # --- The runner -----------------------------------------------------------------------------------------------
 
 CONTEXTS = {"inputs": {"on": True, "name": "It's", "none": None}, "needs": {"a": {"outputs": {"x-y": "1"}}}}
