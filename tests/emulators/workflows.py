@@ -107,7 +107,9 @@ class Run:
             "ref": "refs/heads/main",
             "sha": sha,
         }
-        self._contexts: Document = {"inputs": given, "vars": dict(variables), "github": github}
+        # not a machine of GitHub: nothing may be removed from this one
+        runner = {"environment": "self-hosted"}
+        self._contexts: Document = {"inputs": given, "vars": dict(variables), "github": github, "runner": runner}
 
     def attempt(self, lost: Callable[[str, int, int], bool] = lambda *_: False) -> dict[str, str]:
         """Run all jobs that have not succeeded.

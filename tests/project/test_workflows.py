@@ -597,6 +597,16 @@ def test_what_a_release_runs_is_installed_by_hash(name: str) -> None:
                 assert not {"write"} & set(job["permissions"].values()), title
 
 
+def test_only_machines_of_github_are_emptied() -> None:
+    steps = [step for name in NAMES for job in workflows.load(name)["jobs"].values() for step in job["steps"]]
+    (removing,) = (step for step in steps if "sudo" in step.get("run", ""))
+    assert removing["if"].startswith("${{ runner.environment == 'github-hosted' && ")
+    contexts = {"vars": {}, "inputs": {"engine": "duckdb"}}
+    status = {"success": lambda: True, "failure": lambda: False}
+    for machine, emptied in (("github-hosted", True), ("self-hosted", False)):
+        assert condition(removing["if"], contexts | {"runner": {"environment": machine}}, status) == emptied
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_only_what_is_meant_is_handed_over_and_shown(name: str) -> None:
     for title, job in workflows.load(name)["jobs"].items():
