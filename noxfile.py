@@ -85,6 +85,13 @@ def lint(session: nox.Session) -> None:
 
 
 @in_dev
+def lock(session: nox.Session) -> None:
+    """Write requirements/release.lock, from which releases install; `-- --upgrade` takes the newest versions."""
+    where = ("--config-file", "requirements/uv.toml", "--output-file", "requirements/release.lock")
+    run(session, "uv", "pip", "compile", "--quiet", "pyproject.toml", *where, *session.posargs)
+
+
+@in_dev
 def docs(session: nox.Session) -> None:
     """Show the docs at http://127.0.0.1:8000."""
     run(session, "mkdocs", "serve")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from idc_indexer.api.build import build_release, plan_release, stage_export
     from idc_indexer.api.catalog import explain_index, list_indices, list_releases
     from idc_indexer.api.compare import diff_releases, verify_release, write_report
+    from idc_indexer.api.doctor import check_setup
     from idc_indexer.api.options import BigQuery, DuckDB, OwnIndices
     from idc_indexer.api.publish import (
         adopt_version,
@@ -31,6 +32,7 @@ _ROOMS = {
     "api.build": ("build_release", "plan_release", "stage_export"),
     "api.catalog": ("explain_index", "list_indices", "list_releases"),
     "api.compare": ("diff_releases", "verify_release", "write_report"),
+    "api.doctor": ("check_setup",),
     "api.options": ("BigQuery", "DuckDB", "OwnIndices"),
     "api.publish": (
         "adopt_version",
@@ -56,6 +58,7 @@ __all__ = [
     "build_release",
     "build_wheel",
     "check_published",
+    "check_setup",
     "diff_releases",
     "explain_index",
     "list_indices",

@@ -21,7 +21,7 @@ from idc_indexer.cli import main
 from tests.conftest import BUNDLED, INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
 COMMANDS = ["list", "explain", "releases", "build", "stage", "verify", "diff", "report"]
-COMMANDS += ["wheel", "publish", "promote", "adopt", "withdraw", "status", "check"]
+COMMANDS += ["wheel", "publish", "promote", "adopt", "withdraw", "status", "check", "doctor"]
 IN_ORDER = [*COMMANDS[:5], "cache", *COMMANDS[5:], "bucket"]
 GROUPS = {"bucket": ["setup"], "cache": ["remove"]}
 ALL = [[command] for command in COMMANDS] + [[group, command] for group, of in GROUPS.items() for command in of]

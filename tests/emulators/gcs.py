@@ -56,6 +56,7 @@ class Gcs:
         rewrite_bytes: objects above it are rewritten in two requests.
         adds: custom metadata that every written object gets besides.
         merges: whether a rewrite keeps the custom metadata of its source beside the new one.
+        permissions: what the account may do in the bucket, such as `storage.objects.get`; everything if None.
         overrides: fields of every written object that have this value, no matter what the request says.
     """
 
@@ -69,6 +70,7 @@ class Gcs:
     rewrite_bytes: int = 1 << 40
     adds: dict[str, str] = field(default_factory=dict)
     merges: bool = False
+    permissions: set[str] | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     sessions: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     finished: dict[str, bytes] = field(default_factory=dict)
@@ -104,6 +106,7 @@ class Gcs:
         self.fault = lambda _: ""
         self.rewrite_bytes = 1 << 40
         self.adds, self.merges, self.overrides = {}, False, {}
+        self.permissions = None
 
 
 class _Storage(Storage):  # type: ignore[misc]  # the emulator has no types
@@ -216,6 +219,11 @@ class _Handler(QuietHandler, RequestHandler):  # type: ignore[misc]  # the emula
                 )
             elif rewrite := _REWRITE.fullmatch(path):
                 self._rewrite(unquote(rewrite[1]), unquote(rewrite[2]), query, json.loads(body))
+            elif path == f"/storage/v1/b/{BUCKET}/iam/testPermissions":
+                asked, held = parse_qs(urlsplit(self.path).query)["permissions"], self.service.permissions
+                # the service leaves an empty list out
+                granted = [permission for permission in asked if held is None or permission in held]
+                self._json(200, {"permissions": granted} if granted else {})
             else:
                 Router(self).handle(method)
                 self._remember_session(query, body)

@@ -108,7 +108,9 @@ class Run:
             "ref": "refs/heads/main",
             "sha": sha,
         }
-        self._contexts: Document = {"inputs": given, "vars": dict(variables), "github": github}
+        # not a machine of GitHub: nothing may be removed from this one
+        runner = {"environment": "self-hosted"}
+        self._contexts: Document = {"inputs": given, "vars": dict(variables), "github": github, "runner": runner}
 
     def attempt(self, lost: Callable[[str, int, int], bool] = lambda *_: False) -> dict[str, str]:
         """Run all jobs that have not succeeded.
@@ -258,6 +260,9 @@ class Repository:
         source = self.folder / "source"
         unneeded = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "release", "tests")
         shutil.copytree(TOP, source, ignore=unneeded)
+        if not self.new_python:
+            # what is installed is the environment of the tests, which is another one
+            (source / "requirements" / "release.lock").write_text("", encoding="utf-8")
         self.origin = self.folder / "origin.git"
         self.git("init", "--quiet", "--bare", "--initial-branch=main", str(self.origin))
         self.git("init", "--quiet", "--initial-branch=main", str(source))
@@ -363,7 +368,7 @@ class _Machine:
     def upload(self, given: Mapping[str, str]) -> None:
         assert given["if-no-files-found"] == "error"
         target = self._artifacts / given["name"]
-        found = sorted(self._workspace.glob(given["path"]))
+        found = sorted(path for pattern in given["path"].split() for path in self._workspace.glob(pattern))
         if not found:
             raise StepError(f"no files were found with the provided path: {given['path']}")
         if target.exists():

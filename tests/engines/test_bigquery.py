@@ -783,5 +783,20 @@ def test_releases(server: BigQueryServer, run: Run) -> None:
     assert server.requests.count("datasets") == 3 * 2  # 28 datasets in pages of ten
 
 
+def test_doctor_asks_whether_the_project_may_run_queries(server: BigQueryServer, run: Run) -> None:
+    ask = ("doctor", *PAY, *(word for check in ("store", "rights", "address", "pypi") for word in ("--skip", check)))
+    result = run(*ask)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "source: OK: BigQuery has IDC release 25, and my-project may query it\n",
+    )
+    server.faults["dry run"] = ["denied"]
+    result = run(*ask, "--release-version", "25.2.0")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("source: not OK: ")
+    assert "does not have bigquery.jobs.create permission" in result.stdout
+    assert server.jobs == {}
+
+
 def test_releases_of_nothing(run: Run, tmp_path: Path) -> None:
     refused(run("releases", "--source", tmp_path), 1, "there is no IDC release")

@@ -31,6 +31,8 @@ from tests.support.expressions import condition, evaluate
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workflows run on Linux, in bash")
 
+new_python = pytest.mark.skipif(sys.version_info < (3, 11), reason="the linter does not run on Python 3.10")
+
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
 OURS = Path(sys.executable).parent
 SMALL = "collections_index version_metadata_index"
@@ -38,6 +40,7 @@ HISTORIES = {"indices": "prior_versions_index series_history", "source": "sample
 CURRENT = "current/release_artifacts"
 # Whoever may change what the world sees waits for somebody to say yes; but for what only follows from that.
 APPROVED = {"publish": "publish", "github": "publish", "pypi": "pypi", "promote": "promote"}
+ENVIRONMENTS = {"doctor": "build", "build": "build", **APPROVED}
 
 Make = Callable[..., Repository]
 Publish = Callable[[Path], None]
@@ -48,6 +51,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
     """A repository that publishes to a bucket that was set up; variables that are given are added."""
     place = BucketPlace(gcs_service, monkeypatch)
     monkeypatch.setattr(gcs_service, "answer", lambda _, *answer: answer)
+    gcs_service.put("pypi/idc-index-data/json", b'{"info": {"version": "25.0.5"}}')
     assert run("bucket", "setup", "--to", f"gs://{BUCKET}", "--apply").exit_code == 0
     # pip makes the toolkit of what is here, and does not touch the environment of the tests
     pip = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DRY_RUN": "1"}
@@ -55,6 +59,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
     def make(new_python: bool = False) -> Repository:
         server = {
             "STORAGE_EMULATOR_HOST": gcs_service.url,
+            "IDC_INDEXER_PYPI_URL": f"{gcs_service.url}/{BUCKET}",
             "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
         }
         return Repository(
@@ -150,8 +155,9 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
     manifest = json.loads(objects(gcs_service, CURRENT)["manifest.json"])
     assert manifest["history"]["release_version"] == "2.0.0"
     assert [*manifest["source"]["tables"]] == ["idc_v3.dicom_all"]
-    assert {name: job.environment for name, job in run.jobs.items() if job.environment} == APPROVED
+    assert {name: job.environment for name, job in run.jobs.items() if job.environment} == ENVIRONMENTS
     assert "series_history.parquet: " in run.jobs["build"].summary
+    assert "address: OK: " in run.jobs["doctor"].summary
     assert "release: OK" in run.jobs["verify"].summary
     assert "promote 3.0.0: " in run.jobs["promote"].summary
 
@@ -225,6 +231,7 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     jobs = rehearse("release", rehearsal=rehearsal, **inputs)
     assert [*jobs] == [name for name in RELEASE_JOBS if name != "pypi" or not skip_pypi]
     assert (LOG_IN in jobs["build"]) == (engine == "bigquery")
+    assert LOG_IN in jobs["doctor"]
     assert LOG_IN in jobs["publish"]
     assert LOG_IN in jobs["promote"]
     assert ("Describe the changes" in jobs["changes"]) == ("Upload the changes" in jobs["changes"]) == (not first)
@@ -233,6 +240,9 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     (build,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer build"))
     assert (build["IDC_INDEXER_ENGINE"], build["VERSION"]) == (engine, "25.1.0")
     assert build["IDC_INDEXER_HISTORY"] == ("none" if first else "current")
+    (doctor,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer doctor"))
+    assert doctor["IDC_INDEXER_SKIP"].split() == ["rights", "pypi"][: 1 + skip_pypi]
+    assert doctor["IDC_INDEXER_FIRST"] == str(first).lower()
     (report,) = (variables for script, variables in rehearsal.scripts if script.startswith("idc-indexer report"))
     against = {report["IDC_INDEXER_AGAINST"]}
     assert against == {"" if first else "current"}
@@ -258,7 +268,7 @@ def test_a_release_of_the_toolkit_is_none_of_the_indices() -> None:
     assert {variables["VERSION"] for _, variables in rehearsal.scripts} == {"25.0.0"}
     assert rehearse("release", "release", tag="v0.1.0") == {}
     assert rehearse("toolkit", "release", tag="25.0.0") == {}
-    assert [*rehearse("toolkit", "release", tag="v0.1.0")] == ["package", "attach", "pypi"]
+    assert [*rehearse("toolkit", "release", tag="v0.1.0")] == ["package", "sbom", "attach", "pypi"]
 
 
 @pytest.mark.parametrize("name", ["health", "reproduce", "new-idc-release"])
@@ -335,6 +345,8 @@ def program(folder: Path, name: str, script: str) -> None:
 
 # The event and the inputs, and the outputs and failures of steps, with which every step runs that runs the toolkit.
 RUNS: dict[str, tuple[str, dict[str, object], dict[str, dict[str, str]], list[str]]] = {
+    "doctor": ("workflow_dispatch", {}, {}, []),
+    "doctor, first": ("workflow_dispatch", {"first": True, "skip-pypi": True}, {}, []),
     "health": ("schedule", {}, {}, []),
     "new-idc-release": ("schedule", {}, {"look": {"newest": "26"}}, []),
     "promote": ("workflow_dispatch", {"version": "25.0.0"}, {}, []),
@@ -438,6 +450,9 @@ def test_the_branch_of_a_proposal_holds_the_draft_and_can_be_pushed_again(tmp_pa
         done = bash(f"PATH={tmp_path}/bin:$PATH; cd {checkout}; {script}", tmp_path, NEWEST="26")
         assert done.returncode == 0, done.stderr
         shown = bash("git -C origin.git show idc-v26:releases/26.0.0.md", tmp_path).stdout
+        author = bash("git -C origin.git log -1 --format='%an <%ae>' idc-v26", tmp_path).stdout
+        # the account of GitHub's own bot: https://api.github.com/users/github-actions[bot]
+        assert author == "github-actions[bot] <41898282+github-actions[bot]@users.noreply.github.com>\n"
         assert shown == "".join(f"{name} of the {checkout}\n" for name in ("cost", "draft", "changes"))
 
 
@@ -458,6 +473,7 @@ def said(*command: object, **environment: str) -> str:
     return done.stdout
 
 
+@new_python
 def test_zizmor_finds_nothing() -> None:
     """Not even what only the pedantic would; waivers stand on their line, with a reason."""
     said(OURS / "zizmor", "--offline", "--persona", "pedantic", "--no-progress", ".github")
@@ -474,6 +490,7 @@ SCHEMATA = {
 }
 
 
+@new_python
 @pytest.mark.parametrize("schema", SCHEMATA)
 def test_files_are_of_their_schema(schema: str) -> None:
     files = sorted(TOP.glob(SCHEMATA[schema]))
@@ -577,6 +594,56 @@ def test_permissions_are_least(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_job_that_logs_in_has_an_environment(name: str) -> None:
+    """Google binds one account to an environment of a repository, whether main or a tag started the run."""
+    for job in workflows.load(name)["jobs"].values():
+        if any("google-github-actions/auth" in step.get("uses", "") for step in job["steps"]):
+            assert job["environment"] in {"build", "publish", "promote", "${{ matrix.environment }}"}
+
+
+def test_runs_wait_only_for_runs_with_which_they_would_collide() -> None:
+    loaded = {name: workflows.load(name) for name in NAMES}
+    groups = {name: workflow["concurrency"]["group"] for name, workflow in loaded.items()}
+    # the way back is open while a release waits for approval, and while another promotion does
+    assert groups["promote"] == "promote-${{ github.run_id }}"
+    assert groups["release"] == "release-${{ inputs.release-version || github.event.release.tag_name }}"
+    assert len(set(groups.values())) == len(groups)
+    assert not [name for name, workflow in loaded.items() if "concurrency" in str(workflow["jobs"])]
+
+
+@pytest.mark.parametrize("name", ["doctor", "promote", "release", "toolkit"])
+def test_what_a_release_runs_is_installed_by_hash(name: str) -> None:
+    """Or of the bytes that an earlier job made; another toolkit is what its own repository asks for."""
+    for title, job in workflows.load(name)["jobs"].items():
+        for step in job["steps"]:
+            script = step.get("run", "")
+            if "pip " in script and step.get("if") != "${{ inputs.toolkit }}":
+                assert "--require-hashes --" in script or "--no-index" in script, f"{title}: {script}"
+            if "pipx" in script:
+                assert not {"write"} & set(job["permissions"].values()), title
+
+
+def test_only_machines_of_github_are_emptied() -> None:
+    steps = [step for name in NAMES for job in workflows.load(name)["jobs"].values() for step in job["steps"]]
+    (removing,) = (step for step in steps if "sudo" in step.get("run", ""))
+    assert removing["if"].startswith("${{ runner.environment == 'github-hosted' && ")
+    contexts = {"vars": {}, "inputs": {"engine": "duckdb"}}
+    status = {"success": lambda: True, "failure": lambda: False}
+    for machine, emptied in (("github-hosted", True), ("self-hosted", False)):
+        assert condition(removing["if"], contexts | {"runner": {"environment": machine}}, status) == emptied
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_what_is_meant_is_handed_over_and_shown(name: str) -> None:
+    for title, job in workflows.load(name)["jobs"].items():
+        for step in job["steps"]:
+            if "upload-artifact" in step.get("uses", ""):
+                assert not set("*?[") & set(step["with"]["path"]), title
+            if "2>" in (script := step.get("run", "")):
+                assert "2>&1 | tee " in script, title
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_who_calls_a_workflow_gives_it_what_one_gives_by_hand(name: str) -> None:
     triggers = workflows.load(name)["on"]
     if "workflow_call" in triggers:
@@ -589,6 +656,43 @@ def test_a_release_hands_over_by_digest() -> None:
         taken = [step["with"]["name"] for step in job["steps"] if "download-artifact" in step.get("uses", "")]
         scripts = " ".join(step.get("run", "") for step in job["steps"])
         assert bool({"built", "release"} & set(taken)) == ('--manifest-sha256 "$MANIFEST"' in scripts), title
+
+
+# --- The set-up page ------------------------------------------------------------------------------------------
+
+SET_UP = (TOP / "docs" / "workflows.md").read_text(encoding="utf-8")
+TAGS = {"release": "`[0-9]*`", "toolkit": "`v*`"}
+"""The tags on which GitHub runs what a GitHub release starts, as rules of an environment."""
+
+
+def environments_of(name: str, action: str = "") -> set[str]:
+    """The environments of the jobs of a workflow; only of those that use an action, if one is named."""
+    found: set[str] = set()
+    for job in workflows.load(name)["jobs"].values():
+        if "environment" in job and any(action in step.get("uses", "") for step in job["steps"]):
+            matrix = job.get("strategy", {}).get("matrix", {})
+            found |= set(matrix.get("environment", [job["environment"]]))
+    return found
+
+
+def test_the_set_up_names_every_environment_with_the_tags_on_which_it_is_used() -> None:
+    table = SET_UP.partition("| environment |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `main` \| (.*?) \|", table, re.MULTILINE)
+    assert {name for name in NAMES if "release" in workflows.load(name)["on"]} == TAGS.keys()
+    used = {name: environments_of(name) for name in NAMES}
+    assert {name for name, _ in rows} == set().union(*used.values())
+    for environment, tags in rows:
+        assert tags == ", ".join(tag for name, tag in TAGS.items() if environment in used[name]), environment
+
+
+def test_the_set_up_binds_every_environment_that_logs_in() -> None:
+    bound = set(re.findall(r"subject/repo:OWNER/REPOSITORY:environment:(\w+)'", SET_UP))
+    assert bound == set().union(*(environments_of(name, "google-github-actions/auth") for name in NAMES))
+
+
+def test_the_set_up_has_a_trusted_publisher_for_each_workflow_that_uploads() -> None:
+    uploading = [name for name in NAMES if environments_of(name, "pypa/gh-action-pypi-publish")]
+    assert set(re.findall(r"^\| `idc-[\w-]+` \| `(\w+)\.yml` \|", SET_UP, re.MULTILINE)) == set(uploading)
 
 
 # --- The runner -----------------------------------------------------------------------------------------------

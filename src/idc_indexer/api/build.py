@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +16,11 @@ from idc_indexer.errors import UsageError
 from idc_indexer.files import temporary_folder
 from idc_indexer.progress import NullListener, ProgressListener, Retries
 from idc_indexer.release.build import Plan, build, check_request, dry_run, incomplete, plan_build
+from idc_indexer.release.derived import CSV, GDC
 from idc_indexer.release.gdc import GDC_URL, Gdc
 from idc_indexer.release.history import HISTORY_FILE, SERIES_HISTORY
-from idc_indexer.release.manifest import Release, idc_version_of
+from idc_indexer.release.manifest import Release, idc_version_of, other_writer
+from idc_indexer.release.parquet import WRITER
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,22 @@ def plan_release(
         IndexerError: the source lacks the release, an index cannot be built for it, or the history cannot be used.
     """
     out = Path(out)
-    if rebuild_of and not release_version:
+    catalog, listener = own.catalog(), listener or NullListener()
+    if rebuild_of:
         from idc_indexer.publish.release_source import read_release
 
-        release_version = read_release(rebuild_of).release_version
+        published = read_release(rebuild_of)
+        release_version = release_version or published.release_version
+        csv = csv or (not indices and CSV in {entry.name for entry in published.derived})
+        indices = _published_tables(published, indices, gdc=bool(gdc_url))
+        if reason := other_writer(published, WRITER):
+            listener.message(f"warning: {reason}")
     if release_version is None:
         raise UsageError(
             "Missing option '--release-version'", "Give it, or --rebuild-of URL to build a published one again."
         )
     if idc_version is None:
         idc_version = idc_version_of(release_version)
-    catalog, listener = own.catalog(), listener or NullListener()
     record = _record(engine, out)
     check_request(catalog, indices, idc_version, release_version, out, force, record)
     # before the query is written out for each prior release
@@ -127,6 +134,16 @@ def plan_release(
     plan = replace(plan, history=found)
     price = engine.price_per_tib if isinstance(engine, BigQuery) else None
     return BuildPlan(plan, worker, Gdc(gdc_url or GDC_URL), listener, price)
+
+
+def _published_tables(published: Release, names: Sequence[str], gdc: bool) -> tuple[str, ...]:
+    """The tables to build again: these, or all that were published, but gdc_idc_mapping only if it can be asked for."""
+    tables = [entry.name for entry in published.entries if entry.name != CSV]
+    if unknown := sorted(set(names) - set(tables)):
+        raise UsageError(
+            f"{published.release_version} was published without {', '.join(unknown)}", f"It has {', '.join(tables)}."
+        )
+    return tuple(names or (table for table in tables if gdc or table != GDC))
 
 
 def build_release(
@@ -151,7 +168,8 @@ def build_release(
         out: folder that becomes the release.
         release_version: version of the data release, such as `25.0.5`.
         idc_version: IDC release, such as 25; the first number of `release_version` when None.
-        rebuild_of: address of a published release, whose version is taken when `release_version` is None.
+        rebuild_of: address of a published release: its tables are built, or those of them that are named, and its
+            version is taken when `release_version` is None.
         engine: `DuckDB(...)` or `BigQuery(...)`.
         gdc_url: address of the GDC API; the public one when None.
         history: a release of an older IDC release, in any form that `diff_releases` takes, whose series_history has the
@@ -166,7 +184,8 @@ def build_release(
         The release: path, version, and for each index its files, digests and number of rows.
 
     Raises:
-        UsageError: an unknown index, a malformed version, a target that may not be replaced, no project.
+        UsageError: an unknown index, one that `rebuild_of` does not have, a malformed version, a target that may not be
+            replaced, no project.
         IndexerError: it could not be built; the target is as it was before.
     """
     return plan_release(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from idc_indexer.engines.bigquery import Connection
     from idc_indexer.exports import Export
 
+SETUP_CHECKS = ("source", "store", "rights", "address", "pypi")
+"""What `check_setup` checks."""
 AnyPath: TypeAlias = str | os.PathLike[str]
 
 

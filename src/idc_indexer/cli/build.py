@@ -36,7 +36,9 @@ _target_options = gather(
         type=click.IntRange(1), help="IDC release, such as 25; by default, the first number of --release-version."
     ),
     option(
-        "--rebuild-of", metavar="URL", help="Rebuild the release published at URL: with its version, for a comparison."
+        "--rebuild-of",
+        metavar="URL",
+        help="Rebuild the tables of the release published at URL, with its version, for a comparison.",
     ),
     option(
         "--gdc-url",

@@ -1,4 +1,4 @@
-"""From a release to its readers: wheel, publish, promote, adopt, withdraw, status, check, bucket setup."""
+"""From a release to its readers: wheel, publish, promote, adopt, withdraw, status, check, doctor, bucket setup."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from idc_indexer.api.options import SETUP_CHECKS
 from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
     MARKDOWN,
     argument,
     dry_run_option,
+    engine_options,
     manifest_option,
     option,
     output_options,
@@ -259,6 +261,36 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
     lines = aggregated((problem.file, problem.message) for problem in problems) or [f"{url}: OK"]
     output.show(f"Check of {url}", lines, {"problems": [vars(problem) for problem in problems]})
     raise SystemExit(FOUND_PROBLEMS if problems else 0)
+
+
+@main.command()
+@engine_options("source", "project", "location")
+@option("--to", metavar="URI", help="Where releases are published: gs://bucket[/prefix], or a folder.")
+@option("--published-at", metavar="URL", help="The public address of that.")
+@option("--release-version", help="Version of the release to be made; the source must have its IDC release.")
+@option("--first", is_flag=True, help="Nothing is published yet.")
+@option("--pypi-url", metavar="URL", help="Address of PyPI, if it is not the public one.")
+@option("--skip", multiple=True, type=click.Choice(SETUP_CHECKS), help="Check that is not made; may be repeated.")
+@output_options()
+def doctor(output: Output, skip: tuple[str, ...], **given: Any) -> None:
+    """Check that all that a release needs is in place.
+
+    Checks the source and its credentials, the store, the rights of the account that is logged in, what readers find
+    at the public address, and the project on PyPI. It writes nothing.
+
+    Prints one line for each check, and exits with 3 if something is missing.
+
+    \b
+    Example:
+      idc-indexer doctor --to gs://my-bucket --published-at https://storage.googleapis.com/my-bucket
+    """
+    from idc_indexer.api.doctor import check_setup
+
+    checks = check_setup(skip=skip, **given)
+    lines = [f"{one.name}: {'OK' if one.ok else 'not OK'}: {one.message}. {one.advice}".rstrip(". ") for one in checks]
+    document = {"ok": all(one.ok for one in checks), "checks": [vars(one) for one in checks]}
+    output.show("What a release needs", lines, document)
+    raise SystemExit(0 if document["ok"] else FOUND_PROBLEMS)
 
 
 @main.group()

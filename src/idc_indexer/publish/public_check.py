@@ -44,6 +44,7 @@ from idc_indexer.release.manifest import (
     MANIFEST,
     FileEntry,
     Release,
+    other_writer,
     parquet_name,
     schema_name,
     sidecar,
@@ -200,18 +201,20 @@ def _expected(folder: _PublicFolder, records: _Records, manifest: Response) -> _
 
 
 def _differences(rebuilt: Release, expected: _Expected) -> Iterator[Problem]:
-    """The files of a rebuilt release that differ from the published ones, and a possible reason."""
+    """The files of a rebuilt release that differ from the published ones, or the reason why all may differ."""
     digests = {file.name: file.sha256 for file in expected.files}
     release = expected.release
     others = {file.name: file.sha256 for file in rebuilt.files if file.sha256 != digests.get(file.name)}
+    if others and release and (reason := other_writer(release, rebuilt.about["writer"])):
+        yield Problem(MANIFEST, reason)
+        return
     for name, sha256_of_rebuilt in others.items():
         found = f"is published with SHA-256 {digests[name]}" if name in digests else "is not published"
         yield Problem(name, f"was rebuilt with SHA-256 {sha256_of_rebuilt}, and {found}")
     if others and release:
-        for by in ("toolkit", "writer"):
-            theirs, ours = ("{name} {version}".format(**of.about[by]) for of in (release, rebuilt))
-            if theirs != ours:
-                yield Problem(MANIFEST, f"names {theirs} as the {by}; the rebuilt release has {ours}")
+        theirs, ours = ("{name} {version}".format(**of.about["toolkit"]) for of in (release, rebuilt))
+        if theirs != ours:
+            yield Problem(MANIFEST, f"names {theirs} as the toolkit; the rebuilt release has {ours}")
 
 
 class _PublicFolder:

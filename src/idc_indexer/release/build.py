@@ -49,7 +49,7 @@ from idc_indexer.release.manifest import (
     sql_name,
     zip_name,
 )
-from idc_indexer.release.parquet import layout, write_parquet
+from idc_indexer.release.parquet import WRITER, layout, write_parquet
 from idc_indexer.schema.table import Schema
 
 _INCOMPLETE = ".incomplete"
@@ -219,7 +219,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
             raise
         about = {
             "toolkit": {"name": "idc-indexer", "version": idc_indexer.__version__},
-            "writer": {"name": "pyarrow", "version": pa.__version__},
+            "writer": WRITER,
             **source,
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)

@@ -98,6 +98,17 @@ def check_manifest(path: Path, manifest_sha256: str) -> None:
         )
 
 
+def other_writer(published: Release, writer: Mapping[str, str]) -> str:
+    """Why files by this writer cannot be compared with those of a published release by digest; empty if they can."""
+    theirs, ours = ("{name}=={version}".format(**one) for one in (published.about["writer"], writer))
+    if theirs == ours:
+        return ""
+    return (
+        f"{theirs} wrote what is published, and {ours} may write the same rows as other bytes: "
+        f"install {theirs}, or compare the contents with `idc-indexer diff`"
+    )
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """A file as the manifest lists it; `rows` for Parquet only.

@@ -23,6 +23,8 @@ from idc_indexer.schema.arrow import arrow_schema, conform, file_schema
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.table import Schema
 
+WRITER = {"name": "pyarrow", "version": pa.__version__}
+"""As manifests name it."""
 VERSION_KEY = b"idc_index_data_version"
 DESCRIPTION_KEY = b"description"
 # These values, and the encodings in the schemas of the indices, were chosen by measuring: scripts/layout.py, with the

@@ -43,6 +43,8 @@ _TRANSPORT = (exceptions.GoogleAPIError, InvalidResponse, requests.RequestExcept
 _INVALID = (DataCorruption, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What the client raises if a response is damaged, empty or of another form."""
 _AGAIN = "Run the same command again; it continues where it stopped."
+_NEEDED = tuple(f"storage.objects.{verb}" for verb in ("list", "get", "create", "delete"))
+"""To replace an object takes the permission to delete."""
 _FIELDS = "name,size,crc32c,md5Hash,generation,contentType,cacheControl,metadata"
 
 
@@ -146,6 +148,12 @@ class GcsStore:
         """Remove that generation of an object."""
         with self.requesting("remove", target.name):
             self._blob(target.name).delete(if_generation_match=target.generation, retry=self.retry)
+
+    def missing_permissions(self) -> tuple[str, ...]:
+        """What publishing needs and the account may not do."""
+        with self.requesting("ask for its permissions"):
+            held = self.bucket.test_iam_permissions(_NEEDED, retry=self.retry)
+            return tuple(permission for permission in _NEEDED if permission not in held)
 
     def _blob(self, name: str, headers: Headers | None = None) -> Any:
         blob = self.bucket.blob(self._prefix + name, chunk_size=_CHUNK if headers else None)

@@ -73,6 +73,12 @@ class LocalStore:
         with self._locked(target.name, target.generation):
             (self._folder / target.name).unlink()
 
+    def missing_permissions(self) -> tuple[str, ...]:
+        """What publishing needs and this process may not do."""
+        path = files.absolute(self._folder)
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
+        return () if existing.is_dir() and files.writable(existing) else (f"writing to {existing}",)
+
     @contextmanager
     def _locked(self, name: str, generation: int) -> Iterator[None]:
         """Hold the lock of the folder, with the expected generation of a file in place."""
