@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from idc_indexer.cli import completion
 from idc_indexer.cli.github import set_outputs
 from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
+    INDICES_VARIABLE,
     Lines,
     against_option,
     argument,
@@ -89,9 +91,17 @@ def _found(verification: Verification) -> Iterator[str]:
 
 
 @main.command()
-@argument("old")
-@argument("new")
-@option("--index", "indices", multiple=True, metavar="INDEX", help="Compare only this index; may be repeated.")
+@argument("old", shell_complete=completion.paths)
+@argument("new", shell_complete=completion.paths)
+@option(
+    "--index",
+    "indices",
+    multiple=True,
+    metavar="INDEX",
+    envvar=INDICES_VARIABLE,
+    shell_complete=completion.indices,
+    help="Compare only this index; may be repeated.",
+)
 @option(
     "--key",
     multiple=True,

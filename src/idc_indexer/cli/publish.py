@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from idc_indexer.cli import completion
 from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
     MARKDOWN,
@@ -33,10 +34,19 @@ if TYPE_CHECKING:
 @release_argument
 @manifest_option
 @option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
-@option("--exclude", multiple=True, metavar="INDEX", help="Index whose Parquet the wheel leaves out; may be repeated.")
+@option(
+    "--exclude",
+    multiple=True,
+    metavar="INDEX",
+    shell_complete=completion.indices,
+    help="Index whose Parquet the wheel leaves out; may be repeated.",
+)
 @option("--partial", is_flag=True, help="Accept a wheel without idc_index or prior_versions_index.")
 @published_option
-def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, published_at: str | None) -> None:
+@output_options()
+def wheel(
+    release: Path, out: Path, exclude: tuple[str, ...], partial: bool, published_at: str | None, output: Output
+) -> None:
     """Build the Python package idc-index-data from a release.
 
     The release is verified first. The wheel has the Parquet of the indices whose schema says so, and the schemas and
@@ -46,13 +56,14 @@ def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, pub
     Example:
       idc-indexer wheel release --out dist
     """
+    from idc_indexer import files
     from idc_indexer.api.publish import build_wheel
     from idc_indexer.publish.wheel import LIMIT, NEARLY
 
     made = build_wheel(release, out=out, exclude=exclude, published_at=published_at, partial=partial)
     if (size := made.stat().st_size) > NEARLY:
         note(f"{made.name} has {size / 1e6:.1f} MB; PyPI takes {LIMIT / 1e6:.0f} MB")
-    Output().show("Data wheel", [str(made)])
+    output.show("Data wheel", [str(made)], {"path": str(made), "bytes": size, "sha256": files.sha256(made)})
 
 
 @main.command()
@@ -83,7 +94,7 @@ def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool
 
 
 @main.command()
-@argument("version")
+@argument("version", shell_complete=completion.versions)
 @store_option
 @rollback_option
 @dry_run_option
