@@ -116,13 +116,21 @@ def diff_releases(
     return found
 
 
-def write_report(release: AnyPath, *, against: AnyPath | None = None, published_at: str | None = None) -> Release:
+def write_report(
+    release: AnyPath,
+    *,
+    against: AnyPath | None = None,
+    limits: AnyPath | None = None,
+    published_at: str | None = None,
+) -> Release:
     """Write `report.html` into a release, and into its manifest.
 
     Args:
         release: the release folder, which is verified first.
         against: the prior release, in any form that `diff_releases` takes: the report then shows what changed.
-        published_at: where the release is, or will be, published; at IDC when None.
+        limits: file with your own limits of what may change.
+        published_at: where the release is, or will be, published, and prior versions are. When None, prior versions
+            are those of IDC, and the report names no address.
 
     Returns:
         The release; `.report` is the entry of the file in its manifest.
@@ -134,4 +142,4 @@ def write_report(release: AnyPath, *, against: AnyPath | None = None, published_
 
     path = Path(release)
     found = None if against is None else diff_releases(against, path, published_at=published_at)
-    return report.write_report(path, found, published_at or PUBLISHED)
+    return report.write_report(path, found, published_at, load_limits(Path(limits) if limits else None))

@@ -16,6 +16,7 @@ from idc_indexer.cli.options import (
     Lines,
     against_option,
     argument,
+    limits_option,
     manifest_option,
     option,
     output_options,
@@ -37,7 +38,7 @@ def _accepted(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 @release_argument
 @manifest_option
 @against_option
-@option("--limits", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your own limits for changes.")
+@limits_option
 @option(
     "--accept",
     type=Lines(),
@@ -143,14 +144,15 @@ def diff(
 @main.command()
 @release_argument
 @against_option
+@limits_option
 @published_option
 @output_options()
-def report(release: Path, against: str | None, published_at: str | None, output: Output) -> None:
+def report(release: Path, against: str | None, limits: Path | None, published_at: str | None, output: Output) -> None:
     """Write report.html, for people, into a release.
 
     The report is one file that needs no network. It becomes part of the release and of its manifest, and is published
-    with it. The release is verified first. The report shows the findings accepted with `verify --accept`: run `report`
-    afterwards.
+    with it. The release is verified first. The report shows the findings of --against and those accepted with `verify
+    --accept`: run `report` afterwards. With --published-at, it also gives the addresses of the files.
 
     \b
     Example:
@@ -158,7 +160,7 @@ def report(release: Path, against: str | None, published_at: str | None, output:
     """
     from idc_indexer.api.compare import write_report
 
-    written = write_report(release, against=against, published_at=published_at)
+    written = write_report(release, against=against, limits=limits, published_at=published_at)
     if made := written.report:
         line = f"{release / made.name}: {made.bytes:,} bytes, sha256 {made.sha256}"
         output.show("Report", [line], made.to_document())

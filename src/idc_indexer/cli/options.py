@@ -262,6 +262,10 @@ against_option = option(
     help="Prior release, in any form that `diff` takes.",
 )
 
+limits_option = option(
+    "--limits", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your own limits for changes."
+)
+
 published_option = option(
     "--published-at", metavar="URI", help="Where releases are published; by default, IDC's public address."
 )
