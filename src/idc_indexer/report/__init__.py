@@ -134,13 +134,15 @@ def _notices(facts: ReleaseFacts) -> Iterator[str]:
 
 
 def _wheel(release: Release) -> str:
-    """Size of the data wheel, and the room left in it. Its files hardly compress further."""
+    """Size of the data wheel, and the room left in it: the sum of its files, of which a zip makes a little less."""
     held = wheel_files(release)
     if missing := [name for name in NEEDED if parquet_name(name) not in {file.name for file in held}]:
         return f"This build gives no data wheel for the idc-index client, which needs {' and '.join(missing)} too."
     size = sum(file.bytes for file in held)
-    room = f"{decimal(LIMIT - size)} left" if size <= LIMIT else f"{decimal(size - LIMIT)} too much"
-    return f"The files of the data wheel have {decimal(size)}. PyPI accepts {decimal(LIMIT)}: {room}."
+    if size > LIMIT:
+        return f"The files of the data wheel have {decimal(size)}; PyPI accepts {decimal(LIMIT)}."
+    room = decimal(LIMIT - size)
+    return f"The data wheel has at most {decimal(size)}. PyPI accepts {decimal(LIMIT)}: at least {room} are left."
 
 
 def difference_page(difference: Difference) -> str:
