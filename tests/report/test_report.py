@@ -444,8 +444,9 @@ def test_in_a_browser_the_report_is_accessible_and_can_be_searched(
     assert found["pages"] > 3
     search = found["search"]
     assert search["first"] == "Skip to the content"
-    assert search["names"] == [f"SliceThickness {index}" for index in ("ct_index", "mr_index", "pt_index")]
-    assert search["status"] == f"3 of {search['all']} columns"
+    named = [f"SliceThickness {index}" for index in ("ct_index", "mr_index", "pt_index")]
+    assert search["names"] == [*named, "slice_spacing_mm volume_geometry_index"]
+    assert search["status"] == f"4 of {search['all']} columns"
     assert search["afterEscape"] == search["all"] > 200
     assert (release / "report.html").stat().st_size < 2_000_000
     assert 1 < len(found["collections"]) < 60
