@@ -77,8 +77,8 @@ def test_no_library_needs_locks(
 ) -> None:
     (tmp_path / "none.c").write_text(WITHOUT_IN_C)
     library = tmp_path / "none.so"
-    compile_it = ["cc", "-shared", "-fPIC", f"-DERROR={errno.ENOLCK}", "-o", library, tmp_path / "none.c", "-ldl"]
-    subprocess.run(compile_it, check=True)
+    compile_it = ["cc", "-shared", "-fPIC", f"-DERROR={errno.ENOLCK}", "-o", str(library), "none.c", "-ldl"]
+    subprocess.run(compile_it, check=True, cwd=tmp_path)
     monkeypatch.setenv("LD_PRELOAD", str(library))
     process = start("sample", "prior_versions_index")
     monkeypatch.delenv("LD_PRELOAD")
