@@ -174,7 +174,7 @@ def test_traceback_on_request(
 ) -> None:
     """-v holds wherever it stands; here, whatever a command does fails."""
 
-    def fail(_: click.Context, **__: object) -> None:
+    def fail(_: click.Context, /, **__: object) -> None:
         raise IndexerError("it failed")
 
     monkeypatch.setattr(command_at(command), "callback", click.pass_context(fail))

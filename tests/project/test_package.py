@@ -179,12 +179,12 @@ def test_the_researchers_block_runs_after_pipx_and_uv(wheel: Path, tmp_path: Pat
     section = page.partition("## For a researcher")[2].partition("\n## ")[0]
     block = "\n".join(body for kind, body in FENCED.findall(section) if kind == "sh")
     assert "idc-indexer list collections_index" in block
-    for install in ([tools / "pipx", "install"], [tools / "uv", "tool", "install"]):
-        folder = tmp_path / install[0].name
+    for program, *install in (("pipx", "install"), ("uv", "tool", "install")):
+        folder = tmp_path / program
         folder.mkdir()
         found = os.pathsep.join([f"{folder}/home/.local/bin", f"{sys.base_prefix}/bin", os.defpath])
         where = {**REACHED, "UV_SYSTEM_CERTS": "true", "PATH": found}
-        done(*install, wheel, folder=folder, **where)
+        done(tools / program, *install, wheel, folder=folder, **where)
         assert "rebuilt: OK\n" in done("bash", "-ec", block, folder=folder, **where)
 
 

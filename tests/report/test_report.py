@@ -216,8 +216,8 @@ def test_the_report_says_what_is_in_the_release(reported_sample: Path) -> None:
     added, until = {version: series for version, series, _ in grown}, 0
     for version in range(1, 26):  # also those that added nothing that is left
         until += added.get(version, 0)
-        cells = [(row[2], row[4]) for row in rows if row and row[0] == f"v{version}"]
-        assert cells == [(f"{added.get(version, 0):,}", f"{until:,}")]
+        found_cells = [(row[2], row[4]) for row in rows if row and row[0] == f"v{version}"]
+        assert found_cells == [(f"{added.get(version, 0):,}", f"{until:,}")]
     assert until == grown[-1][2]
 
 

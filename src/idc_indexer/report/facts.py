@@ -230,7 +230,7 @@ def _growth(
 
 def _titles(
     connection: duckdb.DuckDBPyConnection, release: Release, present: Mapping[str, set[str]]
-) -> Mapping[str, Mapping[str, str]]:
+) -> Mapping[str, Mapping[str, Any]]:
     """What collections_index says of each collection, by its identifier."""
     name, columns = "collections_index", ("collection_name", "cancer_types", "tumor_locations")
     if not {"collection_id", *columns} <= present.get(name, set()):
