@@ -91,8 +91,8 @@ def columns(name: str, title: str, description: str, bars: Sequence[Bar], axes: 
             at = (left + width / 2, top + room + 16, bar.label)
             parts.append(Markup('<text class="tick" x="{:.1f}" y="{}">{}</text>').format(*at))
         if number == len(bars) - 1:
-            at = (left + width, top + room - lower - upper - 6, bar.text)
-            parts.append(Markup('<text class="total" x="{:.1f}" y="{:.1f}">{}</text>').format(*at))
+            end = (left + width, top + room - lower - upper - 6, bar.text)
+            parts.append(Markup('<text class="total" x="{:.1f}" y="{:.1f}">{}</text>').format(*end))
     along = (_AXIS + (_WIDTH - _AXIS) / 2, top + room + 34, axes[0])
     parts.append(Markup('<text class="tick" x="{}" y="{}">{}</text>').format(*along))
     parts.append(Markup('<text class="axis" x="0" y="12">{}</text>').format(axes[1]))
