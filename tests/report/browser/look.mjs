@@ -47,6 +47,7 @@ if (word && (await box.count())) {
   await tab.keyboard.press("Escape");
   await tab.locator("#collection-query").fill("lung cc by 3.0");
   found.collections = await tab.locator("#collection-rows tr:visible").allTextContents();
+  await tab.locator("#collection-query").fill("");
   // The section that is read is marked, and a block of commands can be copied.
   const marked = async () => (await tab.locator("nav [aria-current]").allTextContents()).join();
   for (const section of ["growth", "dictionary"]) {
