@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from idc_indexer.errors import IndexerError, UsageError
 
 __version__ = "0.1.0"
+REPOSITORY = "https://github.com/OWNER/idc-indexer"
 
 _ROOMS = {
     "api.build": ("build_release", "plan_release", "stage_export"),

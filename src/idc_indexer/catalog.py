@@ -171,6 +171,14 @@ class Catalog:
         indices = {name: index.schema for name, index in self.indices.items()}
         return indices | {name: table.schema for name, table in self.derived.items()}
 
+    def schema(self, name: str) -> Schema:
+        """The schema of an index or a derived table.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        return self.derived[name].schema if name in self.derived else self.select([name])[0].schema
+
     def select(self, names: Iterable[str] = (), requested: Iterable[str] = ()) -> list[Index]:
         """The indices with those names, in the order of the catalog; without names, all but those on request.
 

@@ -18,6 +18,8 @@ import pytest
 
 import idc_indexer
 from idc_indexer.cli import main
+from idc_indexer.cli.group import _TASKS
+from idc_indexer.errors import IndexerError
 from tests.conftest import BUNDLED, INDICES, SUPPLEMENTS, Build, Run, Start, TinyExport, add_index, refused
 
 COMMANDS = ["list", "explain", "releases", "build", "stage", "verify", "diff", "report"]
@@ -46,7 +48,9 @@ def test_help_names_every_command(run: Run) -> None:
         result = run(option)
         assert (result.exit_code, result.stderr) == (0, "")
         assert re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE) == IN_ORDER
-        assert not re.findall(r"\.\.\.$", result.stdout.partition("Commands:")[2], re.MULTILINE)
+        assert not re.findall(r"\.\.\.$", result.stdout.partition("Options:")[2], re.MULTILINE)
+        assert re.findall(r"^(\w.*):$", result.stdout, re.MULTILINE) == ["Options", *dict.fromkeys(_TASKS.values())]
+        assert f"  Documentation: {idc_indexer.REPOSITORY}#readme\n" in result.stdout
     assert set(main.commands) == {*COMMANDS, *GROUPS}
     for group, commands in GROUPS.items():
         assert re.findall(r"^  (\w+)  ", run(group, "--help").stdout, re.MULTILINE) == sorted(commands)
@@ -72,6 +76,12 @@ def test_every_option_has_help(run: Run) -> None:
             if isinstance(parameter, click.Option):
                 assert parameter.help, f"{path} {parameter.opts}"
                 assert parameter.opts[0] in run(*path, "--help").stdout
+
+
+def test_every_command_has_json() -> None:
+    assert [
+        path for path in ALL if "--json" not in [name for one in command_at(path).params for name in one.opts]
+    ] == []
 
 
 @pytest.mark.emulator
@@ -104,7 +114,7 @@ MISTAKES = [
     (["--frobnicate"], "No such option '--frobnicate'"),
     (["built"], "No such command 'built'"),
     (["list", "--jsn"], "No such option '--jsn'"),
-    (["list", "idc_index"], "unexpected extra argument (idc_index)"),
+    (["list", "no_such_index"], "no index is called no_such_index"),
     (["explain"], "Missing argument 'INDEX'"),
     (["explain", "no_such_index"], "no index is called no_such_index"),
     (["explain", "idc_index", "--engine", "spark"], "'spark' is not one of 'duckdb', 'bigquery'"),
@@ -164,27 +174,59 @@ def test_error_in_a_process_of_its_own(start: Start, tmp_path: Path) -> None:
     assert process.returncode == 2
 
 
-def test_traceback_on_request(run: Run) -> None:
-    result = run("--verbose", "explain", "no_such_index")
-    assert result.exit_code == 2
-    assert "Traceback (most recent call last)" in result.stderr
-    assert "no index is called no_such_index" in result.stderr.splitlines()[-2]
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
+@pytest.mark.parametrize("given", ["IDC_INDEXER_VERBOSE", "before", "within", "after"])
+def test_traceback_on_request(
+    command: list[str], given: str, run: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """-v holds wherever it stands; here, whatever a command does fails."""
+
+    def fail(_: click.Context, /, **__: object) -> None:
+        raise IndexerError("it failed")
+
+    monkeypatch.setattr(command_at(command), "callback", click.pass_context(fail))
+    monkeypatch.setattr(command_at(command), "params", [one for one in command_at(command).params if not one.required])
+    words = {"before": ["-v", *command], "within": [command[0], "-v", *command[1:]], "after": [*command, "--verbose"]}
+    if given not in words:
+        environment[given] = "1"
+    result = run(*words.get(given, command))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Traceback (most recent call last)")
+    assert result.stderr.endswith("IndexerError: it failed\nError: it failed\n")
+    assert result.stderr.count("Traceback") == 1
+    environment.clear()
+    assert run(*command).stderr == "Error: it failed\n"
 
 
 # --- What there is ------------------------------------------------------------------------------------------
 
 
-def test_list(run: Run) -> None:
+def test_list_is_a_table(run: Run) -> None:
     result = run("list")
     assert (result.exit_code, result.stderr) == (0, "")
-    heads = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
-    assert "idc_index: 31 columns, key SeriesInstanceUID, in the wheel" in heads
-    assert "ct_index: 21 columns, key SeriesInstanceUID, beside the wheel" in heads
-    assert [head.split(":")[0] for head in heads] == [*BUNDLED, *SUPPLEMENTS]
+    head, *lines = result.stdout.splitlines()
+    assert head.split("  ", 1)[0] == "index"
+    assert [line.split()[0] for line in lines] == [*BUNDLED, *SUPPLEMENTS]
+    assert re.search(r"^idc_index +31  yes    DICOM series$", result.stdout, re.MULTILINE)
+    assert re.search(r"^ct_index +21  no     CT series$", result.stdout, re.MULTILINE)
     documents = json.loads(run("list", "--json").stdout)
     assert list(documents) == [*BUNDLED, *SUPPLEMENTS]
     assert documents["idc_index"]["primary_key"] == ["SeriesInstanceUID"]
     assert len(documents["idc_index"]["columns"]) == 31
+
+
+def test_list_describes_what_is_named(run: Run) -> None:
+    names = ["ct_index", "tcia_idc_subset"]
+    result, documents = run("list", *names), json.loads(run("list", *names, "--json").stdout)
+    assert (result.exit_code, list(documents)) == (0, names)
+    assert [line.partition(":")[0] for line in result.stdout.splitlines() if ": one row for each " in line] == names
+    plain = " ".join(result.stdout.split())
+    for document in documents.values():
+        assert document["table_description"] in plain
+        assert f"key: {', '.join(document['primary_key'])} order: {', '.join(document['order'])} " in plain
+        for column in document["columns"]:
+            assert re.search(rf"column {column['name']}: [A-Z0-9<>]+ {re.escape(column['description'])}", plain)
+    assert "reference: SeriesInstanceUID to SeriesInstanceUID of idc_index" in plain
 
 
 @pytest.mark.parametrize("version", [0, 25])

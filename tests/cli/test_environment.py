@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,15 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idc_indexer.cli import main
-from idc_indexer.cli.options import Argument, Bytes, Option
+from idc_indexer.cli import completion, main
+from idc_indexer.cli.options import INDICES_VARIABLE, Argument, Bytes, Option
 from idc_indexer.errors import printable
 from idc_indexer.google_errors import credentials_problem
 from tests.cli.test_cli import ALL, GROUPS, command_at
-from tests.conftest import Run, TinyExport, contents, refused
+from tests.conftest import BUNDLED, RELEASE, SUPPLEMENTS, Run, TinyExport, add_index, contents, refused
+from tests.emulators.places import Place
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs file names or devices that Windows does not have")
 
@@ -101,11 +105,17 @@ def test_every_parameter_goes_through_the_one_place() -> None:
 
 
 def test_a_variable_has_the_name_of_its_option_in_every_command(run: Run) -> None:
-    for path, parameter in parameters():
-        if isinstance(parameter, click.Option):
-            name = f"IDC_INDEXER_{parameter.opts[0].removeprefix('--').replace('-', '_').upper()}"
-            assert parameter.envvar == name
-            assert name in re.sub(r"\s+", "", run(*path, "--help").stdout)
+    variables = {}
+    for path in [[], *PATHS]:
+        for parameter in command_at(path).params:
+            if isinstance(parameter, Option) or parameter.envvar:
+                name = f"IDC_INDEXER_{parameter.opts[-1].removeprefix('--').replace('-', '_').upper()}"
+                if parameter.name == "indices":  # an argument of some commands, --index of another
+                    name = INDICES_VARIABLE
+                assert parameter.envvar == name
+                variables[name] = parameter
+                assert name in re.sub(r"\s+", "", run(*path, "--help").stdout)
+    assert {"IDC_INDEXER_SOURCE", "IDC_INDEXER_VERBOSE", "IDC_INDEXER_JSON", INDICES_VARIABLE} < set(variables)
 
 
 def test_an_empty_variable_is_not_set_and_a_blank_one_is_refused(run: Run, environment: dict[str, str]) -> None:
@@ -398,3 +408,58 @@ def test_bytes_are_given_as_people_write_them(given: str, size: int) -> None:
 def test_what_is_no_number_of_bytes(given: str) -> None:
     with pytest.raises(click.BadParameter, match="write it like 20MB"):
         Bytes().convert(given, None, None)
+
+
+# --- Completion ---------------------------------------------------------------------------------------------------
+
+
+def completed(line: str, environment: dict[str, str]) -> list[str]:
+    """What a shell offers for the last word of a line."""
+    *words, incomplete = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    with CliRunner(env=environment).isolation():
+        offered = ShellComplete(main, {}, "idc-indexer", "_IDC_INDEXER_COMPLETE").get_completions(words, incomplete)
+    return [one.value if one.type == "plain" else f"({one.type})" for one in offered]
+
+
+@pytest.mark.parametrize("words", ["build", "list", "stage", "explain", "diff --index", "wheel release --exclude"])
+def test_names_of_indices_are_completed(words: str, environment: dict[str, str]) -> None:
+    assert completed(f"{words} ", environment) == sorted([*BUNDLED, *SUPPLEMENTS])
+    assert completed(f"{words} sm_", environment) == ["sm_index", "sm_instance_index"]
+
+
+def test_indices_of_ones_own_are_completed(environment: dict[str, str], tmp_path: Path) -> None:
+    add_index(tmp_path, "sm_mine", "SELECT 1", one="INTEGER")
+    assert completed("list sm_", environment | {"IDC_INDEXER_SCHEMAS": str(tmp_path / "schemas")})[-1] == "sm_mine"
+    assert completed(f"build --schemas {tmp_path}/schemas sm_", environment)[-1] == "sm_mine"
+
+
+def test_versions_are_completed(place: Place, small_releases: Releases, run: Run, environment: dict[str, str]) -> None:
+    for version in ("25.0.0", "25.0.1"):
+        assert run("publish", small_releases[version], "--to", place.uri).exit_code == 0
+    assert completed(f"promote --to {place.uri} ", environment) == ["25.0.0", "25.0.1"]
+    assert completed("promote 25.0.1", environment | {"IDC_INDEXER_TO": place.uri}) == ["25.0.1"]
+    assert completed("promote ", environment) == []
+
+
+def test_releases_and_the_cache_are_completed(environment: dict[str, str], tiny: TinyExport, run: Run) -> None:
+    assert completed("build --source sample --idc-version 2", environment) == ["2", *map(str, range(20, 26))]
+    assert completed("stage --source /no/such/folder --idc-version ", environment) == []
+    assert completed("explain ct_index --idc-version ", environment) == []
+    assert completed("cache remove ", environment) == []
+    assert run("build", "prior_versions_index", "--source", tiny, *RELEASE, "--out", tiny.root / "out").exit_code == 0
+    assert completed("cache remove ", environment) == ["prior_extracts"]
+    assert completed("cache --cache-dir /no/such/folder remove ", environment) == []
+
+
+def test_a_completion_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    slow = completion.completes(lambda _: ["late"] if answered.wait() else [])
+    monkeypatch.setattr(completion, "SECONDS", 0.01)
+    command = main.commands["list"]
+    assert slow(click.Context(command), command.params[0], "") == []
+    answered.set()
+
+
+@pytest.mark.parametrize("words", ["report . --against", "build --source", "diff", "diff old", "status --to"])
+def test_files_are_completed_where_an_address_may_stand(words: str, environment: dict[str, str]) -> None:
+    assert completed(f"{words} some", environment) == ["(file)"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import pytest
 import yaml
 
 import idc_indexer
+from idc_indexer.catalog import Catalog
 from idc_indexer.cli import main
 from tests.cli.test_cli import ALL
 from tests.emulators.workflows import WORKFLOWS
@@ -179,7 +181,7 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path)
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
         cwd=TOP,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "GITHUB_REPOSITORY": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -200,10 +202,67 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path)
         assert shown.stdout.strip() in plain
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "Imaging Data Commons" in front
+    check_dictionary(tmp_path / "site")
+    check_navigation(tmp_path / "site")
     # nothing is fetched from elsewhere when a page is read
     for page in (tmp_path / "site").rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+stylesheet[^>]+https?:", text)
+
+
+def check_dictionary(site: Path) -> None:
+    """Each index has a page with its columns, examples and query, and the search finds them."""
+    found = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))["docs"]
+    searched = {
+        name: "".join(one["text"] for one in found if one["location"].startswith(f"tables/{name}/"))
+        for name in Catalog().schemas
+    }
+    for name, schema in Catalog().schemas.items():
+        page = (site / "tables" / name / "index.html").read_text(encoding="utf-8")
+        plain = " ".join(html.unescape(re.sub("<[^>]+>", "", page)).split())
+        assert schema.description in plain
+        for column in schema.columns:
+            assert f'<tr id="{column.name}">' in page.replace("'", '"')
+            assert column.description in plain
+            assert column.name in searched[name]
+        query = TOP / "queries" / f"{name}.sql"
+        examples = (TOP / "docs" / "examples" / f"{name}.sql").read_text(encoding="utf-8").strip().split("\n\n")
+        shown = [example.partition("\n")[2] for example in examples]
+        if query.exists():
+            shown.append(query.read_text(encoding="utf-8"))
+        for text in shown:
+            assert " ".join(text.split()) in plain
+
+
+def check_navigation(site: Path) -> None:
+    """From each page one gets to the repository, to its source, to the next page and the one before."""
+    pages = {path.parent.relative_to(site).as_posix(): path for path in site.rglob("index.html")}
+    linked = {"prev": 0, "next": 0}
+    for name, path in pages.items():
+        text = path.read_text(encoding="utf-8")
+        assert f'<a class="md-source" href="{idc_indexer.REPOSITORY}"' in text
+        assert 'data-md-component="source"' not in text  # the theme's own asks GitHub for numbers
+        (edited,) = re.findall(rf'href="{idc_indexer.REPOSITORY}/edit/main/([^"]+)"', text)
+        assert (TOP / edited).is_file()
+        assert edited == {".": "README.md"}.get(name, edited)
+        for direction in linked:
+            linked[direction] += f"md-footer__link--{direction}" in text
+    assert linked == {"prev": len(pages) - 1, "next": len(pages) - 1}
+    homes = [name for name, path in pages.items() if '<h1 id="idc-indexer">' in path.read_text(encoding="utf-8")]
+    assert homes == ["."]
+
+
+def test_the_address_of_the_repository_is_one() -> None:
+    urls = re.findall(
+        r'^(\w+) = "(https://github.com/[^"]+)"$', (TOP / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    repository = idc_indexer.REPOSITORY
+    assert dict(urls) == {
+        "Documentation": f"{repository}#readme",
+        "Repository": repository,
+        "Issues": f"{repository}/issues",
+    }
+    assert f"git clone {repository}" in (TOP / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from packaging.requirements import Requirement
 
 import idc_indexer
 from tests.conftest import once
-from tests.project.test_docs import PAGES, TOP, blocks, prose
+from tests.project.test_docs import FENCED, PAGES, TOP, blocks, prose
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="they are for a POSIX shell")
 SCRIPTS = "Scripts" if sys.platform == "win32" else "bin"
@@ -119,17 +120,23 @@ def test_it_is_installed_without_what_only_some_need(fresh: Path, tmp_path: Path
     )
 
 
+@pytest.fixture(scope="session")
+def alone(fresh: Path, shared: Path) -> str:
+    """A PATH that has the command and nothing of its environment, as after pipx or uv, and a bare Python."""
+
+    def make(folder: Path) -> None:
+        (folder / "idc-indexer").symlink_to(fresh / "idc-indexer")
+
+    return os.pathsep.join([str(once(shared / "alone", make)), f"{sys.base_prefix}/bin", os.defpath])
+
+
 @posix
-@pytest.mark.parametrize("page", [TOP / "README.md", *PAGES], ids=lambda path: path.stem)
-def test_all_that_the_documents_show_runs_in_it(page: Path, fresh: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_all_that_the_documents_show_runs_in_it(page: Path, alone: str, tmp_path: Path) -> None:
     shown = [block for block in blocks(page, "sh") if "pip install" not in block]
     if not shown:
         pytest.skip("shows no commands that run")
-    output = done("bash", "-ec", "\n".join(shown), folder=tmp_path, PATH=f"{fresh}:{os.defpath}")
-    if page.name == "README.md":
-        assert "new: OK\n" in output
-        assert "dist/idc_index_data-25.0.1-py3-none-any.whl\n" in output
-        assert output.endswith("25.0.1: valid\ncurrent: 25.0.1, OK\n")
+    done("bash", "-ec", "\n".join(shown), folder=tmp_path, PATH=alone)
 
 
 @posix
@@ -144,6 +151,43 @@ def test_completion(words: str, number: int, offered: str, fresh: Path, tmp_path
     assert f"plain,{offered}" in done(fresh / "idc-indexer", folder=tmp_path, **asked).splitlines()
 
 
+REACHED = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_"))}
+"""How this machine reaches the registry."""
+
+
+@pytest.mark.slow
+@posix
+@pytest.mark.parametrize("page", ["adding-an-index", "quickstart"])
+def test_what_the_documents_show_runs_with_all_that_it_installs(page: str, alone: str, tmp_path: Path) -> None:
+    """Also the blocks with pip: the wheel in the idc-index client, and a reader of Parquet."""
+    shown = "\n".join(blocks(TOP / "docs" / f"{page}.md", "sh"))
+    assert "pip install" in shown
+    output = done("bash", "-ec", shown, folder=tmp_path, PATH=alone, **REACHED)
+    if page == "adding-an-index":
+        assert re.search(r"vendor +series\n0 +Leica Biosystems +\d+\n", output)
+    else:
+        assert "[('4d_lung', 20), " in output
+
+
+@pytest.mark.slow
+@posix
+def test_the_researchers_block_runs_after_pipx_and_uv(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "tools", with_pip=True)
+    tools = tmp_path / "tools" / "bin"
+    subprocess.run([tools / "python", "-m", "pip", "install", "--quiet", "pipx", "uv"], check=True)
+    page = (TOP / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    section = page.partition("## For a researcher")[2].partition("\n## ")[0]
+    block = "\n".join(body for kind, body in FENCED.findall(section) if kind == "sh")
+    assert "idc-indexer list collections_index" in block
+    for program, *install in (("pipx", "install"), ("uv", "tool", "install")):
+        folder = tmp_path / program
+        folder.mkdir()
+        found = os.pathsep.join([f"{folder}/home/.local/bin", f"{sys.base_prefix}/bin", os.defpath])
+        where = {**REACHED, "UV_SYSTEM_CERTS": "true", "PATH": found}
+        done(tools / program, *install, wheel, folder=folder, **where)
+        assert "rebuilt: OK\n" in done("bash", "-ec", block, folder=folder, **where)
+
+
 @pytest.mark.slow
 @posix
 def test_pipx_and_uv_run_it_without_an_installation(wheel: Path, tmp_path: Path) -> None:
@@ -151,9 +195,7 @@ def test_pipx_and_uv_run_it_without_an_installation(wheel: Path, tmp_path: Path)
     tools = tmp_path / "tools" / "bin"
     subprocess.run([tools / "python", "-m", "pip", "install", "--quiet", "pipx", "uv"], check=True)
     found = f"{tools}:{os.defpath}"
-    # how this machine reaches the registry
-    reached = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_"))}
-    where = {**reached, "UV_SYSTEM_CERTS": "true", "PATH": found}
+    where = {**REACHED, "UV_SYSTEM_CERTS": "true", "PATH": found}
     version = f"version {idc_indexer.__version__}"
     assert version in done("uvx", "--from", wheel, "idc-indexer", "--version", folder=tmp_path, **where)
     assert version in done("pipx", "run", "--spec", wheel, "idc-indexer", "--version", folder=tmp_path, **where)

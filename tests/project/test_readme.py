@@ -1,4 +1,4 @@
-"""The first commands of the README are run, and what it says of the project holds. The others: test_package."""
+"""The commands of the README are run as a new user types them, and what it says of the project holds."""
 
 import os
 import re
@@ -16,7 +16,7 @@ TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")
 SAMPLE = TOP / "src" / "idc_indexer" / "sample"
 COUNTED = ("SeriesInstanceUID", "PatientID", "collection_id")
-SET_UP, TESTS, _ = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+SET_UP, TESTS, COMMANDS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
 def run(script: str, folder: Path, path: str) -> str:
@@ -33,7 +33,8 @@ def run(script: str, folder: Path, path: str) -> str:
     return done.stdout
 
 
-def test_the_first_command_sets_up_a_fresh_checkout_and_builds_the_sample(tmp_path: Path) -> None:
+def test_one_shell_runs_all_commands_in_a_fresh_checkout(tmp_path: Path) -> None:
+    """The first block activates the environment, so that the commands further down are found."""
     checkout = tmp_path / "checkout"
     unversioned = [TOP / name for name in ("build", "dist", "release", "tests")]
 
@@ -41,14 +42,22 @@ def test_the_first_command_sets_up_a_fresh_checkout_and_builds_the_sample(tmp_pa
         return {name for name in names if name[0] == "." or name == "__pycache__" or Path(folder, name) in unversioned}
 
     shutil.copytree(TOP, checkout, ignore=ignored)
-    # the interpreter of this run, under the name that the README uses
+    # the interpreter of this run, under the name that the README uses, and no other program of its environment
     (tmp_path / "python3").symlink_to(sys.executable)
-    output = run(SET_UP, checkout, f"{tmp_path}:{os.environ['PATH']}")
-    assert output.endswith("release: OK\n")
+    output = run(f"{SET_UP}\necho its end\n{COMMANDS}", checkout, f"{tmp_path}:{os.defpath}")
+    first, _, others = output.partition("its end\n")
+    assert first.endswith("release: OK\n")
     shown = re.findall(r"^\w+\.parquet: [\d,]+ rows", README, re.MULTILINE)
     assert shown
-    assert set(shown) <= set(re.findall(r"^\w+\.parquet: [\d,]+ rows", output, re.MULTILINE))
+    assert set(shown) <= set(re.findall(r"^\w+\.parquet: [\d,]+ rows", first, re.MULTILINE))
     assert (checkout / "release" / "manifest.json").is_file()
+    assert "new: OK\n" in others
+    assert "dist/idc_index_data-25.0.1-py3-none-any.whl\n" in others
+    assert others.endswith("25.0.1: valid\ncurrent: 25.0.1, OK\n")
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 125
 
 
 def test_ci_runs_the_tests_with_the_command_of_the_readme() -> None:

@@ -13,14 +13,20 @@ import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import duckdb
 import platformdirs
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.filesize import decimal
 
 from idc_indexer import documents
+from idc_indexer.cli import main
+from idc_indexer.report.charts import Bar, columns
 from tests.conftest import Run, contents, once, refused
 from tests.emulators.places import BucketPlace, Place
 from tests.support import damage
@@ -71,6 +77,18 @@ class Page(HTMLParser):
 @pytest.fixture
 def release(wheel_release: Path, tmp_path: Path) -> Path:
     return shutil.copytree(wheel_release, tmp_path / "release")
+
+
+@pytest.fixture(scope="session")
+def reported_sample(sample_release: Path, shared: Path) -> Path:
+    """The sample release with its report. Do not change it."""
+
+    def make(folder: Path) -> None:
+        release = shutil.copytree(sample_release, folder / "release")
+        result = CliRunner().invoke(main, ["report", str(release)], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+
+    return once(shared / "reported_sample", make) / "release"
 
 
 def page(release: Path) -> Page:
@@ -165,9 +183,8 @@ def test_only_a_valid_release_gets_a_report(release: Path, run: Run) -> None:
 
 
 @pytest.mark.duckdb
-def test_the_report_says_what_is_in_the_release(sample_release: Path, tmp_path: Path, run: Run) -> None:
-    release = shutil.copytree(sample_release, tmp_path / "release")
-    run("report", release)
+def test_the_report_says_what_is_in_the_release(reported_sample: Path) -> None:
+    release = reported_sample
     found = page(release)
     manifest = documents.load(release / "manifest.json", "manifest")
     for entry in manifest["indices"] + manifest["supplements"]:
@@ -180,9 +197,8 @@ def test_the_report_says_what_is_in_the_release(sample_release: Path, tmp_path: 
             assert file["sha256"] in found.text or file["name"].endswith(".sha256")
         if "query_sha256" in entry:
             assert (release / f"{entry['name']}.sql").read_text(encoding="utf-8").strip() in found.text
-    base = "https://storage.googleapis.com/idc-index-data-artifacts/25.0.0/release_artifacts/"
-    for command in ("curl -fO {}", "SELECT * FROM '{}'", 'pandas.read_parquet("{}")'):
-        assert command.format(f"{base}ct_index.parquet") in found.text
+    for command in ("sha256sum -c {}.sha256", "SELECT * FROM '{}'", 'pandas.read_parquet("{}")'):
+        assert command.format("ct_index.parquet") in found.text
     index = str(release / "idc_index.parquet")
     rows = table_rows((release / "report.html").read_text(encoding="utf-8"))
     for column in ("collection_id", "Modality"):
@@ -190,14 +206,107 @@ def test_the_report_says_what_is_in_the_release(sample_release: Path, tmp_path: 
             f"""SELECT {column}, count(*), count(DISTINCT collection_id || ' ' || PatientID),
                 sum(series_size_MB::DECIMAL(18, 6)) / 1e6 FROM '{index}' GROUP BY 1"""
         ).fetchall():
-            assert [group[0], f"{group[1]:,}", f"{group[2]:,}", decimal(round(group[3] * 1e12))] in rows
+            cells = [f"{group[1]:,}", f"{group[2]:,}", decimal(round(group[3] * 1e12))]
+            assert [row[1:4] for row in rows if row and row[0].split(" ")[0] == group[0]] == [cells]
     grown = duckdb.execute(
         f"""SELECT series_init_idc_version AS v, count(*), sum(count(*)) OVER (ORDER BY v)
         FROM '{index}' GROUP BY v"""
     ).fetchall()
-    assert grown
-    for version, series, so_far in grown:
-        assert [(row[2], row[4]) for row in rows if row[0] == f"v{version}"] == [(f"{series:,}", f"{so_far:,}")]
+    assert len(grown) < 25
+    added, until = {version: series for version, series, _ in grown}, 0
+    for version in range(1, 26):  # also those that added nothing that is left
+        until += added.get(version, 0)
+        found_cells = [(row[2], row[4]) for row in rows if row and row[0] == f"v{version}"]
+        assert found_cells == [(f"{added.get(version, 0):,}", f"{until:,}")]
+    assert until == grown[-1][2]
+
+
+def test_the_growth_chart_has_axes_and_no_gaps(reported_sample: Path) -> None:
+    text = (reported_sample / "report.html").read_text(encoding="utf-8")
+    (chart,) = re.findall(r'<svg class="chart"[^>]*growth-chart.*?</svg>', text, re.DOTALL)
+    assert re.findall(r'<text class="tick"[^>]*>([^<]*)<', chart) == [*(f"v{n}" for n in range(1, 26)), "IDC release"]
+    assert re.findall(r'<text class="axis"[^>]*>([^<]*)<', chart) == ["Size of all series, GB"]
+    labels = re.findall(r'<text class="label"[^>]*>([^<]*)<', chart)
+    assert labels == ["0", "10", "20", "30", "40"]
+    assert chart.count('class="grid"') == len(labels)
+
+
+@given(st.lists(st.floats(0, 1e7), min_size=1, max_size=80))
+def test_an_axis_has_few_round_numbers(values: list[float]) -> None:
+    bars = [Bar(f"v{number}", value, "", value / 7) for number, value in enumerate(values)]
+    chart = columns("name", "title", "text", bars, ("along", "up"))
+    highest = max(bar.value + bar.upper for bar in bars) or 1
+    labels = [float(label) for label in re.findall(r'<text class="label"[^>]*>([^<]*)<', chart)]
+    assert 2 < len(labels) < 8
+    assert labels[0] == 0
+    assert 0.5 < labels[-1] / highest < 1.001
+    assert 1 <= len(re.findall('class="tick"', chart)) <= 33
+
+
+def test_collections_have_licence_doi_and_viewer(sample_release: Path, tmp_path: Path, run: Run) -> None:
+    release = shutil.copytree(sample_release, tmp_path / "release")
+    damage.rewrite("idc_index", damage.with_first("source_DOI", f"10.1/{HOSTILE}"))(release)
+    run("report", release)
+    found, index = page(release), str(release / "idc_index.parquet")
+    rows = {
+        row[0].split(" ")[0]: row for row in table_rows((release / "report.html").read_text(encoding="utf-8")) if row
+    }
+    for column, at in (("license_short_name", 4), ("source_DOI", 5)):
+        for collection, value in duckdb.execute(
+            f"SELECT DISTINCT collection_id, {column} FROM '{index}' WHERE analysis_result_id IS NULL"
+        ).fetchall():
+            assert value in rows[collection][at]
+            assert column != "source_DOI" or f"https://doi.org/{quote(value)}" in found.links
+    for study, slides in duckdb.execute(
+        f"""SELECT StudyInstanceUID, bool_or(Modality = 'SM') FROM '{index}' WHERE (collection_id, StudyInstanceUID) IN
+            (SELECT (collection_id, min(StudyInstanceUID)) FROM '{index}' GROUP BY collection_id) GROUP BY 1"""
+    ).fetchall():
+        path = f"slim/studies/{study}" if slides else f"v3/viewer/?StudyInstanceUIDs={study}"
+        assert f"https://viewer.imaging.datacommons.cancer.gov/{path}" in found.links
+    assert "tcga_luad TCGA-LUAD: Lung Adenocarcinoma; Chest" in rows["tcga_luad"][0]
+
+
+def test_a_report_says_what_its_build_is_not(reported_sample: Path, release: Path, run: Run) -> None:
+    assert "Sample build: " in page(reported_sample).text
+    assert "Partial build: " not in page(reported_sample).text
+    run("report", release)
+    assert "Partial build: it has 5 of 17 indices. It lacks ann_group_index, " in page(release).text
+    path = release / "manifest.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["source"] |= {"kind": "s3", "uri": "s3://bucket/export"}
+    document["source"]["tables"]["idc_v25.dicom_all"]["left_out"] = ["idc_v25/dicom_all/000000000007.parquet"]
+    document["source"]["row_count_mismatches"] = [{"rows": {"idc_v25.dicom_all": 1}, "accepted": True}]
+    document["indices"][0]["overrides_built_in"] = True
+    path.write_bytes(documents.dump(document, "manifest"))
+    assert run("report", release).exit_code == 0
+    text = page(release).text
+    assert "Sample build" not in text
+    assert "Excluded data: 1 shards of idc_v25.dicom_all were not read" in text
+    assert "Accepted mismatch: " in text
+    assert f"Replaced definitions: {document['indices'][0]['name']} come from" in text
+    assert "The source is a Parquet export of IDC release 25, at s3://bucket/export." in text
+
+
+def test_the_room_in_the_data_wheel(release: Path, small_releases: dict[str, Path], run: Run, tmp_path: Path) -> None:
+    run("report", release)
+    run("wheel", release, "--out", tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    (most, left) = re.findall(
+        r"The data wheel has at most ([\d.]+) kB\. PyPI accepts 100\.0 MB: at least ([\d.]+) MB are left",
+        page(release).text,
+    )[0]
+    with zipfile.ZipFile(wheel) as archive:
+        unpacked = sum(
+            one.file_size for one in archive.infolist() if one.filename.endswith((".parquet", "_schema.json", ".sql"))
+        )
+    assert wheel.stat().st_size < unpacked
+    assert (most, left) == (f"{unpacked / 1e3:.1f}", f"{(100e6 - unpacked) / 1e6:.1f}")
+    without = shutil.copytree(small_releases["25.0.0"], tmp_path / "without")
+    run("report", without)
+    assert (
+        "no data wheel for the idc-index client, which needs idc_index and prior_versions_index too"
+        in page(without).text
+    )
 
 
 def table_rows(text: str) -> list[list[str]]:
@@ -215,10 +324,11 @@ def test_the_page_needs_nothing_but_itself(release: Path, old: Path, tmp_path: P
         text = path.read_text(encoding="utf-8")
         found = Page(text)
         assert found.loaded == ["data:,"]
+        assert "<wbr>" not in text
         assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
         assert len(found.ids) == len(set(found.ids))
         for link in found.links:
-            assert link.startswith("https://") or link[1:] in found.ids
+            assert link.startswith("https://") or link[1:] in found.ids or (release / link).is_file()
     assert str(tmp_path) not in (release / "report.html").read_text(encoding="utf-8")
 
 
@@ -234,6 +344,10 @@ HOSTILE = "</script><script>alert(1)</script>{{ 7 * 7 }}&amp;"
 
 
 def test_what_changed_and_what_was_accepted_is_in_the_report(release: Path, old: Path, run: Run) -> None:
+    assert run("report", release, "--against", old).exit_code == 0
+    assert [f"collection:{HOSTILE}", "the collection was removed, with 1 series", "not accepted"] in table_rows(
+        (release / "report.html").read_text(encoding="utf-8")
+    )
     accept = f"collection:{HOSTILE}={HOSTILE}"
     assert run("verify", release, "--against", old, "--accept", accept).exit_code == 0
     assert run("report", release, "--against", old).exit_code == 0
@@ -241,7 +355,9 @@ def test_what_changed_and_what_was_accepted_is_in_the_report(release: Path, old:
     found = page(release)
     assert "What changed since 25.0.0" in found.text
     assert f"removed collections: {HOSTILE}" in found.text
-    assert "the collection was removed, with 1 series" in found.text
+    row = [f"collection:{HOSTILE}", "the collection was removed, with 1 series", HOSTILE]
+    assert row in table_rows(text)
+    assert "1 change exceeds the limits; 1 was accepted." in found.text
     assert text.count("<script>") == 1
     assert HOSTILE not in text
     count = f"{pq.read_metadata(release / 'idc_index.parquet').num_rows:,}"
@@ -249,11 +365,30 @@ def test_what_changed_and_what_was_accepted_is_in_the_report(release: Path, old:
     # what is published in a folder has no address for others
     run("report", release, "--published-at", release.parent)
     assert str(release.parent) not in page(release).text
+    assert "curl" not in page(release).text
     run("report", release, "--published-at", "gs://bucket/prefix")
     assert "curl -fO https://storage.googleapis.com/bucket/prefix/25.0.0/release_artifacts/idc_" in page(release).text
-    # without --against, the report says nothing of changes
+    # without --against, the report says nothing of changes, and still what was accepted
     run("report", release)
     assert "What changed since" not in page(release).text
+    assert "This report was written without a comparison" in page(release).text
+    row = [f"collection:{HOSTILE}", "25.0.0", "the collection was removed, with 1 series", HOSTILE]
+    assert row in table_rows((release / "report.html").read_text(encoding="utf-8"))
+    run("report", release, "--against", release)
+    assert "No change since 25.0.0 exceeds the limits." in page(release).text
+
+
+def test_a_report_has_the_limits_that_it_is_given(small_releases: dict[str, Path], run: Run, tmp_path: Path) -> None:
+    release = shutil.copytree(small_releases["25.0.0"], tmp_path / "release")
+    damage.rewrite("version_metadata_index", lambda table: table[:-1])(release)
+    limits = json.loads(documents.bundled("limits.json").read_text(encoding="utf-8"))
+    arguments = ("report", release, "--against", small_releases["25.0.0"], "--limits", tmp_path / "limits.json")
+    for percent, found in ((0, True), (50, False)):
+        limits |= {"rows_drop_percent": percent, "rows_gone_percent": percent, "indices": {}}
+        (tmp_path / "limits.json").write_text(json.dumps(limits))
+        assert run(*arguments).exit_code == 0
+        assert ("rows:version_metadata_index" in page(release).text) is found
+    refused(run(*arguments[:-1], release / "manifest.json"), 1, "manifest.json: $")
 
 
 # --- In a browser ------------------------------------------------------------------------------------------------
@@ -309,10 +444,17 @@ def test_in_a_browser_the_report_is_accessible_and_can_be_searched(
     assert found["pages"] > 3
     search = found["search"]
     assert search["first"] == "Skip to the content"
-    assert search["names"] == [f"SliceThickness {index}" for index in ("ct_index", "mr_index", "pt_index")]
-    assert search["status"] == f"3 of {search['all']} columns"
+    named = [f"SliceThickness {index}" for index in ("ct_index", "mr_index", "pt_index")]
+    assert search["names"] == [*named, "slice_spacing_mm volume_geometry_index"]
+    assert search["status"] == f"4 of {search['all']} columns"
     assert search["afterEscape"] == search["all"] > 200
     assert (release / "report.html").stat().st_size < 2_000_000
+    assert 1 < len(found["collections"]) < 60
+    assert all(word in row.lower() for row in found["collections"] for word in ("lung", "cc", "by", "3.0"))
+    assert found["current"] == ["Growth", "Data dictionary"]
+    name = min(path.stem for path in release.glob("*.parquet"))
+    copied = {"label": f"Copy checksum of {name}", "text": f"sha256sum -c {name}.parquet.sha256"}
+    assert found["copied"] == copied
 
 
 @pytest.mark.slow

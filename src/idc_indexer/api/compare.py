@@ -142,6 +142,7 @@ def write_report(
     release: AnyPath,
     *,
     against: AnyPath | None = None,
+    limits: AnyPath | None = None,
     published_at: str | None = None,
     listener: ProgressListener | None = None,
 ) -> Release:
@@ -150,7 +151,9 @@ def write_report(
     Args:
         release: the release folder, which is verified first.
         against: the prior release, in any form that `diff_releases` takes: the report then shows what changed.
-        published_at: where the release is, or will be, published; at IDC when None.
+        limits: file with your own limits of what may change.
+        published_at: where the release is, or will be, published, and prior versions are. When None, prior versions
+            are those of IDC, and the report names no address.
         listener: receives progress.
 
     Returns:
@@ -163,4 +166,4 @@ def write_report(
 
     path = Path(release)
     found = None if against is None else diff_releases(against, path, published_at=published_at, listener=listener)
-    return report.write_report(path, found, published_at or PUBLISHED, listener)
+    return report.write_report(path, found, published_at, load_limits(Path(limits) if limits else None), listener)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from idc_indexer.cli import completion
 from idc_indexer.cli.github import set_outputs
 from idc_indexer.cli.group import main
 from idc_indexer.cli.options import (
@@ -15,6 +16,7 @@ from idc_indexer.cli.options import (
     engine_options,
     history_options,
     idc_version_option,
+    indices_argument,
     option,
     output_options,
     own_options,
@@ -25,36 +27,62 @@ from idc_indexer.cli.progress import show_progress
 if TYPE_CHECKING:
     from idc_indexer.api.catalog import AvailableReleases, Explanation
     from idc_indexer.api.options import EngineOptions, OwnIndices
-    from idc_indexer.catalog import Catalog
+    from idc_indexer.schema.table import Schema
 
 
 @main.command("list")
+@indices_argument
 @own_options
 @output_options()
-def list_indices(own: OwnIndices, output: Output) -> None:
-    """List the indices, their keys and what a row is.
+def list_indices(indices: tuple[str, ...], own: OwnIndices, output: Output) -> None:
+    """List the indices, or describe the named ones.
+
+    Without names, prints one line for each index. Of named indices, prints key, order, references and columns.
+    --json has all of that in both cases.
 
     \b
     Example:
-      idc-indexer list
+      idc-indexer list ct_index
     """
     from idc_indexer.api.catalog import list_indices
 
     catalog = list_indices(own)
-    document = {name: schema.to_document() for name, schema in catalog.schemas.items()}
-    output.show("Indices", [*_catalog_lines(catalog)], document)
+    schemas = {name: catalog.schema(name) for name in indices} or catalog.schemas
+    lines = _table(schemas) if not indices else (line for name in schemas for line in _details(name, schemas[name]))
+    output.show("Indices", [*lines], {name: schema.to_document() for name, schema in schemas.items()})
 
 
-def _catalog_lines(catalog: Catalog) -> Iterator[str]:
-    for name, schema in catalog.schemas.items():
-        where = "in the wheel" if schema.in_wheel else "beside the wheel"
-        made = ", made from idc_index" if name in catalog.derived else ", on request" if schema.on_request else ""
-        yield f"{name}: {len(schema.columns)} columns, key {', '.join(schema.primary_key)}, {where}{made}"
-        yield from textwrap.wrap(schema.description, 100, initial_indent="    ", subsequent_indent="    ")
+def _table(schemas: Mapping[str, Schema]) -> Iterator[str]:
+    """A line for each index, and its heading."""
+    cells = [("index", "columns", "wheel", "one row for each")]
+    for name, schema in schemas.items():
+        row = f"{schema.row} (on request)" if schema.on_request else schema.row
+        cells.append((name, str(len(schema.columns)), "yes" if schema.in_wheel else "no", row))
+    longest = max(len(name) for name, *_ in cells)
+    for name, columns, wheel, row in cells:
+        yield f"{name:{longest}}  {columns:>7}  {wheel:5}  {row}"
+
+
+def _details(name: str, schema: Schema) -> Iterator[str]:
+    """What is known of an index."""
+    yield f"{name}: one row for each {schema.row}"
+    yield from _wrapped(schema.description)
+    yield f"key: {', '.join(schema.primary_key)}"
+    yield f"order: {', '.join(schema.order)}"
+    for reference in schema.references:
+        yield f"reference: {', '.join(reference.columns)} to {', '.join(reference.to)} of {reference.index}"
+    yield f"in the data wheel: {'yes' if schema.in_wheel else 'no'}"
+    for column in schema.columns:
+        yield f"column {column.name}: {column.googlesql}"
+        yield from _wrapped(column.description)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="    ")
 
 
 @main.command()
-@argument("index")
+@argument("index", shell_complete=completion.indices)
 @idc_version_option(type=click.IntRange(0), default=0, help="IDC release; without it, the newest, and not pinned.")
 @engine_options("project", "location", "price_per_tib", "unproven")
 @own_options

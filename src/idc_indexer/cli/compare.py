@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from idc_indexer.cli import completion
 from idc_indexer.cli.github import set_outputs
 from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
+    INDICES_VARIABLE,
     Lines,
     against_option,
     argument,
+    limits_option,
     manifest_option,
     option,
     output_options,
@@ -36,7 +39,7 @@ def _accepted(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 @release_argument
 @manifest_option
 @against_option
-@option("--limits", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your own limits for changes.")
+@limits_option
 @option(
     "--accept",
     type=Lines(),
@@ -99,9 +102,17 @@ def _found(verification: Verification) -> Iterator[str]:
 
 
 @main.command()
-@argument("old")
-@argument("new")
-@option("--index", "indices", multiple=True, metavar="INDEX", help="Compare only this index; may be repeated.")
+@argument("old", shell_complete=completion.paths)
+@argument("new", shell_complete=completion.paths)
+@option(
+    "--index",
+    "indices",
+    multiple=True,
+    metavar="INDEX",
+    envvar=INDICES_VARIABLE,
+    shell_complete=completion.indices,
+    help="Compare only this index; may be repeated.",
+)
 @option(
     "--key",
     multiple=True,
@@ -146,14 +157,15 @@ def diff(
 @main.command()
 @release_argument
 @against_option
+@limits_option
 @published_option
 @output_options()
-def report(release: Path, against: str | None, published_at: str | None, output: Output) -> None:
+def report(release: Path, against: str | None, limits: Path | None, published_at: str | None, output: Output) -> None:
     """Write report.html, for people, into a release.
 
     The report is one file that needs no network. It becomes part of the release and of its manifest, and is published
-    with it. The release is verified first. The report shows the findings accepted with `verify --accept`: run `report`
-    afterwards.
+    with it. The release is verified first. The report shows the findings of --against and those accepted with `verify
+    --accept`: run `report` afterwards. With --published-at, it also gives the addresses of the files.
 
     \b
     Example:
@@ -162,7 +174,7 @@ def report(release: Path, against: str | None, published_at: str | None, output:
     from idc_indexer.api.compare import write_report
 
     with show_progress() as listener:
-        written = write_report(release, against=against, published_at=published_at, listener=listener)
+        written = write_report(release, against=against, limits=limits, published_at=published_at, listener=listener)
     if made := written.report:
         line = f"{release / made.name}: {size(made.bytes)}, sha256 {made.sha256}"
         output.show("Report", [line], made.to_document())

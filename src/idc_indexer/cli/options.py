@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from idc_indexer.api.options import BigQuery, DuckDB, EngineOptions, OwnIndices
+from idc_indexer.cli import completion
 from idc_indexer.cli.output import Output
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -58,7 +59,8 @@ class Option(_Given, click.Option):
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.envvar = f"IDC_INDEXER_{max(self.opts, key=len).lstrip('-').replace('-', '_').upper()}"
+        name = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
+        self.envvar = self.envvar or f"IDC_INDEXER_{name}"
         self.show_envvar = True
 
 
@@ -138,6 +140,7 @@ _ENGINE = {
         "--source",
         default=DuckDB.source,
         show_default=True,
+        shell_complete=completion.paths,
         help="Export to read: s3:// or gs:// or a folder that holds idc_vNN/<table>/*.parquet, or `sample`.",
     ),
     "cache_dir": cache_option,
@@ -243,12 +246,20 @@ def output_options(json: str = "Print the result as JSON.", markdown: str = "") 
 
 MARKDOWN = "Print the result as Markdown."
 
-indices_argument = argument("indices", nargs=-1, metavar="[INDEX]...", envvar="IDC_INDEXER_INDICES")
+INDICES_VARIABLE = "IDC_INDEXER_INDICES"
+
+indices_argument = argument(
+    "indices",
+    nargs=-1,
+    metavar="[INDEX]...",
+    envvar=INDICES_VARIABLE,
+    shell_complete=completion.indices,
+)
 
 
 def idc_version_option(**attributes: Any) -> Decorator[Any]:
     """--idc-version."""
-    return option("--idc-version", **attributes)
+    return option("--idc-version", shell_complete=completion.idc_releases, **attributes)
 
 
 def release_argument(command: Command) -> Command:
@@ -272,7 +283,16 @@ manifest_option = option(
     help="Fail unless manifest.json has this SHA-256; it covers every other file.",
 )
 
-against_option = option("--against", metavar="OLD", help="Prior release, in any form that `diff` takes.")
+against_option = option(
+    "--against",
+    metavar="OLD",
+    shell_complete=completion.paths,
+    help="Prior release, in any form that `diff` takes.",
+)
+
+limits_option = option(
+    "--limits", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your own limits for changes."
+)
 
 published_option = option(
     "--published-at", metavar="URI", help="Where releases are published; by default, IDC's public address."
@@ -291,7 +311,11 @@ history_options = gather(
 )
 
 store_option = option(
-    "--to", required=True, metavar="URI", help="Where releases are published: gs://bucket[/prefix], or a folder."
+    "--to",
+    required=True,
+    metavar="URI",
+    shell_complete=completion.paths,
+    help="Where releases are published: gs://bucket[/prefix], or a folder.",
 )
 
 dry_run_option = option("--dry-run", is_flag=True, help="Check everything, print what would be done, and stop.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from idc_indexer.api.options import SETUP_CHECKS
+from idc_indexer.cli import completion
 from idc_indexer.cli.group import FOUND_PROBLEMS, main
 from idc_indexer.cli.options import (
     MARKDOWN,
@@ -38,10 +39,19 @@ if TYPE_CHECKING:
 @release_argument
 @manifest_option
 @option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the wheel.")
-@option("--exclude", multiple=True, metavar="INDEX", help="Index whose Parquet the wheel leaves out; may be repeated.")
+@option(
+    "--exclude",
+    multiple=True,
+    metavar="INDEX",
+    shell_complete=completion.indices,
+    help="Index whose Parquet the wheel leaves out; may be repeated.",
+)
 @option("--partial", is_flag=True, help="Accept a wheel without idc_index or prior_versions_index.")
 @published_option
-def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, published_at: str | None) -> None:
+@output_options()
+def wheel(
+    release: Path, out: Path, exclude: tuple[str, ...], partial: bool, published_at: str | None, output: Output
+) -> None:
     """Build the Python package idc-index-data from a release.
 
     The release is verified first. The wheel has the Parquet of the indices whose schema says so, and the schemas and
@@ -51,13 +61,15 @@ def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, pub
     Example:
       idc-indexer wheel release --out dist
     """
+    from idc_indexer import files
     from idc_indexer.api.publish import build_wheel
     from idc_indexer.publish.wheel import LIMIT, NEARLY
 
     made = build_wheel(release, out=out, exclude=exclude, published_at=published_at, partial=partial)
-    if made.stat().st_size > NEARLY:
-        note(f"{made.name} has {size(made.stat().st_size)}; PyPI takes {size(LIMIT)}")
-    Output().show("Data wheel", [str(made)])
+    bytes_ = made.stat().st_size
+    if bytes_ > NEARLY:
+        note(f"{made.name} has {size(bytes_)}; PyPI takes {size(LIMIT)}")
+    output.show("Data wheel", [str(made)], {"path": str(made), "bytes": bytes_, "sha256": files.sha256(made)})
 
 
 @main.command()
@@ -93,7 +105,7 @@ def publish(release: Path, to: str, promote: bool, allowed: dict[str, bool], dry
 
 
 @main.command()
-@argument("version")
+@argument("version", shell_complete=completion.versions)
 @store_option
 @promotion_options
 @dry_run_option

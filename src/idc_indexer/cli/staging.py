@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from idc_indexer.cli import completion
 from idc_indexer.cli.group import main
 from idc_indexer.cli.options import (
     argument,
@@ -20,7 +21,7 @@ from idc_indexer.cli.options import (
     output_options,
     own_options,
 )
-from idc_indexer.cli.output import Output, echo, note, size
+from idc_indexer.cli.output import Output, note, size
 from idc_indexer.cli.progress import show_progress
 from idc_indexer.errors import UsageError
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @own_options
 @history_options
 @dry_run_option
+@output_options()
 def stage(
     indices: tuple[str, ...],
     idc_version: int,
@@ -43,6 +45,7 @@ def stage(
     own: OwnIndices,
     history: dict[str, Any],
     dry_run: bool,
+    output: Output,
 ) -> None:
     """Download what a build reads, for `build --offline`.
 
@@ -59,6 +62,9 @@ def stage(
         stage_export(
             *indices, idc_version=idc_version, engine=export, own=own, **history, dry_run=dry_run, listener=listener
         )
+    done = {"idc_version": idc_version, "indices": list(indices), "dry_run": dry_run}
+    line = "can be staged" if dry_run else "staged"
+    output.show("Staging", [f"{', '.join(indices) or 'all indices'} of IDC release {idc_version}: {line}"], done)
 
 
 @main.group(invoke_without_command=True)
@@ -87,10 +93,11 @@ def cache(context: click.Context, cache_dir: Path | None, output: Output) -> Non
 
 
 @cache.command()
-@argument("names", nargs=-1, metavar="[RELEASE|TABLE]...")
+@argument("names", nargs=-1, metavar="[RELEASE|TABLE]...", shell_complete=completion.cache_entries)
 @option("--all", "everything", is_flag=True, help="Remove everything.")
+@output_options()
 @click.pass_obj
-def remove(cache_dir: Path | None, names: tuple[str, ...], everything: bool) -> None:
+def remove(cache_dir: Path | None, names: tuple[str, ...], everything: bool, output: Output) -> None:
     """Remove a release, a table or results from the cache.
 
     Give a release (idc_v25), a table (idc_v25.dicom_all), `prior_extracts`, or `bigquery`. It is an error if another
@@ -104,8 +111,9 @@ def remove(cache_dir: Path | None, names: tuple[str, ...], everything: bool) -> 
         raise UsageError("cache remove: nothing to remove is named", "Name releases or tables, or give --all.")
     from idc_indexer.cache import Cache
 
-    for entry in Cache.at(cache_dir).remove(list(names)):
-        echo(f"removed {entry.name}: {size(entry.bytes)}")
+    removed = Cache.at(cache_dir).remove(list(names))
+    lines = [f"removed {entry.name}: {size(entry.bytes)}" for entry in removed]
+    output.show("Removed from the cache", lines, {"removed": [entry.to_document() for entry in removed]})
 
 
 def _entry_line(entry: CacheEntry) -> str:

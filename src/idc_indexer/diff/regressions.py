@@ -6,7 +6,7 @@ release records what was accepted. `limits.json` says how much may change.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,12 @@ def check_regressions(
         changed = replace(present, accepted=tuple(accepted[key] for key in sorted(accepted)))
         if changed != present:
             files.write_atomic(release / MANIFEST, changed.manifest())
-    reasons = {one.finding: one.reason for one in Release.open(release).accepted if one.against == against}
+    return with_reasons(found, Release.open(release), against)
+
+
+def with_reasons(found: Iterable[Finding], release: Release, against: str) -> list[Finding]:
+    """Findings since the release `against`, with the reasons for which they were accepted."""
+    reasons = {one.finding: one.reason for one in release.accepted if one.against == against}
     return [replace(finding, reason=_reason(finding, reasons)) for finding in found]
 
 

@@ -23,7 +23,16 @@ from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.publish.records import PUBLISHED, folder
 from idc_indexer.release.derived import CSV, IDC_INDEX
-from idc_indexer.release.manifest import MANIFEST, IndexEntry, Release, parquet_name, schema_name, sql_name, zip_name
+from idc_indexer.release.manifest import (
+    MANIFEST,
+    FileEntry,
+    IndexEntry,
+    Release,
+    parquet_name,
+    schema_name,
+    sql_name,
+    zip_name,
+)
 from idc_indexer.release.verify import open_valid
 
 PACKAGE = "idc_index_data"
@@ -99,6 +108,18 @@ def _carried(release: Release, exclude: Collection[str]) -> dict[str, IndexEntry
     return {name: entry for name, entry in carried.items() if name not in exclude}
 
 
+def wheel_files(release: Release, carried: Collection[str] | None = None) -> list[FileEntry]:
+    """The files of a valid release that its data wheel holds, besides the manifest.
+
+    Args:
+        carried: indices whose Parquet is in the wheel; by default, those whose schemas say so.
+    """
+    parquet = {parquet_name(name) for name in (_carried(release, ()) if carried is None else carried)}
+    texts = {name(entry.name) for entry in release.indices for name in (schema_name, sql_name)}
+    held = parquet | texts | {zip_name(CSV)}
+    return [file for entry in release.entries for file in entry.files if file.name in held]
+
+
 def _by_size(carried: Mapping[str, IndexEntry]) -> list[tuple[str, int]]:
     """Indices and the bytes of their Parquet, the largest first."""
     sizes = [(name, entry.files[0].bytes) for name, entry in carried.items()]
@@ -113,11 +134,7 @@ def _write_project(project: Path, release: Release, carried: Collection[str], pu
     for name in ("__init__.py", "py.typed"):
         shutil.copyfile(ours / name, package / name)
     shutil.copyfile(documents.bundled("LICENSE"), project / "LICENSE")
-    names = [MANIFEST, *(parquet_name(name) for name in carried)]
-    for entry in release.indices:
-        names += [schema_name(entry.name), sql_name(entry.name)]
-    if CSV in {entry.name for entry in release.derived}:
-        names.append(zip_name(CSV))
+    names = [MANIFEST, *(file.name for file in wheel_files(release, carried))]
     values = {
         "release": release,
         "published": published,

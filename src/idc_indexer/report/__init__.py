@@ -7,7 +7,7 @@ same versions of Jinja and Pygments.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,29 +17,35 @@ from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
-from rich.filesize import decimal
+from rich.filesize import decimal, pick_unit_and_suffix
 
 import idc_indexer
 from idc_indexer import files
+from idc_indexer.diff.regressions import Finding, explained_findings, load_limits, with_reasons
 from idc_indexer.diff.render import STATES, idc_lines, size_of_tb, withdrawn_lines
 from idc_indexer.diff.result import Difference, shown
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import ProgressListener
-from idc_indexer.publish.records import PUBLISHED, folder
+from idc_indexer.publish.records import folder
+from idc_indexer.publish.release_source import bundled_schemas, derived_tables
+from idc_indexer.publish.wheel import LIMIT, NEEDED, wheel_files
 from idc_indexer.release.derived import IDC_INDEX
-from idc_indexer.release.manifest import MANIFEST, REPORT, FileEntry, Release, release_lock
+from idc_indexer.release.manifest import MANIFEST, REPORT, FileEntry, Release, parquet_name, release_lock
 from idc_indexer.release.verify import verify
 from idc_indexer.report.charts import Bar, columns, rows
-from idc_indexer.report.facts import ReleaseFacts, gather
+from idc_indexer.report.facts import Growth, ReleaseFacts, gather
 
 _TOP = 25
 """Collections in the chart; the table below it has all."""
+_TB = 1e12
+_UNIT_STEP = 1000
 
 
 def write_report(
     path: Path,
     difference: Difference | None = None,
-    published: str = PUBLISHED,
+    published: str | None = None,
+    limits: Mapping[str, Any] | None = None,
     listener: ProgressListener | None = None,
 ) -> Release:
     """Write `report.html` into a release, and into its manifest.
@@ -48,7 +54,8 @@ def write_report(
         path: the release folder; it is verified first.
         difference: from the prior release to this one; without it, the report has no section on changes.
         published: where the release is, or will be, published as `<version>/release_artifacts/`: a URL, or
-            `gs://bucket[/prefix]`.
+            `gs://bucket[/prefix]`. Without it, and with a folder, the report names no address.
+        limits: of the regression checks; those of the toolkit if None.
         listener: hears how far it is.
 
     Raises:
@@ -61,13 +68,15 @@ def write_report(
                 f"`idc-indexer verify {path}` lists all. A release with problems gets no report.",
             )
         release = Release.open(path)
+        found: list[Finding] = []
         if difference:
             # The page is public: it names the prior release, not the path where it was.
             before = difference.old_version or Path(difference.old).name
             why = difference.withdrawn.get(difference.old, "")
             withdrawn = {before: why} if why else {}
             difference = replace(difference, old=before, new=release.release_version, withdrawn=withdrawn)
-        page = release_page(gather(release, listener), difference, published).encode()
+            found = with_reasons(explained_findings(difference, limits or load_limits()), release, before)
+        page = release_page(gather(release, listener), difference, found, published).encode()
         made = replace(release, report=FileEntry(REPORT, len(page), hashlib.sha256(page).hexdigest()))
         # If the command is killed in between, the manifest does not list the report; running it again repairs that.
         files.write_atomic(path / REPORT, page)
@@ -76,13 +85,15 @@ def write_report(
         return made
 
 
-def release_page(facts: ReleaseFacts, difference: Difference | None, published: str = PUBLISHED) -> str:
-    """The report of a release."""
+def release_page(
+    facts: ReleaseFacts, difference: Difference | None, found: Sequence[Finding], published: str | None
+) -> str:
+    """The report of a release. `found` are the findings of the regression checks on the difference."""
     release = facts.release
-    # The path of a folder is of no use to readers.
-    address = published if "://" in published else PUBLISHED
-    address = address.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
-    base = f"{address}/{folder(release.release_version)}"
+    base = ""
+    if published and "://" in published:  # the path of a folder is of no use to readers
+        address = published.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
+        base = f"{address}/{folder(release.release_version)}"
     tables = sorted(facts.tables, key=lambda table: (-table.data.bytes, table.entry.name))
     indices = [table for table in facts.tables if table.schema]
     return _render(
@@ -90,6 +101,10 @@ def release_page(facts: ReleaseFacts, difference: Difference | None, published: 
         facts=facts,
         release=release,
         difference=difference,
+        found=found,
+        elsewhere=[one for one in release.accepted if not (difference and one.against == difference.old)],
+        notices=[*_notices(facts)],
+        wheel=_wheel(release),
         base=base,
         indices=indices,
         queries={table.entry.name: _highlighted(table.query) for table in indices if table.query},
@@ -97,6 +112,42 @@ def release_page(facts: ReleaseFacts, difference: Difference | None, published: 
         series=next((t.entry.rows for t in indices if t.entry.name == IDC_INDEX), None),
         charts=_charts(facts, tables),
     )
+
+
+def _notices(facts: ReleaseFacts) -> Iterator[str]:
+    """Why this is not all of IDC, or not as the toolkit defines it."""
+    release, source = facts.release, facts.release.about["source"]
+    if source["kind"] == "sample":
+        yield (
+            "Sample build: a few hundred real series of IDC, with invented acquisition attributes. It shows what the "
+            "toolkit does, and is no release of IDC."
+        )
+    all_indices = sorted(bundled_schemas().keys() - {path.stem for path in derived_tables()})
+    present = {entry.name for entry in release.indices}
+    if missing := [name for name in all_indices if name not in present]:
+        yield (
+            f"Partial build: it has {len(all_indices) - len(missing)} of {len(all_indices)} indices. "
+            f"It lacks {', '.join(missing)}."
+        )
+    for name, table in source["tables"].items():
+        if excluded := table.get("left_out"):
+            yield f"Excluded data: {len(excluded)} shards of {name} were not read, so their rows are missing."
+    if any(one["accepted"] for one in source.get("row_count_mismatches", ())):
+        yield "Accepted mismatch: source tables with one row per instance had different numbers of rows."
+    if replaced := [entry.name for entry in release.indices if entry.overrides_built_in]:
+        yield f"Replaced definitions: {', '.join(replaced)} come from a query or schema that replaces the toolkit's."
+
+
+def _wheel(release: Release) -> str:
+    """Size of the data wheel, and the room left in it: the sum of its files, of which a zip makes a little less."""
+    held = wheel_files(release)
+    if missing := [name for name in NEEDED if parquet_name(name) not in {file.name for file in held}]:
+        return f"This build gives no data wheel for the idc-index client, which needs {' and '.join(missing)} too."
+    size = sum(file.bytes for file in held)
+    if size > LIMIT:
+        return f"The files of the data wheel have {decimal(size)}; PyPI accepts {decimal(LIMIT)}."
+    room = decimal(LIMIT - size)
+    return f"The data wheel has at most {decimal(size)}. PyPI accepts {decimal(LIMIT)}: at least {room} are left."
 
 
 def difference_page(difference: Difference) -> str:
@@ -115,14 +166,7 @@ def _charts(facts: ReleaseFacts, tables: Any) -> Mapping[str, Markup]:
         )
     }
     if facts.growth:
-        first, last = facts.growth[0], facts.growth[-1]
-        found["growth"] = columns(
-            "growth-chart",
-            "Size of all series after each IDC release",
-            f"Columns that grow from {size_of_tb(first.all_tb)} in release {first.release} to "
-            f"{size_of_tb(last.all_tb)} in release {last.release}; the upper part is the added size.",
-            [Bar(f"v{g.release}", g.all_tb - g.tb, size_of_tb(g.all_tb), g.tb) for g in facts.growth],
-        )
+        found["growth"] = _growth_chart(facts.growth)
     for name, groups, what in (
         ("collections", facts.collections[:_TOP], "collections with the most series"),
         ("modalities", facts.modalities, "modalities"),
@@ -135,6 +179,22 @@ def _charts(facts: ReleaseFacts, tables: Any) -> Mapping[str, Markup]:
                 [Bar(group.name or "none", group.series, f"{group.series:,}") for group in groups],
             )
     return found
+
+
+def _growth_chart(growth: Sequence[Growth]) -> Markup:
+    first, last = growth[0], growth[-1]
+    unit, suffix = pick_unit_and_suffix(
+        max(round(last.all_tb * _TB), 1), ["bytes", "kB", "MB", "GB", "TB", "PB"], _UNIT_STEP
+    )
+    scale = _TB / unit
+    return columns(
+        "growth-chart",
+        "Size of all series after each IDC release",
+        f"Columns that grow from {size_of_tb(first.all_tb)} in release {first.release} to "
+        f"{size_of_tb(last.all_tb)} in release {last.release}; the upper part is the added size.",
+        [Bar(f"v{g.release}", (g.all_tb - g.tb) * scale, size_of_tb(g.all_tb), g.tb * scale) for g in growth],
+        ("IDC release", f"Size of all series, {suffix}"),
+    )
 
 
 def _render(template: str, **values: Any) -> str:
@@ -151,7 +211,6 @@ def _render(template: str, **values: Any) -> str:
         "number": lambda n: f"{n:,}",
         "percent": _percent,
         "shown": shown,
-        "name": _breakable,
     }
     environment.filters |= filters
     environment.globals |= {
@@ -161,10 +220,9 @@ def _render(template: str, **values: Any) -> str:
         "toolkit": idc_indexer.__version__,
     }
     here = Path(__file__).parent
-    assets = {name: Markup((here / name).read_text(encoding="utf-8")) for name in ("style.css", "search.js")}  # noqa: S704
+    assets = {name: Markup((here / name).read_text(encoding="utf-8")) for name in ("style.css", "page.js")}  # noqa: S704
     return (
-        environment.get_template(template).render(style=assets["style.css"], script=assets["search.js"], **values)
-        + "\n"
+        environment.get_template(template).render(style=assets["style.css"], script=assets["page.js"], **values) + "\n"
     )
 
 
@@ -172,11 +230,6 @@ def _highlighted(query: str) -> Markup:
     """A query with its tokens marked by class, escaped."""
     formatter: Any = HtmlFormatter(nowrap=True)
     return Markup(highlight(query, get_lexer_by_name("googlesql"), formatter))  # noqa: S704 -- Pygments escapes it
-
-
-def _breakable(name: str) -> Markup:
-    """A name of a column or table, which may be broken after an underscore."""
-    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _percent(share: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -12,7 +13,12 @@ _LABEL = 210
 _VALUE = 90
 _ROW = 22
 _HEIGHT = 240
-_FOOT = 22
+_FOOT = 40
+_AXIS = 52
+"""Room for the numbers of the vertical axis."""
+_TICKS = 5
+_LABELS = 32
+"""Columns up to which each has a label."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +64,51 @@ def rows(name: str, title: str, description: str, bars: Sequence[Bar]) -> Markup
     return _svg(name, title, description, len(bars) * _ROW + 4, parts)
 
 
-def columns(name: str, title: str, description: str, bars: Sequence[Bar]) -> Markup:
-    """Vertical bars, each of two parts: `value` below, `upper` on top."""
+def columns(name: str, title: str, description: str, bars: Sequence[Bar], axes: tuple[str, str]) -> Markup:
+    """Vertical bars on axes, each of two parts: `value` below, `upper` on top.
+
+    Args:
+        axes: what the horizontal and the vertical axis show, the latter with its unit.
+    """
     highest = max((bar.value + bar.upper for bar in bars), default=0.0) or 1.0
-    step = _WIDTH / max(len(bars), 1)
-    parts = []
+    top, room = 24, _HEIGHT - 24
+    step = (_WIDTH - _AXIS) / max(len(bars), 1)
+    every = -(-len(bars) // _LABELS)
+    parts = [*_grid(highest, top, room)]
     for number, bar in enumerate(bars):
-        left, width = number * step + step * 0.12, step * 0.76
-        lower, upper = (value / highest * (_HEIGHT - 24) for value in (bar.value, bar.upper))
+        left, width = _AXIS + number * step + step * 0.12, step * 0.76
+        lower, upper = (value / highest * room for value in (bar.value, bar.upper))
         parts.append(
             Markup(
                 '<rect class="before" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
                 '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
-                '<text class="tick" x="{:.1f}" y="{}">{}</text>'
             ).format(
-                *(left, _HEIGHT - lower, width, lower),
-                *(left, _HEIGHT - lower - upper, width, upper),
-                *(left + width / 2, _HEIGHT + 16, bar.label),
+                *(left, top + room - lower, width, lower),
+                *(left, top + room - lower - upper, width, upper),
             )
         )
+        if number % every == 0:
+            at = (left + width / 2, top + room + 16, bar.label)
+            parts.append(Markup('<text class="tick" x="{:.1f}" y="{}">{}</text>').format(*at))
         if number == len(bars) - 1:
-            at = (left + width, _HEIGHT - lower - upper - 6, bar.text)
-            parts.append(Markup('<text class="total" x="{:.1f}" y="{:.1f}">{}</text>').format(*at))
+            end = (left + width, top + room - lower - upper - 6, bar.text)
+            parts.append(Markup('<text class="total" x="{:.1f}" y="{:.1f}">{}</text>').format(*end))
+    along = (_AXIS + (_WIDTH - _AXIS) / 2, top + room + 34, axes[0])
+    parts.append(Markup('<text class="tick" x="{}" y="{}">{}</text>').format(*along))
+    parts.append(Markup('<text class="axis" x="0" y="12">{}</text>').format(axes[1]))
     return _svg(name, title, description, _HEIGHT + _FOOT, parts)
+
+
+def _grid(highest: float, top: int, room: int) -> Iterator[Markup]:
+    """Lines at round numbers, which are 1, 2 or 5 times a power of ten apart, with their labels."""
+    power = 10.0 ** math.floor(math.log10(highest / _TICKS))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * _TICKS >= highest)
+    for number in range(int(highest / step * (1 + 1e-9)) + 1):
+        y = top + room - number * step / highest * room
+        yield Markup(
+            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+            '<text class="label" x="{}" y="{:.1f}">{:g}</text>'
+        ).format(_AXIS, _WIDTH, y, y, _AXIS - 8, y + 4, number * step)
 
 
 def _svg(name: str, title: str, description: str, height: int, parts: Sequence[Markup]) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -60,7 +61,7 @@ class TableSummary:
 
 @dataclass(frozen=True)
 class Growth:
-    """An IDC release: the series of today that it added, and all until then.
+    """An IDC release: the series of today that it added, which may be none, and all until then.
 
     Attributes:
         date: from `version_metadata_index`; empty if unknown.
@@ -85,13 +86,31 @@ class SeriesGroup:
 
 
 @dataclass(frozen=True)
+class Collection(SeriesGroup):
+    """A collection. What idc_index or collections_index lacks the columns for is empty.
+
+    Attributes:
+        title, cancers, organs: from collections_index.
+        licences, dois: of its original images, not of analysis results.
+        viewer: address of its first study in IDC's viewers.
+    """
+
+    title: str = ""
+    cancers: str = ""
+    organs: str = ""
+    licences: tuple[str, ...] = ()
+    dois: tuple[str, ...] = ()
+    viewer: str = ""
+
+
+@dataclass(frozen=True)
 class ReleaseFacts:
     """All facts of a report. Those that idc_index lacks the columns for are empty."""
 
     release: Release
     tables: tuple[TableSummary, ...]
     growth: tuple[Growth, ...]
-    collections: tuple[SeriesGroup, ...]
+    collections: tuple[Collection, ...]
     modalities: tuple[SeriesGroup, ...]
     patients: int
 
@@ -123,15 +142,21 @@ def _with_idc_index(
     rows = read_parquet([str(release.path / parquet_name(IDC_INDEX))])
     growth: tuple[Growth, ...] = ()
     if {"series_init_idc_version", "series_size_MB"} <= present:
-        growth = tuple(_growth(connection, rows, _dates(connection, release, columns)))
+        growth = tuple(_growth(connection, rows, release.idc_version, _dates(connection, release, columns)))
     groups = {
         column: tuple(_groups(connection, rows, column)) if {column, "PatientID", "series_size_MB"} <= present else ()
         for column in ("collection_id", "Modality")
     }
+    about = _about_collections(connection, rows, present) if groups["collection_id"] else {}
+    titles = _titles(connection, release, columns)
+    collections = tuple(
+        Collection(**vars(group), **titles.get(group.name, {}), **about.get(group.name, {}))
+        for group in groups["collection_id"]
+    )
     patients = 0
     if {"collection_id", "PatientID"} <= present:
         ((patients,),) = connection.execute(f"SELECT count(DISTINCT (collection_id, PatientID)) FROM {rows}").fetchall()
-    return ReleaseFacts(release, tables, growth, groups["collection_id"], groups["Modality"], patients)
+    return ReleaseFacts(release, tables, growth, collections, groups["Modality"], patients)
 
 
 def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry, meter: Meter) -> TableSummary:
@@ -190,14 +215,63 @@ def _dates(
     return dict(connection.execute(f"SELECT idc_version, version_timestamp[:10] FROM {rows}").fetchall())
 
 
-def _growth(connection: duckdb.DuckDBPyConnection, rows: str, dates: Mapping[int, str]) -> Iterator[Growth]:
+def _growth(
+    connection: duckdb.DuckDBPyConnection, rows: str, newest: int, dates: Mapping[int, str]
+) -> Iterator[Growth]:
+    """The IDC releases from the first that added a series, without gaps, to the newest."""
     found = connection.execute(
         f"""SELECT series_init_idc_version, count(*), {_SIZE} FROM {rows}
         WHERE series_init_idc_version IS NOT NULL GROUP BY 1 ORDER BY 1"""
     ).fetchall()
-    until = list(accumulate(((series, mb) for _, series, mb in found), lambda a, b: (a[0] + b[0], a[1] + b[1])))
-    for (release, series, mb), (all_series, all_mb) in zip(found, until, strict=True):
+    added = {release: (series, mb) for release, series, mb in found}
+    releases = range(found[0][0], max(newest, found[-1][0]) + 1) if found else range(0)
+    steps = [added.get(release, (0, 0)) for release in releases]
+    until = accumulate(steps, lambda a, b: (a[0] + b[0], a[1] + b[1]))
+    for release, (series, mb), (all_series, all_mb) in zip(releases, steps, until, strict=True):
         yield Growth(release, dates.get(release, ""), series, _tb(mb), all_series, _tb(all_mb))
+
+
+def _titles(
+    connection: duckdb.DuckDBPyConnection, release: Release, present: Mapping[str, set[str]]
+) -> Mapping[str, Mapping[str, Any]]:
+    """What collections_index says of each collection, by its identifier."""
+    name, columns = "collections_index", ("collection_name", "cancer_types", "tumor_locations")
+    if not {"collection_id", *columns} <= present.get(name, set()):
+        return {}
+    rows = read_parquet([str(release.path / parquet_name(name))])
+    found = connection.execute(f"SELECT collection_id, {', '.join(columns)} FROM {rows}").fetchall()
+    fields = ("title", "cancers", "organs")
+    return {key: {field: text or "" for field, text in zip(fields, texts, strict=True)} for key, *texts in found}
+
+
+def _about_collections(
+    connection: duckdb.DuckDBPyConnection, rows: str, present: set[str]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Licences, DOIs and the first study of each collection, by its identifier."""
+    if not {"license_short_name", "source_DOI", "analysis_result_id", "StudyInstanceUID", "Modality"} <= present:
+        return {}
+    found = connection.execute(
+        f"""WITH studies AS (
+            SELECT collection_id, StudyInstanceUID, coalesce(bool_or(Modality = 'SM'), false) AS slides,
+                list(DISTINCT license_short_name) FILTER (analysis_result_id IS NULL) AS licences,
+                list(DISTINCT source_DOI) FILTER (analysis_result_id IS NULL) AS dois
+            FROM {rows} GROUP BY 1, 2)
+        SELECT coalesce(collection_id, ''), min(StudyInstanceUID), arg_min(slides, StudyInstanceUID),
+            list_sort(list_distinct(flatten(list(licences)))), list_sort(list_distinct(flatten(list(dois))))
+        FROM studies GROUP BY 1"""
+    ).fetchall()
+    return {
+        name: {"licences": tuple(licences or ()), "dois": tuple(dois or ()), "viewer": _viewer(study or "", slides)}
+        for name, study, slides, licences, dois in found
+    }
+
+
+def _viewer(study: str, slides: bool) -> str:
+    """The address of a study in IDC's viewers, as the idc-index client forms it; empty if it is no UID."""
+    if not re.fullmatch(r"[0-9.]{1,64}", study):
+        return ""
+    viewer = "https://viewer.imaging.datacommons.cancer.gov"
+    return f"{viewer}/slim/studies/{study}" if slides else f"{viewer}/v3/viewer/?StudyInstanceUIDs={study}"
 
 
 def _groups(connection: duckdb.DuckDBPyConnection, rows: str, column: str) -> Iterator[SeriesGroup]:

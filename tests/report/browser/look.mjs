@@ -8,7 +8,7 @@ import { chromium } from "playwright-core";
 const [page, executablePath, folder, word] = process.argv.slice(2);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8");
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
-const found = { console: [], requests: [], violations: [], search: null, pages: 0 };
+const found = { console: [], requests: [], violations: [], search: null, collections: null, copied: null, current: [], pages: 0 };
 
 for (const colorScheme of ["light", "dark"]) {
   const context = await browser.newContext({ colorScheme, viewport: { width: 1280, height: 900 }, bypassCSP: true });
@@ -33,7 +33,7 @@ for (const colorScheme of ["light", "dark"]) {
 const tab = await browser.newPage({ viewport: { width: 1280, height: 900 } });
 tab.on("console", (message) => found.console.push(message.text()));
 await tab.goto(pathToFileURL(page).href);
-const box = tab.getByRole("searchbox");
+const box = tab.locator("#query");
 if (word && (await box.count())) {
   const shown = () => tab.locator("#dictionary-rows tr:visible th").allTextContents();
   const all = (await shown()).length;
@@ -43,8 +43,25 @@ if (word && (await box.count())) {
   await box.focus();
   await tab.keyboard.type(word);
   const names = await shown();
-  const status = await tab.getByRole("status").textContent();
+  const status = await tab.locator("form:has(#query) [role=status]").textContent();
   await tab.keyboard.press("Escape");
+  await tab.locator("#collection-query").fill("lung cc by 3.0");
+  found.collections = await tab.locator("#collection-rows tr:visible").allTextContents();
+  await tab.locator("#collection-query").fill("");
+  // The section that is read is marked, and a block of commands can be copied.
+  const marked = async () => (await tab.locator("nav [aria-current]").allTextContents()).join();
+  for (const section of ["growth", "dictionary"]) {
+    await tab.locator(`#${section}`).evaluate((one) => one.scrollIntoView());
+    await tab.waitForFunction((id) => document.querySelector(`nav a[href="#${id}"][aria-current]`), section);
+    found.current.push(await marked());
+  }
+  await tab.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await tab.locator("details:has(pre)").first().evaluate((one) => (one.open = true));
+  const button = tab.locator("button.copy").first();
+  await button.click();
+  await tab.waitForFunction(() => document.querySelector("button.copy").textContent === "Copied");
+  const label = await button.getAttribute("aria-label");
+  found.copied = { label, text: await tab.evaluate(() => navigator.clipboard.readText()) };
   found.search = { all, first, names, status, afterEscape: (await shown()).length };
 }
 const pdf = await tab.pdf({ path: folder ? `${folder}/print.pdf` : undefined, format: "A4" });
