@@ -22,11 +22,11 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.publish import promote as promote_room
 from idc_indexer.publish import publish as publish_room
 from idc_indexer.publish import records
-from idc_indexer.publish.records import CURRENT, PROMOTION, folder
+from idc_indexer.publish.records import CURRENT, PROMOTION
 from idc_indexer.publish.status import status
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, open_store
 from idc_indexer.publish.stores.local import LocalStore
-from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Release, sidecar
+from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Release, folder, sidecar
 from tests.conftest import Run, contents, refused
 from tests.emulators.gcs import DAMAGED, Gcs
 from tests.emulators.places import PREFIX, BucketPlace, FolderPlace, Place

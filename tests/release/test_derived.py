@@ -210,7 +210,7 @@ def test_same_bytes_again(built: Path, server: GdcServer, tmp_path: Path) -> Non
     }
 
 
-def names(plan_of: list[str], **options: bool) -> tuple[list[str], list[str], bool]:
+def names(plan_of: list[str], **options: Any) -> tuple[list[str], list[str], bool]:
     plan = plan_build(CATALOG, plan_of, 25, "25.0.0", Path("nowhere"), **options)
     return [index.name for index in plan.indices], [s.name for s in plan.derived], plan.csv
 

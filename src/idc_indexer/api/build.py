@@ -13,7 +13,7 @@ from idc_indexer.files import temporary_folder
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release.build import Plan, build, check_request, dry_run, incomplete, plan_build
 from idc_indexer.release.gdc import GDC_URL, Gdc
-from idc_indexer.release.manifest import Release, idc_version_of
+from idc_indexer.release.manifest import PUBLISHED, Release, idc_version_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def plan_release(
     gdc_url: str | None = None,
     csv: bool = False,
     force: bool = False,
+    published_at: str | None = None,
     listener: ProgressListener | None = None,
 ) -> BuildPlan:
     """Decide what a build will do; `.costs()` checks it, `.build()` builds.
@@ -86,7 +87,12 @@ def plan_release(
     check_request(catalog, indices, idc_version, release_version, out, force)
     # before the query is written out for each prior release
     worker = _engine(engine, idc_version, incomplete(out) / "spill", listener)
-    plan = plan_build(catalog, indices, idc_version, release_version, out, force, gdc=bool(gdc_url), csv=csv)
+    plan = plan_build(
+        *(catalog, indices, idc_version, release_version, out, force),
+        gdc=bool(gdc_url),
+        csv=csv,
+        published_at=published_at or PUBLISHED,
+    )
     price = engine.price_per_tib if isinstance(engine, BigQuery) else None
     return BuildPlan(plan, worker, Gdc(gdc_url or GDC_URL), listener, price)
 
@@ -102,6 +108,7 @@ def build_release(
     gdc_url: str | None = None,
     csv: bool = False,
     force: bool = False,
+    published_at: str | None = None,
     listener: ProgressListener | None = None,
 ) -> Release:
     """Build a release. To continue an interrupted build, call it again.
@@ -116,6 +123,7 @@ def build_release(
         gdc_url: address of the GDC API; the public one when None.
         csv: write idc_index as `idc_index.csv.zip` too.
         force: replace the release that is at `out`, once the new one is complete.
+        published_at: where the release will be published, for its descriptions; IDC's public address when None.
         listener: receives progress.
 
     Returns:
@@ -136,6 +144,7 @@ def build_release(
         gdc_url=gdc_url,
         csv=csv,
         force=force,
+        published_at=published_at,
         listener=listener,
     ).build()
 

@@ -19,6 +19,7 @@ from idc_indexer.cli.options import (
     option,
     output_options,
     own_options,
+    published_option,
 )
 from idc_indexer.cli.output import Output, cost_line, note
 from idc_indexer.cli.progress import show_progress
@@ -44,6 +45,7 @@ _target_options = gather(
     ),
     option("--csv", is_flag=True, help="Write idc_index as idc_index.csv.zip too."),
     option("--force", is_flag=True, help="Replace the release at --out."),
+    published_option,
 )
 
 

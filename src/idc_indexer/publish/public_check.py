@@ -85,7 +85,7 @@ def _parse(manifest: Response) -> Release | str:
 def _differences(rebuilt: Release, release: Release) -> Iterator[Problem]:
     """The files of a rebuilt release that differ from the published ones, and a possible reason."""
     digests = {file.name: file.sha256 for file in release.files}
-    others = {file.name: file.sha256 for file in rebuilt.files if file.sha256 != digests.get(file.name)}
+    others = {file.name: file.sha256 for file in rebuilt.table_files if file.sha256 != digests.get(file.name)}
     for name, sha256_of_rebuilt in others.items():
         found = f"is published with SHA-256 {digests[name]}" if name in digests else "is not published"
         yield Problem(name, f"was rebuilt with SHA-256 {sha256_of_rebuilt}, and {found}")

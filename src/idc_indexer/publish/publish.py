@@ -17,14 +17,13 @@ from idc_indexer.publish.records import (
     WORKERS,
     Publication,
     Step,
-    folder,
     in_upload_order,
     put_record,
     read_publication,
     too_many_conflicts,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST
+from idc_indexer.release.manifest import MANIFEST, folder
 from idc_indexer.release.verify import open_valid
 
 

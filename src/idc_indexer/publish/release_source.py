@@ -23,9 +23,18 @@ from packaging.version import InvalidVersion, Version
 from idc_indexer import documents, files, parquet_footer
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.http import download, folder_url, is_address, request
-from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder
+from idc_indexer.publish.records import CURRENT
 from idc_indexer.publish.stores import open_store
-from idc_indexer.release.manifest import MANIFEST, Release, parquet_name, schema_name, sidecar_name
+from idc_indexer.release.manifest import (
+    ARTIFACTS,
+    MANIFEST,
+    PUBLISHED,
+    Release,
+    folder,
+    parquet_name,
+    schema_name,
+    sidecar_name,
+)
 from idc_indexer.release.parquet import VERSION_KEY
 
 _SCHEMA = schema_name("")

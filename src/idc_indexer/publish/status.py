@@ -18,13 +18,12 @@ from idc_indexer.publish.records import (
     NO_CACHE,
     PROMOTION,
     MalformedError,
-    folder,
     publication_name,
     read_promotion,
     read_publication,
 )
 from idc_indexer.publish.stores import Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST
+from idc_indexer.release.manifest import MANIFEST, folder
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,12 @@ from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release import derived
 from idc_indexer.release.build_state import BuildState
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
+from idc_indexer.release.descriptions import write_descriptions
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.manifest import (
     LOCK,
     MANIFEST,
+    PUBLISHED,
     FileEntry,
     IndexEntry,
     Release,
@@ -62,6 +64,7 @@ class Plan:
         csv: whether to write idc_index as a zipped CSV too.
         force: whether to replace a release that lies at `out`.
         overrides: indices for which the user's folders have a query or a schema in place of the built-in one.
+        published_at: where the release will be published, which its descriptions say.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -72,6 +75,7 @@ class Plan:
     csv: bool = False
     force: bool = False
     overrides: frozenset[str] = frozenset()
+    published_at: str = PUBLISHED
 
     @property
     def incomplete(self) -> Path:
@@ -120,6 +124,7 @@ def plan_build(
     force: bool = False,
     gdc: bool = False,
     csv: bool = False,
+    published_at: str = PUBLISHED,
 ) -> Plan:
     """Decide what to build.
 
@@ -129,6 +134,7 @@ def plan_build(
         force: whether to replace a release that lies at `out`.
         gdc: whether "all" includes gdc_idc_mapping, which needs the network.
         csv: whether to write idc_index as a zipped CSV too.
+        published_at: where the release will be published: a URL, `gs://bucket[/prefix]`, or a folder.
 
     Raises:
         UsageError: as `check_request` does.
@@ -141,7 +147,8 @@ def plan_build(
         wanted = wanted - catalog.derived.keys() | {IDC_INDEX}
     indices = tuple(index.for_release(idc_version) for index in catalog.select(wanted))
     overrides = frozenset(index.name for index in indices) & catalog.replaced
-    return Plan(indices, idc_version, release_version, files.absolute(out), made, csv, force, overrides)
+    out = files.absolute(out)
+    return Plan(indices, idc_version, release_version, out, made, csv, force, overrides, published_at)
 
 
 def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
@@ -180,6 +187,8 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
             **source,
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
+        descriptions = write_descriptions(release, plan.published_at)
+        release = replace(release, published_at=plan.published_at, descriptions=descriptions)
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
         _move_into_place(plan)

@@ -24,9 +24,16 @@ from idc_indexer import files
 from idc_indexer.diff.render import STATES, idc_lines, size_of_tb
 from idc_indexer.diff.result import Difference, shown
 from idc_indexer.errors import IndexerError
-from idc_indexer.publish.records import PUBLISHED, folder
 from idc_indexer.release.derived import IDC_INDEX
-from idc_indexer.release.manifest import MANIFEST, REPORT, FileEntry, Release, release_lock
+from idc_indexer.release.manifest import (
+    MANIFEST,
+    PUBLISHED,
+    REPORT,
+    FileEntry,
+    Release,
+    public_address,
+    release_lock,
+)
 from idc_indexer.release.verify import verify
 from idc_indexer.report.charts import Bar, columns, rows
 from idc_indexer.report.facts import ReleaseFacts, gather
@@ -70,10 +77,6 @@ def write_report(path: Path, difference: Difference | None = None, published: st
 def release_page(facts: ReleaseFacts, difference: Difference | None, published: str = PUBLISHED) -> str:
     """The report of a release."""
     release = facts.release
-    # The path of a folder is of no use to readers.
-    address = published if "://" in published else PUBLISHED
-    address = address.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
-    base = f"{address}/{folder(release.release_version)}"
     tables = sorted(facts.tables, key=lambda table: (-table.data.bytes, table.entry.name))
     indices = [table for table in facts.tables if table.schema]
     return _render(
@@ -81,7 +84,7 @@ def release_page(facts: ReleaseFacts, difference: Difference | None, published: 
         facts=facts,
         release=release,
         difference=difference,
-        base=base,
+        base=public_address(published, release.release_version),
         indices=indices,
         queries={table.entry.name: _highlighted(table.query) for table in indices if table.query},
         bytes=sum(file.bytes for file in release.files if file.name != REPORT),
