@@ -9,7 +9,7 @@ The views name the addresses of a version, never of `current`: who has attached 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
@@ -126,20 +126,23 @@ def _published(description: Description) -> Iterator[duckdb.DuckDBPyConnection]:
 
     CREATE VIEW opens the file that it names, and nothing is there before the release is published.
     """
-    with connect() as connection:
-        connection.register_filesystem(_ReleaseFiles(description.release.path))
+    with ExitStack() as opened, connect() as connection:
+        connection.register_filesystem(_ReleaseFiles(description.release.path, opened))
         yield connection
 
 
 class _ReleaseFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """The files of a release folder, whatever the address in front of their names."""
+    """The files of a release folder, whatever the address in front of their names.
 
-    protocol = "https"
+    DuckDB closes no file that it opens here, so `opened` does.
+    """
+
+    protocol = ("http", "https")
     cachable = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, opened: ExitStack) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder, self._opened = folder, opened
 
     def _local(self, url: str) -> Path:
         return files.local_file(self._folder, url.rpartition("/")[2])
@@ -151,4 +154,4 @@ class _ReleaseFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         return datetime.fromtimestamp(0, timezone.utc)
 
     def _open(self, path: str, **_: Any) -> IO[bytes]:
-        return self._local(path).open("rb")
+        return self._opened.enter_context(self._local(path).open("rb"))
