@@ -112,7 +112,7 @@ def test_schema_org_has_the_same_facts(description: Description) -> None:
 
 def test_shares_of_licenses_add_up(description: Description) -> None:
     assert sum(one.series for one in description.licenses) == 546
-    assert [one.series for one in description.licenses] == sorted((one.series for one in description.licenses))[::-1]
+    assert [one.series for one in description.licenses] == sorted(one.series for one in description.licenses)[::-1]
 
 
 def test_the_address_is_the_one_that_is_given(run: Run, tmp_path: Path) -> None:
