@@ -124,6 +124,7 @@ def test_the_address_is_the_one_that_is_given(run: Run, tmp_path: Path) -> None:
     assert document["distribution"][0]["contentUrl"] == address
     assert "license" not in document  # nothing in this release says it
     assert manifest(out)["published_at"] == "gs://mine/idc"
+    assert manifest(out)["idc_release_date"] == "2026-09-26"
     assert run("verify", out).exit_code == 0
 
 
@@ -132,7 +133,8 @@ def test_the_same_bytes_again(sample_release: Path, tmp_path: Path) -> None:
     names = [file["name"] for file in manifest(copy)["descriptions"]]
     for name in names:
         (copy / name).unlink()
-    write_descriptions(replace(Release.open(copy), descriptions=()), PUBLISHED)
+    made = write_descriptions(replace(Release.open(copy), descriptions=()), PUBLISHED)
+    assert made == Release.open(copy)
     assert contents(copy) == contents(sample_release)
 
 

@@ -187,8 +187,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
             **source,
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
-        descriptions = write_descriptions(release, plan.published_at)
-        release = replace(release, published_at=plan.published_at, descriptions=descriptions)
+        release = write_descriptions(release, plan.published_at)
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
         _move_into_place(plan)

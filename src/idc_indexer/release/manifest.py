@@ -199,6 +199,7 @@ class Release:
     Attributes:
         about: toolkit, writer, engine and source.
         derived: the derived tables and the zipped CSV of idc_index.
+        idc_release_date: when IDC published its release, as YYYY-MM-DD; "" if no table of the release says it.
         published_at: where the descriptions say that releases are published; "" without descriptions.
         descriptions: idc.duckdb and the other files of `descriptions`.
         report: the HTML page; None when there is none.
@@ -210,6 +211,7 @@ class Release:
     about: Mapping[str, Any]
     indices: tuple[IndexEntry, ...]
     derived: tuple[IndexEntry, ...] = ()
+    idc_release_date: str = ""
     published_at: str = ""
     descriptions: tuple[FileEntry, ...] = ()
     report: FileEntry | None = None
@@ -248,6 +250,7 @@ class Release:
             about,
             indices,
             derived,
+            document.get("idc_release_date", ""),
             document.get("published_at", ""),
             tuple(FileEntry(**file) for file in document.get("descriptions", ())),
             FileEntry(**document["report"]) if "report" in document else None,
@@ -260,6 +263,7 @@ class Release:
             "format_version": FORMAT_VERSION,
             "idc_version": self.idc_version,
             "release_version": self.release_version,
+            **({"idc_release_date": self.idc_release_date} if self.idc_release_date else {}),
             **self.about,
             "indices": [entry.to_document() for entry in self.indices],
             "supplements": [entry.to_document() for entry in self.derived],

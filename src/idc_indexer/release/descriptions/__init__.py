@@ -9,6 +9,7 @@ the same version of DuckDB.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from idc_indexer import documents, files
@@ -74,11 +75,14 @@ def _licenses(release: Release, tables: tuple[TableDescription, ...]) -> tuple[L
     return tuple(LicenseShare(name, series, round(float(mb or 0) / 1e6, 12)) for name, series, mb in rows)
 
 
-def write_descriptions(release: Release, published: str) -> tuple[FileEntry, ...]:
+def write_descriptions(release: Release, published: str) -> Release:
     """Write all descriptions into the folder of a release.
 
+    Args:
+        published: as for `describe`.
+
     Returns:
-        Their entries for the manifest; SHA256SUMS, which has the digests of the others too, is the last.
+        The release with its descriptions, for the manifest.
     """
     description = describe(release, published)
     duckdb_file.write(description, release.path / duckdb_file.NAME)
@@ -86,7 +90,12 @@ def write_descriptions(release: Release, published: str) -> tuple[FileEntry, ...
     files.write_atomic(release.path / dictionary.NAME, dictionary.text(description).encode())
     made = [_entry(release.path / name) for name in (duckdb_file.NAME, croissant.NAME, dictionary.NAME)]
     files.write_atomic(release.path / SUMS, sums([*release.files, *made]))
-    return (*made, _entry(release.path / SUMS))
+    return replace(
+        release,
+        idc_release_date=description.date,
+        published_at=published,
+        descriptions=(*made, _entry(release.path / SUMS)),
+    )
 
 
 def sums(entries: list[FileEntry]) -> bytes:
