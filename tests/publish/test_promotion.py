@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.publish.promotion import Decision, Done, Finish, State, WriteObjects, WriteRecord, decide
-from idc_indexer.publish.records import CURRENT, NO_CACHE, PROMOTION, Promotion, Publication, folder
+from idc_indexer.publish.records import CURRENT, NO_CACHE, PROMOTION, Promotion, Publication
 from idc_indexer.publish.stores import ABSENT, Headers, StoredObject
-from idc_indexer.release.manifest import MANIFEST, FileEntry
+from idc_indexer.release.manifest import MANIFEST, FileEntry, folder
 
 OLD, NEW = "25.0.0", "25.1.0"
 OWN, OTHER = "0" * 16, "1" * 16

@@ -22,11 +22,11 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.publish import promote as promote_room
 from idc_indexer.publish import publish as publish_room
 from idc_indexer.publish import records
-from idc_indexer.publish.records import CURRENT, PROMOTION, folder
+from idc_indexer.publish.records import CURRENT, PROMOTION
 from idc_indexer.publish.status import status
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, open_store
 from idc_indexer.publish.stores.local import LocalStore
-from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Release, sidecar
+from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Release, folder, sidecar
 from tests.conftest import Run, contents, refused
 from tests.emulators.gcs import DAMAGED, Gcs
 from tests.emulators.places import PREFIX, BucketPlace, FolderPlace, Place
@@ -74,7 +74,7 @@ def test_metadata_of_others_is_no_difference(
     ("key", "value", "shown"),
     [
         ("cacheControl", "private", "has Cache-Control 'private', not '{}'"),
-        ("contentType", "binary/octet-stream", "has Content-Type 'binary/octet-stream', not 'application/"),
+        ("contentType", "binary/octet-stream", "has Content-Type 'binary/octet-stream', not 'text/plain'"),
         ("metadata", {"sha256": "0"}, "has metadata sha256 '0', not '"),
         ("md5Hash", None, "is composite"),
     ],
@@ -380,7 +380,7 @@ def many_tables(release: Release, folder: Path, version: str) -> Path:
         )
         digests = others[2].sha256, others[1].sha256
         entries.append(IndexEntry(f"t{table}", 1, *digests, (replace(data, rows=1), *others)))
-    made = replace(release, path=path, release_version=version, indices=tuple(entries), derived=())
+    made = replace(release, path=path, release_version=version, indices=tuple(entries), derived=(), descriptions=())
     (path / MANIFEST).write_bytes(made.manifest())
     return path
 

@@ -19,7 +19,7 @@ from idc_indexer.release.build import Plan, build, check_request, dry_run, incom
 from idc_indexer.release.derived import CSV, GDC
 from idc_indexer.release.gdc import GDC_URL, Gdc
 from idc_indexer.release.history import HISTORY_FILE, SERIES_HISTORY
-from idc_indexer.release.manifest import Release, idc_version_of, other_writer
+from idc_indexer.release.manifest import PUBLISHED, Release, idc_version_of, other_writer
 from idc_indexer.release.parquet import WRITER
 
 
@@ -127,6 +127,7 @@ def plan_release(
         csv=csv,
         history=history is not None,
         record=record,
+        published_at=published_at or PUBLISHED,
     )
     place = plan.incomplete / HISTORY_FILE
     sample = isinstance(engine, DuckDB) and engine.reads_sample
@@ -175,7 +176,8 @@ def build_release(
         history: a release of an older IDC release, in any form that `diff_releases` takes, whose series_history has the
             rows of prior releases, so that they are not read; `"none"` to read them. With either, a build of all
             indices has series_history too.
-        published_at: where versions such as `24.0.0` are published; at IDC when None.
+        published_at: where versions such as `24.0.0` are published, and this one will be, which its descriptions say;
+            at IDC when None.
         csv: write idc_index as `idc_index.csv.zip` too.
         force: replace the release that is at `out`, once the new one is complete.
         listener: receives progress.

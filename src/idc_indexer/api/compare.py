@@ -14,8 +14,7 @@ from idc_indexer.diff import Difference, diff, open_inputs
 from idc_indexer.diff.regressions import Finding, check_regressions, load_limits
 from idc_indexer.errors import UsageError
 from idc_indexer.progress import ProgressListener
-from idc_indexer.publish.records import PUBLISHED
-from idc_indexer.release.manifest import Release, release_lock
+from idc_indexer.release.manifest import PUBLISHED, Release, release_lock
 from idc_indexer.release.verify import Problem, verify
 
 

@@ -43,7 +43,7 @@ def build_wheel(
         IndexerError: the release has problems, the wheel lacks a table, or the wheel is larger than PyPI accepts.
     """
     from idc_indexer.publish import wheel
-    from idc_indexer.publish.records import PUBLISHED
+    from idc_indexer.release.manifest import PUBLISHED
 
     return wheel.build_wheel(Path(release), Path(out), exclude, published_at or PUBLISHED, partial)
 

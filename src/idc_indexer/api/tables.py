@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from idc_indexer.api.options import AnyPath
 from idc_indexer.duckdb_session import connect, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.publish.records import PUBLISHED
 from idc_indexer.publish.release_source import ReleaseSource, open_source
+from idc_indexer.release.manifest import PUBLISHED
 
 
 class ReleaseTables:

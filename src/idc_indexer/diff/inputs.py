@@ -11,8 +11,8 @@ from typing import Any
 from idc_indexer import documents
 from idc_indexer.errors import UsageError
 from idc_indexer.progress import ProgressListener
-from idc_indexer.publish.records import PUBLISHED
 from idc_indexer.publish.release_source import ReleaseSource, bundled_schemas, check_given, open_source
+from idc_indexer.release.manifest import PUBLISHED
 
 
 @dataclass(frozen=True)

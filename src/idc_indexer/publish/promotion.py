@@ -24,18 +24,9 @@ from functools import cached_property
 from packaging.version import Version
 
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.publish.records import (
-    CURRENT,
-    NO_CACHE,
-    PROMOTION,
-    Promotion,
-    Publication,
-    Step,
-    artifacts,
-    folder,
-)
+from idc_indexer.publish.records import CURRENT, NO_CACHE, PROMOTION, Promotion, Publication, Step, artifacts
 from idc_indexer.publish.stores import ABSENT, StoredObject
-from idc_indexer.release.manifest import FileEntry
+from idc_indexer.release.manifest import FileEntry, folder
 
 _STAGED = f"{CURRENT}/staged/"
 _MAX_WRITES = 2

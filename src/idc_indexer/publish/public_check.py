@@ -204,7 +204,7 @@ def _differences(rebuilt: Release, expected: _Expected) -> Iterator[Problem]:
     """The files of a rebuilt release that differ from the published ones, or the reason why all may differ."""
     digests = {file.name: file.sha256 for file in expected.files}
     release = expected.release
-    others = {file.name: file.sha256 for file in rebuilt.files if file.sha256 != digests.get(file.name)}
+    others = {file.name: file.sha256 for file in rebuilt.table_files if file.sha256 != digests.get(file.name)}
     if others and release and (reason := other_writer(release, rebuilt.about["writer"])):
         yield Problem(MANIFEST, reason)
         return

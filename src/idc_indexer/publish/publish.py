@@ -19,14 +19,13 @@ from idc_indexer.publish.records import (
     Publication,
     Step,
     files_meter,
-    folder,
     in_upload_order,
     put_record,
     read_publication,
     too_many_conflicts,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST
+from idc_indexer.release.manifest import MANIFEST, folder
 from idc_indexer.release.verify import open_valid
 
 

@@ -23,11 +23,8 @@ from idc_indexer import documents
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, idc_version_of
+from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, folder, idc_version_of
 
-PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
-"""Where IDC publishes its releases."""
-ARTIFACTS = "release_artifacts"
 CURRENT = "current"
 IMMUTABLE = "public, max-age=31536000, immutable"
 NO_CACHE = "no-cache"
@@ -49,15 +46,12 @@ _MEDIA_TYPES = {
     ".json": "application/json",
     ".sql": "application/sql",
     ".html": "text/html",
+    ".md": "text/markdown",
+    "": "text/plain",
 }
 _RECORD = Headers("application/json", NO_CACHE, {})
 
 Item = TypeVar("Item")
-
-
-def folder(version: str) -> str:
-    """Prefix of the files of a version, or of `current`."""
-    return f"{version}/{ARTIFACTS}/"
 
 
 def media_type(name: str) -> str:

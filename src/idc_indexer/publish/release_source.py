@@ -24,9 +24,18 @@ from idc_indexer import documents, files, parquet_footer
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.http import Response, download, folder_url, is_address, request
 from idc_indexer.progress import Meter, NullListener, ProgressListener, Retries
-from idc_indexer.publish.records import ARTIFACTS, CURRENT, PUBLISHED, folder, parse_withdrawal, withdrawal_name
+from idc_indexer.publish.records import CURRENT, parse_withdrawal, withdrawal_name
 from idc_indexer.publish.stores import open_store
-from idc_indexer.release.manifest import MANIFEST, Release, parquet_name, schema_name, sidecar_name
+from idc_indexer.release.manifest import (
+    ARTIFACTS,
+    MANIFEST,
+    PUBLISHED,
+    Release,
+    folder,
+    parquet_name,
+    schema_name,
+    sidecar_name,
+)
 from idc_indexer.release.parquet import VERSION_KEY
 
 _SCHEMA = schema_name("")

@@ -16,7 +16,6 @@ from idc_indexer.publish.records import (
     PROMOTION,
     MalformedError,
     artifacts,
-    folder,
     publication_name,
     read_promotion,
     read_publication,
@@ -24,7 +23,7 @@ from idc_indexer.publish.records import (
     versions_in,
 )
 from idc_indexer.publish.stores import Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST
+from idc_indexer.release.manifest import MANIFEST, folder
 
 
 @dataclass(frozen=True)

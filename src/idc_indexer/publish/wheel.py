@@ -21,13 +21,14 @@ from hatchling.builders.wheel import WheelBuilder
 
 from idc_indexer import data_package, documents, files
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.publish.records import PUBLISHED, folder
 from idc_indexer.release.derived import CSV, IDC_INDEX
 from idc_indexer.release.manifest import (
     MANIFEST,
+    PUBLISHED,
     FileEntry,
     IndexEntry,
     Release,
+    folder,
     parquet_name,
     schema_name,
     sql_name,

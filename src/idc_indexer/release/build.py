@@ -31,11 +31,13 @@ from idc_indexer.progress import BuildStep, NullListener, ProgressListener, span
 from idc_indexer.release import derived
 from idc_indexer.release.build_state import BuildState
 from idc_indexer.release.derived import CSV, GDC, IDC_INDEX
+from idc_indexer.release.descriptions import write_descriptions
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.history import SERIES_HISTORY, fetch
 from idc_indexer.release.manifest import (
     LOCK,
     MANIFEST,
+    PUBLISHED,
     FileEntry,
     IndexEntry,
     Release,
@@ -68,6 +70,7 @@ class Plan:
         history: has the rows of prior releases; None to read all of them.
         record: where finished builds of this target leave what their tables depended on, so that the next one can tell
             that nothing has changed; None for no such file.
+        published_at: where the release will be published, which its descriptions say.
     """
 
     indices: tuple[PinnedIndex, ...]
@@ -80,6 +83,7 @@ class Plan:
     overrides: frozenset[str] = frozenset()
     history: History | None = None
     record: Path | None = None
+    published_at: str = PUBLISHED
 
     @property
     def incomplete(self) -> Path:
@@ -153,6 +157,7 @@ def plan_build(
     csv: bool = False,
     history: bool = False,
     record: Path | None = None,
+    published_at: str = PUBLISHED,
 ) -> Plan:
     """Decide what to build.
 
@@ -164,6 +169,7 @@ def plan_build(
         csv: whether to write idc_index as a zipped CSV too.
         history: whether "all" includes series_history, from which later releases are built.
         record: as in `Plan`.
+        published_at: where the release will be published: a URL, `gs://bucket[/prefix]`, or a folder.
 
     Raises:
         UsageError: as `check_request` does.
@@ -178,7 +184,11 @@ def plan_build(
     indices = tuple(index.for_release(idc_version) for index in chosen)
     overrides = frozenset(index.name for index in indices) & catalog.replaced
     out = files.absolute(out)
-    return Plan(indices, idc_version, release_version, out, made, csv, force, overrides, record=record)
+    return Plan(
+        *(indices, idc_version, release_version, out, made, csv, force, overrides),
+        record=record,
+        published_at=published_at,
+    )
 
 
 def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, gdc: Gdc | None = None) -> Release:
@@ -223,6 +233,7 @@ def build(plan: Plan, engine: Engine, listener: ProgressListener | None = None, 
             **source,
         }
         release = Release(plan.incomplete, plan.idc_version, plan.release_version, about, entries, made)
+        release = write_descriptions(release, plan.published_at)
         files.write_atomic(plan.incomplete / MANIFEST, release.manifest())
         state.save(plan.record)
         state.remove_all_but({MANIFEST, *(file.name for file in release.files)})
@@ -262,7 +273,8 @@ def _up_to_date(plan: Plan, queries: EnginePlan, listener: ProgressListener) -> 
     keys |= {table.name: _derived_key(plan, table, digests) for table in plan.derived}
     keys |= {CSV: _csv_key(digests)} if plan.csv else {}
     written = {entry.name: replace(entry, overrides_built_in=None) for entry in release.entries}
-    same = (release.release_version, [*written]) == (plan.release_version, [*plan.names])
+    about = (release.release_version, release.published_at, [*written])
+    same = about == (plan.release_version, plan.published_at, [*plan.names])
     # Only requests can tell whether the GDC still gives the same answers.
     if GDC in keys or not same or any(state.reusable(name, key) != written[name] for name, key in keys.items()):
         raise _occupied(plan.out)

@@ -21,6 +21,9 @@ REPORT = "report.html"
 LOCK = ".lock"
 """The lock of a release that is filled in place; others have `<dir>.lock` beside them."""
 FORMAT_VERSION = 1
+PUBLISHED = "https://storage.googleapis.com/idc-index-data-artifacts"
+"""Where IDC publishes its releases."""
+ARTIFACTS = "release_artifacts"
 # PEP 440 without epochs and local versions: PyPI accepts it, and it is safe in paths and URLs.
 # Nine digits at most: Python converts no text of 5,000 digits.
 _VERSION = re.compile(
@@ -52,6 +55,22 @@ def check_version(release_version: str, idc_version: int) -> None:
             f"release version {release_version} does not begin with the IDC release, {idc_version}",
             "The first number of a release version says which IDC release is in it.",
         )
+
+
+def folder(version: str) -> str:
+    """Prefix of the published files of a version, or of `current`."""
+    return f"{version}/{ARTIFACTS}/"
+
+
+def public_address(published: str, version: str) -> str:
+    """The public address of the files of a version, with a slash at the end.
+
+    Args:
+        published: where releases are published: a URL, `gs://bucket[/prefix]`, or a folder, whose path is of no use to
+            readers, so that IDC's address takes its place.
+    """
+    address = published if "://" in published else PUBLISHED
+    return f"{address.replace('gs://', 'https://storage.googleapis.com/', 1).rstrip('/')}/{folder(version)}"
 
 
 def parquet_name(index: str) -> str:
@@ -191,6 +210,9 @@ class Release:
     Attributes:
         about: toolkit, writer, engine, source and, if there was one, the history.
         derived: the derived tables and the zipped CSV of idc_index.
+        idc_release_date: when IDC published its release, as YYYY-MM-DD; "" if no table of the release says it.
+        published_at: where the descriptions say that releases are published; "" without descriptions.
+        descriptions: idc.duckdb and the other files of `descriptions`.
         report: the HTML page; None when there is none.
     """
 
@@ -200,6 +222,9 @@ class Release:
     about: Mapping[str, Any]
     indices: tuple[IndexEntry, ...]
     derived: tuple[IndexEntry, ...] = ()
+    idc_release_date: str = ""
+    published_at: str = ""
+    descriptions: tuple[FileEntry, ...] = ()
     report: FileEntry | None = None
     accepted: tuple[Acceptance, ...] = ()
 
@@ -229,10 +254,19 @@ class Release:
             tuple(IndexEntry.from_document(entry) for entry in document[kind]) for kind in ("indices", "supplements")
         )
         about = {key: document[key] for key in ("toolkit", "writer", "engine", "source", "history") if key in document}
-        report = FileEntry(**document["report"]) if "report" in document else None
-        accepted = tuple(Acceptance(**one) for one in document.get("accepted", ()))
-        idc_version, release_version = document["idc_version"], document["release_version"]
-        return cls(path, idc_version, release_version, about, indices, derived, report, accepted)
+        return cls(
+            path,
+            document["idc_version"],
+            document["release_version"],
+            about,
+            indices,
+            derived,
+            document.get("idc_release_date", ""),
+            document.get("published_at", ""),
+            tuple(FileEntry(**file) for file in document.get("descriptions", ())),
+            FileEntry(**document["report"]) if "report" in document else None,
+            tuple(Acceptance(**one) for one in document.get("accepted", ())),
+        )
 
     def to_document(self) -> dict[str, Any]:
         """The content of the manifest. It does not depend on the clock or on the path of the release."""
@@ -240,10 +274,14 @@ class Release:
             "format_version": FORMAT_VERSION,
             "idc_version": self.idc_version,
             "release_version": self.release_version,
+            **({"idc_release_date": self.idc_release_date} if self.idc_release_date else {}),
             **self.about,
             "indices": [entry.to_document() for entry in self.indices],
             "supplements": [entry.to_document() for entry in self.derived],
         }
+        if self.descriptions:
+            document["published_at"] = self.published_at
+            document["descriptions"] = [file.to_document() for file in self.descriptions]
         if self.report:
             document["report"] = self.report.to_document()
         if self.accepted:
@@ -265,10 +303,14 @@ class Release:
         return self.indices + self.derived
 
     @property
+    def table_files(self) -> list[FileEntry]:
+        """The files of the tables."""
+        return [file for entry in self.entries for file in entry.files]
+
+    @property
     def files(self) -> list[FileEntry]:
         """Every file the manifest lists."""
-        of_tables = [file for entry in self.entries for file in entry.files]
-        return [*of_tables, self.report] if self.report else of_tables
+        return [*self.table_files, *self.descriptions, *filter(None, [self.report])]
 
 
 def in_place(path: Path) -> bool:

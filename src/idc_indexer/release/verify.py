@@ -20,10 +20,12 @@ from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release import derived, history
 from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.release.descriptions import SUMS, describe, duckdb_file, sums
 from idc_indexer.release.history import SERIES_HISTORY
 from idc_indexer.release.manifest import (
     LOCK,
     MANIFEST,
+    REPORT,
     FileEntry,
     IndexEntry,
     Release,
@@ -364,6 +366,24 @@ def _history(found: _Findings) -> Iterator[Problem]:
             yield Problem(parquet_name(SERIES_HISTORY), problem)
 
 
+def _descriptions(found: _Findings) -> Iterator[Problem]:
+    """SHA256SUMS against the manifest; the views and facts of idc.duckdb against the tables."""
+    release = found.release
+    present = {file.name for file in release.descriptions}
+    if SUMS in present and found.in_order(SUMS):
+        listed = [file for file in release.files if file.name not in (SUMS, REPORT)]
+        if (release.path / SUMS).read_bytes() != sums(listed):
+            yield Problem(SUMS, "does not hold the digests that the manifest has")
+    tables = {entry.name for entry in release.entries if entry.schema_sha256 is not None}
+    if duckdb_file.NAME in present and found.in_order(duckdb_file.NAME) and tables <= found.readable:
+        try:
+            description = describe(release, release.published_at)
+            problems = list(duckdb_file.problems(description, release.path / duckdb_file.NAME))
+        except IndexerError as error:
+            problems = [error.message]
+        yield from (Problem(duckdb_file.NAME, problem) for problem in problems)
+
+
 CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (
     _manifest,
     _sources,
@@ -374,6 +394,7 @@ CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (
     _rows,
     _derived_tables,
     _history,
+    _descriptions,
 )
 
 

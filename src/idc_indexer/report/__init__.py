@@ -26,11 +26,18 @@ from idc_indexer.diff.render import STATES, idc_lines, size_of_tb, withdrawn_lin
 from idc_indexer.diff.result import Difference, shown
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import ProgressListener
-from idc_indexer.publish.records import folder
 from idc_indexer.publish.release_source import bundled_schemas, derived_tables
 from idc_indexer.publish.wheel import LIMIT, NEEDED, wheel_files
 from idc_indexer.release.derived import IDC_INDEX
-from idc_indexer.release.manifest import MANIFEST, REPORT, FileEntry, Release, parquet_name, release_lock
+from idc_indexer.release.manifest import (
+    MANIFEST,
+    REPORT,
+    FileEntry,
+    Release,
+    parquet_name,
+    public_address,
+    release_lock,
+)
 from idc_indexer.release.verify import verify
 from idc_indexer.report.charts import Bar, columns, rows
 from idc_indexer.report.facts import Growth, ReleaseFacts, gather
@@ -90,10 +97,8 @@ def release_page(
 ) -> str:
     """The report of a release. `found` are the findings of the regression checks on the difference."""
     release = facts.release
-    base = ""
-    if published and "://" in published:  # the path of a folder is of no use to readers
-        address = published.replace("gs://", "https://storage.googleapis.com/", 1).rstrip("/")
-        base = f"{address}/{folder(release.release_version)}"
+    # The path of a folder is of no use to readers.
+    base = public_address(published, release.release_version) if published and "://" in published else ""
     tables = sorted(facts.tables, key=lambda table: (-table.data.bytes, table.entry.name))
     indices = [table for table in facts.tables if table.schema]
     return _render(
