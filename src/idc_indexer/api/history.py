@@ -47,7 +47,7 @@ def find_history_for(
         listener.message("no index of this build reads prior releases: the history is not used")
         return None
     from idc_indexer.publish.history import find_history
-    from idc_indexer.publish.records import PUBLISHED
+    from idc_indexer.release.manifest import PUBLISHED
 
     (idc_version,) = own
     found = find_history(os.fspath(given), idc_version, published_at or PUBLISHED, catalog, path, sample)

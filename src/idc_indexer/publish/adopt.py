@@ -25,7 +25,6 @@ from idc_indexer.publish.records import (
     artifacts,
     check_release_version,
     files_meter,
-    folder,
     in_parallel,
     put_record,
     read_publication,
@@ -33,7 +32,7 @@ from idc_indexer.publish.records import (
     upload_order,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, idc_version_of, schema_name, sidecar_name
+from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, folder, idc_version_of, schema_name, sidecar_name
 from idc_indexer.release.parquet import VERSION_KEY
 
 _WORKERS = 3

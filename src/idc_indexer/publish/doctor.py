@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from idc_indexer.errors import IndexerError
 from idc_indexer.http import request
-from idc_indexer.publish.records import CURRENT, PROMOTION, folder
+from idc_indexer.publish.records import CURRENT, PROMOTION
 from idc_indexer.publish.release_source import open_source
 from idc_indexer.publish.stores import open_store
 from idc_indexer.publish.stores.local import LocalStore
-from idc_indexer.release.manifest import MANIFEST
+from idc_indexer.release.manifest import MANIFEST, folder
 
 if TYPE_CHECKING:
     from idc_indexer.publish.stores.gcs import GcsStore

@@ -28,7 +28,6 @@ from idc_indexer.publish.records import (
     artifacts,
     check_release_version,
     files_meter,
-    folder,
     in_parallel,
     in_upload_order,
     put_record,
@@ -40,6 +39,7 @@ from idc_indexer.publish.records import (
     withdrawal_name,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
+from idc_indexer.release.manifest import folder
 
 
 @dataclass(frozen=True)

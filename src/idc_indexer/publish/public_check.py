@@ -28,7 +28,6 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.http import Response, folder_url, request
 from idc_indexer.progress import Meter, NullListener, ProgressListener, Retries
 from idc_indexer.publish.records import (
-    ARTIFACTS,
     CURRENT,
     EXPOSED,
     PROMOTION,
@@ -41,6 +40,7 @@ from idc_indexer.publish.records import (
 )
 from idc_indexer.publish.release_source import bundled_schemas, read_release
 from idc_indexer.release.manifest import (
+    ARTIFACTS,
     MANIFEST,
     FileEntry,
     Release,
