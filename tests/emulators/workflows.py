@@ -258,8 +258,11 @@ class Repository:
             path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
             path.chmod(0o755)
         source = self.folder / "source"
-        unneeded = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "release", "tests")
-        shutil.copytree(TOP, source, ignore=unneeded)
+        source.mkdir()
+        for name in ("queries", "requirements", "schemas", "src"):
+            shutil.copytree(TOP / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        for name in ("LICENSE", "README.md", "pyproject.toml"):
+            shutil.copyfile(TOP / name, source / name)
         if not self.new_python:
             # what is installed is the environment of the tests, which is another one
             (source / "requirements" / "release.lock").write_text("", encoding="utf-8")
