@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -108,7 +108,8 @@ def plan_release(
         published = read_release(rebuild_of)
         release_version = release_version or published.release_version
         csv = csv or (not indices and CSV in {entry.name for entry in published.derived})
-        indices = _published_tables(published, indices, gdc=bool(gdc_url))
+        left_out = {GDC} if not gdc_url else set()
+        indices = _published_tables(published, indices, left_out | ({SERIES_HISTORY} if history is None else set()))
         if reason := other_writer(published, WRITER):
             listener.message(f"warning: {reason}")
     if release_version is None:
@@ -137,14 +138,14 @@ def plan_release(
     return BuildPlan(plan, worker, Gdc(gdc_url or GDC_URL), listener, price)
 
 
-def _published_tables(published: Release, names: Sequence[str], gdc: bool) -> tuple[str, ...]:
-    """The tables to build again: these, or all that were published, but gdc_idc_mapping only if it can be asked for."""
+def _published_tables(published: Release, names: Sequence[str], left_out: Set[str]) -> tuple[str, ...]:
+    """The tables to build again: these, or all that were published but those that take a service or a history."""
     tables = [entry.name for entry in published.entries if entry.name != CSV]
     if unknown := sorted(set(names) - set(tables)):
         raise UsageError(
             f"{published.release_version} was published without {', '.join(unknown)}", f"It has {', '.join(tables)}."
         )
-    return tuple(names or (table for table in tables if gdc or table != GDC))
+    return tuple(names or (table for table in tables if table not in left_out))
 
 
 def build_release(

@@ -29,6 +29,7 @@ from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.release_source import bundled_schemas, derived_tables
 from idc_indexer.publish.wheel import LIMIT, NEEDED, wheel_files
 from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.release.history import SERIES_HISTORY
 from idc_indexer.release.manifest import (
     MANIFEST,
     REPORT,
@@ -127,7 +128,7 @@ def _notices(facts: ReleaseFacts) -> Iterator[str]:
             "Sample build: a few hundred real series of IDC, with invented acquisition attributes. It shows what the "
             "toolkit does, and is no release of IDC."
         )
-    all_indices = sorted(bundled_schemas().keys() - {path.stem for path in derived_tables()})
+    all_indices = sorted(bundled_schemas().keys() - {path.stem for path in derived_tables()} - {SERIES_HISTORY})
     present = {entry.name for entry in release.indices}
     if missing := [name for name in all_indices if name not in present]:
         yield (
@@ -139,6 +140,8 @@ def _notices(facts: ReleaseFacts) -> Iterator[str]:
             yield f"Excluded data: {len(excluded)} shards of {name} were not read, so their rows are missing."
     if any(one["accepted"] for one in source.get("row_count_mismatches", ())):
         yield "Accepted mismatch: source tables with one row per instance had different numbers of rows."
+    if unproven := release.about["engine"].get("unproven"):
+        yield f"Unproven SQL: {', '.join(unproven)} may have other rows than on BigQuery."
     if replaced := [entry.name for entry in release.indices if entry.overrides_built_in]:
         yield f"Replaced definitions: {', '.join(replaced)} come from a query or schema that replaces the toolkit's."
 
