@@ -322,10 +322,10 @@ def test_refused_by_its_release(
 
 
 @pytest.fixture(scope="module")
-def newest(scratch: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def newest(scratch: dict[int, Path], sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release with a history and all that it is compared with."""
     folder = tmp_path_factory.mktemp("newest")
-    engine = DuckDB(source="sample", cache_dir=folder / "cache")
+    engine = DuckDB(source="sample", cache_dir=f"{sample_release}.cache")
     out = folder / "release"
     return build_release(*BOTH, "idc_index", out=out, release_version="25.0.0", engine=engine, history=scratch[5]).path
 
