@@ -222,6 +222,9 @@ def test_what_runs_and_what_is_read(scratch: dict[int, Path], run: Run) -> None:
     assert "idc_v4`" not in past  # the backquotes are around the entire name of a table
     assert past.count("UNION ALL") == 1
     assert ("idc_v3.dicom_all`" in past, "idc_v5.dicom_all`" in present, "prior_rows" in rest) == (True, True, True)
+    staged = run("stage", HISTORY, "--idc-version", 5, "--source", "sample", "--history", scratch[2], "--dry-run")
+    told = "IDC releases 1 to 2 come from the history of 2.0.0: of the prior releases, 3 to 4 are read"
+    assert (staged.exit_code, told in staged.stderr) == (0, True)
     refused(run("explain", HISTORY, "--history", scratch[2]), 2, "a history is for one IDC release", "--idc-version")
 
 
