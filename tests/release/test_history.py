@@ -222,6 +222,9 @@ def test_what_runs_and_what_is_read(scratch: dict[int, Path], run: Run) -> None:
     assert "idc_v4`" not in past  # the backquotes are around the entire name of a table
     assert past.count("UNION ALL") == 1
     assert ("idc_v3.dicom_all`" in past, "idc_v5.dicom_all`" in present, "prior_rows" in rest) == (True, True, True)
+    staged = run("stage", HISTORY, "--idc-version", 5, "--source", "sample", "--history", scratch[2], "--dry-run")
+    told = "IDC releases 1 to 2 come from the history of 2.0.0: of the prior releases, 3 to 4 are read"
+    assert (staged.exit_code, told in staged.stderr) == (0, True)
     refused(run("explain", HISTORY, "--history", scratch[2]), 2, "a history is for one IDC release", "--idc-version")
 
 
@@ -322,10 +325,10 @@ def test_refused_by_its_release(
 
 
 @pytest.fixture(scope="module")
-def newest(scratch: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def newest(scratch: dict[int, Path], sample_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release with a history and all that it is compared with."""
     folder = tmp_path_factory.mktemp("newest")
-    engine = DuckDB(source="sample", cache_dir=folder / "cache")
+    engine = DuckDB(source="sample", cache_dir=f"{sample_release}.cache")
     out = folder / "release"
     return build_release(*BOTH, "idc_index", out=out, release_version="25.0.0", engine=engine, history=scratch[5]).path
 
