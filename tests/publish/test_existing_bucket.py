@@ -116,7 +116,7 @@ def test_the_page_from_the_first_look_to_the_way_back(
 def test_adopting_writes_one_record(run: Run, place: Place, small_releases: Releases) -> None:
     fill(place, small_releases)
     before = place.look()
-    assert "25.0.1 would be adopted: 8 files" in run("adopt", "25.0.1", "--to", place.uri, "--dry-run").stdout
+    assert "25.0.1 would be adopted: 12 files" in run("adopt", "25.0.1", "--to", place.uri, "--dry-run").stdout
     assert place.look() == before
     result = run("adopt", "25.0.1", "--to", place.uri, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -240,7 +240,7 @@ def test_one_cause_is_one_line(run: Run, bucket: BucketPlace, small_releases: Re
     result = run("check", url)
     assert result.exit_code == 3
     assert result.stdout.splitlines() == [
-        "9 files, such as manifest.json: may not be read by pages of other sites (CORS): HEAD has no "
+        "13 files, such as manifest.json: may not be read by pages of other sites (CORS): HEAD has no "
         "Access-Control-Allow-Origin for them",
         "collections_index.parquet: may not be read in parts by pages of other sites: the preflight (OPTIONS) is "
         "refused",

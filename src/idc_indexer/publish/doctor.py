@@ -32,7 +32,7 @@ def check_store(to: str) -> str:
     Raises:
         IndexerError: it cannot be listed, or there are no credentials.
     """
-    store = open_store(to)
+    store = open_store(to, new=True)
     promoted = PROMOTION in store.list(PROMOTION)
     return f"{to} can be listed; {'a version is current' if promoted else 'no version was promoted'}"
 
@@ -53,7 +53,7 @@ def check_rights(to: str) -> str:
 
 
 def _store(to: str) -> GcsStore | LocalStore:
-    store = open_store(to)
+    store = open_store(to, new=True)
     if isinstance(store, LocalStore):
         return store
     from idc_indexer.publish.stores.gcs import GcsStore
