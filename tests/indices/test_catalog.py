@@ -205,7 +205,7 @@ def test_columns_that_an_index_declares_can_be_read(mine: Callable[..., Index]) 
     ("schema", "message"),
     [
         ('{"table_description"', r"mine\.json: not JSON"),
-        ("[]", r"mine\.json: \$: \[\] is not of type 'object'"),
+        ("[]", r"mine\.json: \$: the value is not of type 'object'"),
         ({"surprise": 1}, r"mine\.json: \$: .*'surprise'"),
         ({"table_description": ""}, r"mine\.json: \$\.table_description"),
         ({"primary_key": []}, r"mine\.json: \$\.primary_key"),
