@@ -136,7 +136,11 @@ def test_published_text_is_one_query_of_that_release(name: str, release: int) ->
     (tree,) = sqlglot.parse(text, dialect="bigquery")
     assert tree is not None
     databases = {table.db.removesuffix("_clinical") for table in tree.find_all(sqlglot.exp.Table) if table.db}
-    prior = {f"idc_v{number}" for number in range(1, release)} if name in ("prior_versions_index", "series_history") else set()
+    prior = (
+        {f"idc_v{number}" for number in range(1, release)}
+        if name in ("prior_versions_index", "series_history")
+        else set()
+    )
     assert databases == prior | {f"idc_v{release}"}
     assert text.startswith("--")
 
