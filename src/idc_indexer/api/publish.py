@@ -67,21 +67,32 @@ class Published:
 
 
 def publish_release(
-    release: AnyPath, *, to: AnyPath, promote: bool = False, rollback: bool = False, dry_run: bool = False
+    release: AnyPath,
+    *,
+    to: AnyPath,
+    promote: bool = False,
+    rollback: bool = False,
+    card_only: bool = False,
+    dry_run: bool = False,
 ) -> Published:
     """Verify a release, and upload it as `<version>/release_artifacts/`. To continue after a failure, call it again.
 
     Args:
         release: the release folder.
-        to: `gs://bucket[/prefix]`, or a folder.
+        to: `gs://bucket[/prefix]`, or a folder; or `hf://datasets/OWNER/NAME`, which becomes a mirror of the release.
         promote: make the version `current` too; not with `dry_run`, for that is decided once the version is published.
-        rollback: allow `current` to move back to an older version.
+        rollback: allow `current`, or a mirror, to move back to an older version.
+        card_only: renew the card of a mirror, and nothing else.
         dry_run: write nothing.
 
     Raises:
-        UsageError: `rollback` without `promote`, or `to` is not a store.
+        UsageError: options that exclude each other, or `to` is not a store.
         IndexerError: the release has problems, or the version is published already with other bytes.
     """
+    if _is_mirror(to):
+        return _publish_mirror(Path(release), str(to), promote, rollback, card_only, dry_run)
+    if card_only:
+        raise UsageError("--card-only is for a mirror, and this is none", "Give --to hf://datasets/OWNER/NAME.")
     if rollback and not promote:
         raise UsageError("--rollback needs --promote: only `current` can move back", "Give --promote too.")
     from idc_indexer.publish.publish import publish
@@ -94,6 +105,24 @@ def publish_release(
     if promote and not dry_run:
         steps |= promote_release(version, to=to, rollback=rollback).steps
     return Published(version, dry_run, steps)
+
+
+def _is_mirror(address: AnyPath) -> bool:
+    from idc_indexer.publish.stores import HUB
+
+    return str(address).startswith(HUB)
+
+
+def _publish_mirror(release: Path, to: str, promote: bool, rollback: bool, card_only: bool, dry_run: bool) -> Published:
+    if promote:
+        raise UsageError("--promote is for a store: a mirror has no `current`", "Leave it out.")
+    from idc_indexer.publish.mirror import mirror
+    from idc_indexer.publish.stores.hub import HubDataset
+    from idc_indexer.release.manifest import Release
+
+    dataset = HubDataset(to)
+    steps = mirror(release, dataset, rollback=rollback, card_only=card_only, dry_run=dry_run)
+    return Published(Release.open(release).release_version, dry_run, {"publish": steps})
 
 
 def promote_release(version: str, *, to: AnyPath, rollback: bool = False, dry_run: bool = False) -> Published:
@@ -118,9 +147,17 @@ def promote_release(version: str, *, to: AnyPath, rollback: bool = False, dry_ru
 def published_status(*, to: AnyPath) -> Status:
     """List the published versions, and compare `current` with the one that it should equal.
 
+    Args:
+        to: as for `publish_release`; of a mirror, the versions are its tags, and `current` is `main`.
+
     Raises:
         IndexerError: the store cannot be used.
     """
+    if _is_mirror(to):
+        from idc_indexer.publish.mirror import mirror_status
+        from idc_indexer.publish.stores.hub import HubDataset
+
+        return mirror_status(HubDataset(str(to)))
     from idc_indexer.publish.status import status
     from idc_indexer.publish.stores import open_store
 
@@ -131,7 +168,8 @@ def check_published(url: str, *, deep: bool = False, rebuilt: AnyPath | None = N
     """Test published files over HTTP, without credentials, as readers use them.
 
     Args:
-        url: the folder of the files, such as `.../current/release_artifacts/`.
+        url: the folder of the files, such as `.../current/release_artifacts/`; or a mirror,
+            `hf://datasets/OWNER/NAME`.
         deep: download every file and compare its SHA-256.
         rebuilt: a release folder, whose files must be the published ones.
 
@@ -142,6 +180,12 @@ def check_published(url: str, *, deep: bool = False, rebuilt: AnyPath | None = N
         UsageError: not an address of HTTP.
         IndexerError: the server cannot be reached.
     """
+    against = None if rebuilt is None else Path(rebuilt)
+    if _is_mirror(url):
+        from idc_indexer.publish.mirror import check_mirror
+        from idc_indexer.publish.stores.hub import HubDataset
+
+        return check_mirror(HubDataset(url, anonymous=True), deep, against)
     from idc_indexer.publish.public_check import check
 
-    return check(url, deep, None if rebuilt is None else Path(rebuilt))
+    return check(url, deep, against)

@@ -256,4 +256,6 @@ store_option = option(
 
 dry_run_option = option("--dry-run", is_flag=True, help="Check everything, print what would be done, and stop.")
 
-rollback_option = option("--rollback", is_flag=True, help="Allow `current` to move back to an older version.")
+rollback_option = option(
+    "--rollback", is_flag=True, help="Allow `current`, or a mirror, to move back to an older version."
+)

@@ -61,22 +61,29 @@ def wheel(release: Path, out: Path, exclude: tuple[str, ...], partial: bool, pub
 @store_option
 @option("--promote", is_flag=True, help="Make the version `current` too.")
 @rollback_option
+@option("--card-only", is_flag=True, help="Renew the card of a mirror, and nothing else.")
 @dry_run_option
 @output_options()
-def publish(release: Path, to: str, promote: bool, rollback: bool, dry_run: bool, output: Output) -> None:
+def publish(
+    release: Path, to: str, promote: bool, rollback: bool, card_only: bool, dry_run: bool, output: Output
+) -> None:
     """Upload a release as a new version.
 
     Verifies the release, and writes it to <version>/release_artifacts/. A published version never changes: files that
     are there already with the same bytes are kept, other bytes are an error. To continue an interrupted upload, run the
     same command again.
 
+    With --to hf://datasets/OWNER/NAME, a dataset on the Hugging Face Hub becomes a mirror of the release: one commit
+    changes its files and its card, and gets a tag of the version.
+
     \b
-    Example:
+    Examples:
       idc-indexer publish release --to published
+      idc-indexer publish release --to hf://datasets/OWNER/NAME
     """
     from idc_indexer.api.publish import publish_release
 
-    done = publish_release(release, to=to, promote=promote, rollback=rollback, dry_run=dry_run)
+    done = publish_release(release, to=to, promote=promote, rollback=rollback, card_only=card_only, dry_run=dry_run)
     output.show(" and ".join(done.steps).capitalize(), [*_steps(done)], done.to_document())
     if promote and dry_run:
         note("what --promote would do is known when the version is published")
@@ -123,7 +130,8 @@ def _steps(published: Published) -> Iterator[str]:
 def status(to: str, output: Output) -> None:
     """List the published versions and the state of `current`.
 
-    Exits with 3 if `current` is not equal to a published version, or if a published version is damaged.
+    Exits with 3 if `current` is not equal to a published version, or if a published version is damaged. Of a mirror on
+    the Hugging Face Hub, the versions are its tags, and `current` is its branch `main`.
 
     \b
     Example:
@@ -160,7 +168,8 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
 
     URL is the folder of the files, such as .../current/release_artifacts/. The command sends no credentials. It tests
     every file of the manifest: public read, size, content type, cache headers, range requests and cross-origin
-    requests. It compares the SHA-256 of small files, or with --deep of all.
+    requests. It compares the SHA-256 of small files, or with --deep of all. URL may also be a mirror,
+    hf://datasets/OWNER/NAME, whose files and card are tested.
 
     Prints one line for each problem, and exits with 3 if there are any.
 

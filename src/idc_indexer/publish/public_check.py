@@ -68,8 +68,8 @@ def check(
         raise IndexerError(f"{url}: the release was replaced during the check", "Check again.")
     table = next((file for file in listed if file.name.endswith(".parquet")), None)
     preflight = list(folder.preflight(table.name)) if table else []
-    differences = list(_differences(rebuilt, release)) if rebuilt else []
-    return [problem for problems in found for problem in problems] + preflight + differences
+    different = list(differences(rebuilt, release)) if rebuilt else []
+    return [problem for problems in found for problem in problems] + preflight + different
 
 
 def _parse(manifest: Response) -> Release | str:
@@ -82,7 +82,7 @@ def _parse(manifest: Response) -> Release | str:
         return f"is not a manifest: {error}"
 
 
-def _differences(rebuilt: Release, release: Release) -> Iterator[Problem]:
+def differences(rebuilt: Release, release: Release) -> Iterator[Problem]:
     """The files of a rebuilt release that differ from the published ones, and a possible reason."""
     digests = {file.name: file.sha256 for file in release.files}
     others = {file.name: file.sha256 for file in rebuilt.table_files if file.sha256 != digests.get(file.name)}

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from idc_indexer.errors import IndexerError, UsageError
 
+HUB = "hf://"
+"""How the address of a mirror on the Hugging Face Hub begins, which is not a store: see `mirror`."""
 ABSENT = 0
 """The generation of an object that does not exist."""
 
