@@ -71,21 +71,31 @@ class MirrorState:
 
 @dataclass(frozen=True)
 class MirrorPlan:
-    """What is to be done: one commit after `parent`, if any step writes or removes a file; then the tag, if `tag`."""
+    """What is to be done: one commit after `parent`, if a file changes, and then the tag, if it is to be created.
+
+    Attributes:
+        files: one step for each file, by name.
+        tag: None if only the card is renewed.
+    """
 
     parent: str
-    steps: tuple[Step, ...]
-    tag: bool
+    files: tuple[Step, ...]
+    tag: Step | None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, in the order in which readers see them."""
+        return (*self.files, self.tag) if self.tag else self.files
 
     @property
     def written(self) -> list[str]:
         """Names of the files that the commit writes."""
-        return [step.name for step in self.steps if step.action in ("create", "replace")]
+        return [step.name for step in self.files if step.action in ("create", "replace")]
 
     @property
     def removed(self) -> list[str]:
         """Names of the files that the commit removes."""
-        return [step.name for step in self.steps if step.action == "remove"]
+        return [step.name for step in self.files if step.action == "remove"]
 
 
 def plan_mirror(
@@ -109,7 +119,8 @@ def plan_mirror(
             "Give --rollback to move back to the older version.",
         )
     names = sorted(local.keys() | {name for name in state.files if _is_ours(name)})
-    return MirrorPlan(state.head, tuple(_step(name, local.get(name), state) for name in names), state.tagged is None)
+    tag = Step("create" if state.tagged is None else "keep", f"refs/tags/{version}", 0)
+    return MirrorPlan(state.head, tuple(_step(name, local.get(name), state) for name in names), tag)
 
 
 def plan_card(version: str, local: Mapping[str, LocalContent], state: MirrorState) -> MirrorPlan:
@@ -120,7 +131,7 @@ def plan_card(version: str, local: Mapping[str, LocalContent], state: MirrorStat
             f"the dataset has {found}, not this release {version}, so its card would describe other files",
             "Publish the release, without --card-only.",
         )
-    return MirrorPlan(state.head, (_step(card.NAME, local[card.NAME], state),), tag=False)
+    return MirrorPlan(state.head, (_step(card.NAME, local[card.NAME], state),), None)
 
 
 def _is_ours(name: str) -> bool:
@@ -176,7 +187,7 @@ def mirror(
         dry_run: write nothing.
 
     Returns:
-        One step for each file, as planned at the beginning.
+        One step for each file and for the tag, as planned at the beginning.
 
     Raises:
         UsageError: as `plan_mirror` does.
@@ -235,7 +246,7 @@ class _Work:
             written = {name: contents[name] for name in plan.written}
             commit = self._dataset.commit(plan.parent, message, written, plan.removed)
             self._read_back(commit, plan, written)
-        if plan.tag:
+        if plan.tag and plan.tag.action == "create":
             self._dataset.tag(version, commit)
 
     def _read_back(self, commit: str, plan: MirrorPlan, written: Mapping[str, Path | bytes]) -> None:
@@ -295,7 +306,7 @@ def mirror_status(dataset: HubDataset) -> Status:
     version = release.release_version
     problems = _problems(release, found, trees.get(version)) | _card_problems(dataset, head, found)
     if version not in tags:
-        problems[version] = "has no tag: publish it again"
+        problems[f"refs/tags/{version}"] = "is missing: publish the release again"
     return Status(versions, version, False, problems)
 
 
