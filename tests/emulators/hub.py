@@ -12,6 +12,7 @@ https://huggingface.co/docs/hub/trusted-publishers, and what the client sends
 from __future__ import annotations
 
 import base64
+import copy
 import fnmatch
 import io
 import itertools
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -129,6 +131,7 @@ class Hub:
         trusted: resources for which an identity is exchanged for a token, such as `datasets/idc/indices`.
         requests: method and path of every request so far.
         uploads: the SHA-256 of every large file that was uploaded so far.
+        committed: the names of the files in every commit so far.
         fault: asked before a request is answered, with its number from 0; says how it ends: `reset`, `lost` (it was
             done), `busy`, `throttled`, `page` (of a proxy); or "".
         page: files in one answer of a listing.
@@ -140,6 +143,7 @@ class Hub:
     trusted: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)
+    committed: list[list[str]] = field(default_factory=list)
     fault: Callable[[int], str] = lambda _: ""
     page: int = 1000
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -157,6 +161,25 @@ class Hub:
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-the-job",
         }
 
+    def client(self, home: Path) -> dict[str, str]:
+        """The environment in which the client finds this service, and keeps its files in a folder."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+
+    def save(self) -> Repository:
+        """The dataset as it is, for `restore`."""
+        return copy.deepcopy(self.dataset)
+
+    def restore(self, saved: Repository) -> None:
+        with self.lock:
+            self.repositories[DATASET] = copy.deepcopy(saved)
+            self.without_faults()
+
     def renew(self) -> None:
         """One empty dataset, and nothing wrong."""
         with self.lock:
@@ -169,6 +192,7 @@ class Hub:
         """Count from 0, and nothing goes wrong."""
         self.requests.clear()
         self.uploads.clear()
+        self.committed.clear()
         self.fault = lambda _: ""
 
     def cut(self, number: int, after: bool) -> None:
@@ -439,6 +463,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert header["key"] == "header"
         if header["value"].get("parentCommit", repository.main) != repository.main:
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+        self.service.committed.append([line["value"]["path"] for line in lines])
         files = dict(repository.commits[repository.main])
         for line in lines:
             _apply(files, repository, line["key"], line["value"])
