@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,18 @@ from idc_indexer.release.descriptions.description import Description, TableDescr
 from idc_indexer.schema.column import Column
 
 
-def render(
-    template: str, description: Description, filters: Mapping[str, Callable[..., str]] | None = None, **more: Any
-) -> str:
+def render(template: str, description: Description, **more: Any) -> str:
     """The text that a template makes of a description, and of what else it needs."""
+    names = {table.name for table in description.tables}
+    return (
+        _environment()
+        .get_template(template)
+        .render(description=description, release=description.release, names=names, **more)
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(  # noqa: S701 -- Markdown, whose cells `_cell` escapes
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
@@ -25,9 +34,7 @@ def render(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"cell": _cell, "size": decimal, "number": lambda n: f"{n:,}", "leaves": _leaves}
-    environment.filters |= filters or {}
-    environment.tests["to_present_table"] = lambda reference: any(t.name == reference.index for t in description.tables)
-    return environment.get_template(template).render(description=description, release=description.release, **more)
+    return environment
 
 
 def _cell(words: str) -> str:
