@@ -265,6 +265,8 @@ def card_problems(text: str) -> list[str]:
 class _Handler(BaseHTTPRequestHandler):
     service: Hub
     protocol_version = "HTTP/1.1"
+    # Or the body would wait for the client to acknowledge the headers.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: Any) -> None:
         pass

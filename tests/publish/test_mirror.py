@@ -22,6 +22,7 @@ from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Releas
 from idc_indexer.release.verify import open_valid
 from tests.conftest import Run, contents, refused
 from tests.emulators.hub import DATASET, EXPIRED, READER, RETRY_AFTER, Blob, Hub
+from tests.emulators.places import KilledError
 from tests.publish.test_publish import Releases, done
 from tests.publish.test_publish_crashes import attempt
 
@@ -200,7 +201,14 @@ def test_a_trusted_publisher_needs_no_token(
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_a_publisher_is_cut_off_at_every_request(hub: Hub, small_releases: Releases, late: bool) -> None:
+def test_a_publisher_is_killed_at_every_request(
+    hub: Hub, small_releases: Releases, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    def kill(_: float) -> None:
+        raise KilledError("killed")
+
+    # It does not live to send a request again.
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=kill))
     publish(small_releases["25.0.0"])
     before, new = hub.dataset.contents(), small_releases["25.0.1"]
     state, cuts, finished = hub.save(), 0, False
@@ -209,18 +217,18 @@ def test_a_publisher_is_cut_off_at_every_request(hub: Hub, small_releases: Relea
     while not finished:
         hub.restore(state)
         hub.cut(cuts, after=late)
-        finished = not attempt(lambda: publish(new))
+        finished = not attempt(lambda: mirror(new, HubDataset(TO), sleep=kill))
         assert hub.dataset.contents() in (before, after)
         assert hub.dataset.tags.keys() <= {"25.0.0", "25.0.1"}
         hub.without_faults()
-        lost = list(hub.dataset.objects)
+        uploaded = set(hub.dataset.objects)
         publish(new)
-        assert not {*lost} & {*hub.uploads}
+        assert not uploaded & {*hub.uploads}
         assert hub.dataset.contents() == hub.dataset.contents("25.0.1") == after
         assert hub.dataset.contents("25.0.0") == before
         assert hub.dataset.messages == ["initial commit", "Release 25.0.0", "Release 25.0.1"]
         cuts += not finished
-    print(f"{cuts} requests cut")
+    print(f"{cuts} publishers killed")
     assert cuts > 15
 
 
