@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 from idc_indexer.publish import mirror as mirror_room
 from idc_indexer.publish.mirror import LocalContent, MirrorState, mirror, mirror_status, plan_mirror
 from idc_indexer.publish.stores.hub import HubDataset, HubFile, digests
-from idc_indexer.release.descriptions import Description, describe
+from idc_indexer.release.descriptions import describe
+from idc_indexer.release.descriptions.description import Description
 from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Release, parquet_name, sidecar
 from idc_indexer.release.verify import open_valid
 from tests.conftest import Run, contents, refused
@@ -329,6 +332,17 @@ def test_what_is_refused(run: Run, hub: Hub, small_releases: Releases) -> None:
     is_mirror(hub, old, "25.0.0")
     assert hub.dataset.contents("25.0.1")[MANIFEST] == (new / MANIFEST).read_bytes()
     refused(run("publish", small_releases["other"], "--to", TO), 1, TO, "another release of version 25.0.1")
+
+
+def test_the_client_is_an_extra(small_releases: Releases) -> None:
+    hidden = "import sys; sys.modules.update(dict.fromkeys(['huggingface_hub', 'httpx2']))\n"
+    program = f"{hidden}from idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
+    for words in (["publish", small_releases["25.0.0"], "--to", TO], ["status", "--to", TO], ["check", TO]):
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Error: hf:// needs the client of the Hugging Face Hub" in done.stderr
+        assert "pip install 'idc-indexer[hub]'" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("manifest", [None, b"[]", b'{"manifest": "of something else"}'])
