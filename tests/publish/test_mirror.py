@@ -337,12 +337,11 @@ def test_what_is_refused(run: Run, hub: Hub, small_releases: Releases) -> None:
 def test_the_client_is_an_extra(small_releases: Releases) -> None:
     hidden = "import sys; sys.modules.update(dict.fromkeys(['huggingface_hub', 'httpx2']))\n"
     program = f"{hidden}from idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
-    for words in (["publish", small_releases["25.0.0"], "--to", TO], ["status", "--to", TO], ["check", TO]):
-        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "Error: hf:// needs the client of the Hugging Face Hub" in done.stderr
-        assert "pip install 'idc-indexer[hub]'" in done.stderr
-        assert "Traceback" not in done.stderr
+    words = ["publish", small_releases["25.0.0"], "--to", TO]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: hf:// needs the client of the Hugging Face Hub: ")
+    assert done.stderr.endswith("\nInstall it: pip install 'idc-indexer[hub]'.\n")
 
 
 @pytest.mark.parametrize("manifest", [None, b"[]", b'{"manifest": "of something else"}'])
