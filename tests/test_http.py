@@ -5,22 +5,20 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from idc_indexer import http
 from idc_indexer.errors import IndexerError, UsageError
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 
 Answer = tuple[int, Mapping[str, str], bytes]
 
 
-class Server:
+class Server(LoopbackServer):
     """Answers paths by functions, and remembers what it was asked."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
@@ -29,9 +27,8 @@ class Server:
         self.drip: float | None = None
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # headers and body in one packet
 
             def do_GET(self) -> None:
                 outer.requests.append(f"{self.command} {self.path}")
@@ -43,42 +40,22 @@ class Server:
                 if self.command != "HEAD":
                     self.send_body(body)
 
-            do_HEAD = do_POST = do_GET  # noqa: N815 -- http.server calls them so
+            do_HEAD = do_POST = do_GET
 
             def send_body(self, body: bytes) -> None:
                 if outer.drip is None:
                     self.wfile.write(body)
                     return
-                try:
-                    for byte in body:
-                        self.wfile.write(bytes([byte]))
-                        self.wfile.flush()
-                        time.sleep(outer.drip)
-                except OSError:
-                    self.close_connection = True
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(outer.drip)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        if context:
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._server.server_port}"
-
-    @contextmanager
-    def running(self) -> Iterator[Server]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield self
-        self._server.shutdown()
-        self._server.server_close()
-        thread.join()
+        super().__init__(Handler, context)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server().running() as server:
+    with Server() as server:
         yield server
 
 
@@ -253,7 +230,7 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
     context.load_cert_chain(certificate, key)
     waits: list[float] = []
     with (
-        Server(context).running() as server,
+        Server(context) as server,
         pytest.raises(IndexerError, match=r"TLS certificate is not trusted: self.signed certificate\n.*SSL_CERT_FILE"),
     ):
         http.request(f"{server.url}/x", sleep=waits.append)

@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from idc_indexer import parquet_footer
 from idc_indexer.documents import bundled
+from idc_indexer.errors import IndexerError
 
 PROGRAM = """
 import random, sys
@@ -50,10 +54,18 @@ def test_a_damaged_footer_is_an_error(table: str, seed: int, tmp_path: Path) -> 
     assert done.returncode == 0, (done.stdout.split()[-1:], done.stderr)
 
 
-def test_a_file_that_is_no_parquet_file(tmp_path: Path) -> None:
-    from idc_indexer import parquet_footer
-    from idc_indexer.errors import IndexerError
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    """`list` stands between a column and its elements, and is not in the Arrow schema."""
+    path = tmp_path / "it.parquet"
+    pq.write_table(pa.table({"k": [["a"]]}), path)
+    data = path.read_bytes()
+    assert data.count(b"list") > 1
+    path.write_bytes(data.replace(b"list", b"\xc3ist"))
+    with pytest.raises(IndexerError, match=r"it\.parquet: not a complete Parquet file: 'utf-8' codec"):
+        parquet_footer.read(path)
 
+
+def test_a_file_that_is_no_parquet_file(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with pytest.raises(IndexerError, match=r"x\.parquet: no such file"):
         parquet_footer.read(path)

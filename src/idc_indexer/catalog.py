@@ -9,9 +9,11 @@ idc_index of the same release.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ class Index:
         columns = in_release(self.schema.columns, release)
         schema = Schema(**{**vars(self.schema), "columns": columns})
         try:
-            statement = analyze(pin(text, release, query_file), SourceTables((self.declared,)), query_file)
+            statement = _analyzed(text, release, json.dumps(self.declared), query_file)
         except IndexerError as error:
             if release:
                 raise IndexerError(
@@ -91,6 +93,16 @@ class PinnedIndex:
     schema: Schema
     statement: Statement
     query_file: str
+
+
+@lru_cache(64)
+def _analyzed(text: str, release: int, declared: str, context: str) -> Statement:
+    """The pinned statement. A process that builds a release several times analyses each query once.
+
+    Args:
+        declared: JSON of the columns that the schema document declares.
+    """
+    return analyze(pin(text, release, context), SourceTables((json.loads(declared),)), context)
 
 
 def _check_columns(statement: Statement, schema: Schema, context: str) -> None:

@@ -106,6 +106,8 @@ def read(path: Path) -> pq.FileMetaData:
     with errors_for(str(path)), pa.OSFile(str(path), "rb") as file:
         metadata = read_metadata(file)
         arrow_schema(metadata)
+        for number in range(metadata.num_columns):
+            metadata.schema.column(number).path  # noqa: B018 -- decodes names that are not in the Arrow schema
         check(metadata, path.stat().st_size)
         return metadata
 

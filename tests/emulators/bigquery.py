@@ -23,13 +23,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import grpc
 import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
+
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 
 PROJECT = "bigquery-public-data"
 MEGABYTE = 1 << 20
@@ -152,28 +153,24 @@ class BigQueryServer:
         self._sessions: dict[str, list[pa.RecordBatch]] = {}
         self._lock = threading.Lock()
         self.stopping = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http = LoopbackServer(_handler(self))
         self._grpc = grpc.server(ThreadPoolExecutor(4))
         self._grpc.add_generic_rpc_handlers((self._service(),))
         port = self._grpc.add_insecure_port("127.0.0.1:0")
         self.environment = {
-            "BIGQUERY_EMULATOR_HOST": f"http://127.0.0.1:{self._http.server_port}",
+            "BIGQUERY_EMULATOR_HOST": self._http.url,
             "BIGQUERY_STORAGE_EMULATOR_HOST": f"127.0.0.1:{port}",
         }
 
     def __enter__(self) -> BigQueryServer:
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
+        self._http.__enter__()
         self._grpc.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
         self.release.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        self._http.__exit__()
         self._grpc.stop(None).wait()
 
     @property
@@ -434,8 +431,8 @@ def _cell(value: Any, column: pa.Field[Any]) -> Any:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _handler(server: BigQueryServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(server: BigQueryServer) -> type[QuietHandler]:
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -488,8 +485,5 @@ def _handler(server: BigQueryServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the tests say what happened."""
 
     return Handler

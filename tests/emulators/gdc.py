@@ -19,8 +19,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 
 Answer = dict[str, Any]
 
@@ -115,7 +116,7 @@ LASTING = ("refused", "moved", "limit, an hour", "html", "empty", *_DAMAGE)
 """Faults that no second request helps against."""
 
 
-class GdcServer:
+class GdcServer(LoopbackServer):
     """The server. It stops when the `with` block ends, and with the process.
 
     Attributes:
@@ -132,20 +133,11 @@ class GdcServer:
         self.page_limit = 10_000
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> GdcServer:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
+        super().__init__(_handler(self))
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__()
 
     def answer(self, endpoint: str, query: Answer) -> Answer:
         """A well answer.
@@ -184,8 +176,8 @@ def _matches(document: Answer, filters: Answer) -> bool:
     return document[filters["content"]["field"]] in filters["content"]["value"]
 
 
-def _handler(server: GdcServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(server: GdcServer) -> type[QuietHandler]:
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -232,8 +224,5 @@ def _handler(server: GdcServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the tests say what happened."""
 
     return Handler

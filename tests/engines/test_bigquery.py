@@ -9,11 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +43,7 @@ from tests.conftest import (
 )
 from tests.emulators.bigquery import TOKEN, BigQueryServer, Table
 from tests.emulators.googlesql import GoogleSQLError
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 from tests.release.test_build_target import FOREGROUND, posix
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
@@ -697,7 +696,7 @@ def test_credentials_that_are_refused_are_not_shown(tmp_path: Path, out: Path) -
     """Not even when the answer repeats what was sent, and the traceback is asked for."""
     sent = []
 
-    class Refuses(BaseHTTPRequestHandler):
+    class Refuses(QuietHandler):
         def do_POST(self) -> None:
             sent.append(
                 self.rfile.read(int(self.headers["Content-Length"])).decode().split("assertion=")[1].split("&")[0]
@@ -706,14 +705,9 @@ def test_credentials_that_are_refused_are_not_shown(tmp_path: Path, out: Path) -
             self.end_headers()
             self.wfile.write(json.dumps({"error": "invalid_grant", "error_description": f"bad {sent[-1]}"}).encode())
 
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as refusing:
-        threading.Thread(target=refusing.serve_forever, daemon=True).start()
-        where = key_file(tmp_path / "key.json", f"http://127.0.0.1:{refusing.server_port}/token")
+    with LoopbackServer(Refuses) as refusing:
+        where = key_file(tmp_path / "key.json", f"{refusing.url}/token")
         done = python(command("--verbose", "build", *PAY, *RELEASE, "--out", out, "collections_index"), where)
-        refusing.shutdown()
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-2] == (
         "Error: table idc_v25.original_collections_metadata: Google does not accept the credentials of this machine"

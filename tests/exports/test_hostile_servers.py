@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import re
 import ssl
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports import bounded, open_export, retry
 from idc_indexer.exports import location as locations
 from idc_indexer.schema.source_tables import SourceTable
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 
 TABLE = SourceTable(25, False, "dicom_all")
 ENTRY = (
@@ -48,25 +48,18 @@ def page(entries: str, token: str = "") -> bytes:
 def server(answer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Answers each GET with `answer(path, write)`."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            with suppress(OSError):  # the client has gone
-                answer(self.path, self.wfile.write)
+            answer(self.path, self.wfile.write)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.daemon_threads = True
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
+    with LoopbackServer(Handler) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
         STOP.clear()
         yield
         STOP.set()
-        running.shutdown()
 
 
 def refused(expected: str, tmp_path: Path) -> None:
@@ -190,7 +183,7 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
     )
     subprocess.run(["sh", "-c", openssl], cwd=tmp_path, check=True, capture_output=True)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             body = page("<CommonPrefixes><Prefix>x/idc_v25/</Prefix></CommonPrefixes>")
             self.send_response(200)
@@ -198,15 +191,10 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.socket = context.wrap_socket(running.socket, server_side=True)
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{running.server_port}")
+    with LoopbackServer(Handler, context) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
         opened = open_export("s3://mirror/x", cache_dir=tmp_path)
@@ -222,7 +210,6 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
             with pytest.raises(UsageError, match=rf"AWS_CA_BUNDLE=.*{name}: {why}"):
                 open_export("s3://mirror/x", cache_dir=tmp_path)
         monkeypatch.delenv("AWS_CA_BUNDLE")
-        running.shutdown()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://no-such-host.invalid")
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
     with pytest.raises(IndexerError, match=r"no connection \(dns error\)"):

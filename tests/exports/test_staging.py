@@ -10,11 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from idc_indexer.exports.staging import CONNECTIONS, DAMAGED_TRIES
 from idc_indexer.progress import NullListener
 from idc_indexer.schema.source_tables import SourceTable
 from tests.conftest import IN_WHEEL, INDICES, RELEASE, Build, Run, TinyExport, around, contents, once, refused
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 from tests.emulators.s3 import OWNER, S3Server, Seen
 
 BUCKET, PREFIX = "idc-open-metadata", "bigquery_export"
@@ -637,21 +636,16 @@ def test_no_network(run: Run, stage: Run, environment: dict[str, str], out: Path
 
 
 def test_a_bucket_in_another_region(run: Run, environment: dict[str, str]) -> None:
-    class Redirecting(BaseHTTPRequestHandler):
+    class Redirecting(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(301)
             self.send_header("x-amz-bucket-region", "eu-west-1")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
+    with LoopbackServer(Redirecting) as server:
+        environment["AWS_ENDPOINT_URL"] = server.url
         result = run("releases", "--source", "s3://mirror/export")
-        server.shutdown()
     refused(result, 1, "s3://mirror/export: the bucket is in another region", "Set AWS_REGION")
 
 

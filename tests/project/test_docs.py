@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -138,6 +139,7 @@ def test_the_jobs_of_a_release_are_explained() -> None:
     assert [job for row in rows for job in row.split(", ")] == jobs
 
 
+@cache
 def templates() -> set[str]:
     """All texts of the source, with `…` where something is filled in."""
     found = set()
@@ -200,3 +202,20 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path: Path)
 def test_the_citation_is_of_this_version() -> None:
     citation = yaml.safe_load((TOP / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == idc_indexer.__version__
+
+
+RETIRED = re.compile(
+    r"(?i)\b(weather|calm|spool(ed|s)?|narrow shards?|guard rails?|leave-out|batch-hours|vandals?)\b|[«»]"
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    # The changelog names what the options were called before.
+    [*(p for p in DOCUMENTS if p.stem != "CHANGELOG"), *sorted((TOP / "src" / "idc_indexer").rglob("*.py"))],
+    ids=lambda path: path.relative_to(TOP).as_posix(),
+)
+def test_words_that_were_given_up_do_not_come_back(path: Path) -> None:
+    """The glossary has the ones for them. Help and messages are in the sources."""
+    found = RETIRED.search(path.read_text(encoding="utf-8"))
+    assert not found, found[0]

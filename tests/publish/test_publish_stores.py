@@ -74,7 +74,7 @@ def test_metadata_of_others_is_no_difference(
     ("key", "value", "shown"),
     [
         ("cacheControl", "private", "has Cache-Control 'private', not '{}'"),
-        ("contentType", "binary/octet-stream", "has Content-Type 'binary/octet-stream', not 'application/"),
+        ("contentType", "binary/octet-stream", "has Content-Type 'binary/octet-stream', not 'text/plain'"),
         ("metadata", {"sha256": "0"}, "has metadata sha256 '0', not '"),
         ("md5Hash", None, "is composite"),
     ],
@@ -380,7 +380,7 @@ def many_tables(release: Release, folder: Path, version: str) -> Path:
         )
         digests = others[2].sha256, others[1].sha256
         entries.append(IndexEntry(f"t{table}", 1, *digests, (replace(data, rows=1), *others)))
-    made = replace(release, path=path, release_version=version, indices=tuple(entries), derived=())
+    made = replace(release, path=path, release_version=version, indices=tuple(entries), derived=(), descriptions=())
     (path / MANIFEST).write_bytes(made.manifest())
     return path
 

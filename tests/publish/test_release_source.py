@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,15 @@ import pytest
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.publish.release_source import open_source, read_release
 from tests.conftest import Run, contents, refused
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 from tests.emulators.places import Place
 from tests.support import damage
 
 Releases = dict[str, Path]
 
 
-@contextmanager
-def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class Files(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
+class Files(QuietHandler, SimpleHTTPRequestHandler):
+    pass
 
 
 class Redirects(Files):
@@ -60,20 +49,20 @@ class Elsewhere(Redirects):
 
 def test_redirects_are_followed(small_releases: Releases, run: Run) -> None:
     release = small_releases["25.0.0"]
-    with serving(partial(Redirects, directory=str(release))) as url:
-        assert read_release(f"{url}/download/25.0.0/").release_version == "25.0.0"
-        result = run("diff", f"{url}/download/25.0.0", small_releases["25.1.0"])
+    with LoopbackServer(partial(Redirects, directory=str(release))) as server:
+        assert read_release(f"{server.url}/download/25.0.0/").release_version == "25.0.0"
+        result = run("diff", f"{server.url}/download/25.0.0", small_releases["25.1.0"])
         assert result.exit_code == 3
         assert "only in" in result.stdout
         # of what is checked there, nothing is missing: only headers are not as they should be
-        problems = json.loads(run("check", f"{url}/download/25.0.0", "--json").stdout)["problems"]
+        problems = json.loads(run("check", f"{server.url}/download/25.0.0", "--json").stdout)["problems"]
         assert not [one for one in problems if "missing" in one["message"] or "not public" in one["message"]]
 
 
 def test_a_redirect_to_another_scheme_is_refused(small_releases: Releases, run: Run) -> None:
     release = small_releases["25.0.0"]
-    with serving(partial(Elsewhere, directory=str(release))) as url:
-        refused(run("diff", f"{url}/x", release), 1, "redirects to ftp://127.0.0.1/")
+    with LoopbackServer(partial(Elsewhere, directory=str(release))) as server:
+        refused(run("diff", f"{server.url}/x", release), 1, "redirects to ftp://127.0.0.1/")
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"], indirect=True)
@@ -82,9 +71,9 @@ def test_each_form_has_the_same_tables(place: Place, small_releases: Releases, t
     assert run("publish", release, "--to", place.uri, "--promote").exit_code == 0
     run("wheel", release, "--out", tmp_path, "--partial")
     (wheel,) = tmp_path.glob("*.whl")
-    with serving(partial(Files, directory=str(release))) as url:
+    with LoopbackServer(partial(Files, directory=str(release))) as server:
         expected = contents(release)
-        for given in (str(release), str(wheel), url, "25.0.0", "current", f"{place.uri}/25.0.0", place.uri):
+        for given in (str(release), str(wheel), server.url, "25.0.0", "current", f"{place.uri}/25.0.0", place.uri):
             with open_source(given, place.uri) as source:
                 assert source.version == "25.0.0"
                 assert source.release().idc_version == 25
@@ -163,7 +152,7 @@ def test_damaged_parquet_is_an_error_that_names_the_file(
 
 def test_damage_that_verify_does_not_see_is_an_error_of_report(wheel_release: Path, tmp_path: Path, run: Run) -> None:
     """`verify` reads keys, order and references; `report` reads every column."""
-    release = shutil.copytree(wheel_release, tmp_path / "release")
+    release = damage.without_descriptions(shutil.copytree(wheel_release, tmp_path / "release"))
     name = "collections_index.parquet"
     content = (release / name).read_bytes()
     import pyarrow.parquet as pq

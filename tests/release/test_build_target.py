@@ -269,7 +269,8 @@ def test_release_is_replaced_on_request(tiny: TinyExport, build: Build, run: Run
     result = build(tiny, "version_metadata_index", "--release-version", "25.0.1", "--force")
     assert result.exit_code == 0, result.stderr
     names = ("version_metadata_index.parquet", "version_metadata_index.parquet.sha256", "version_metadata_index.sql")
-    assert set(contents(out)) == {"manifest.json", "version_metadata_index_schema.json", *names}
+    descriptions = {"SHA256SUMS", "croissant.json", "data-dictionary.md", "idc.duckdb"}
+    assert set(contents(out)) == {"manifest.json", "version_metadata_index_schema.json", *names, *descriptions}
     assert json.loads((out / "manifest.json").read_text())["release_version"] == "25.0.1"
     assert around(out) == ["release"]
     assert run("verify", out).exit_code == 0

@@ -33,6 +33,7 @@ from idc_indexer.release.manifest import MANIFEST, Release
 from idc_indexer.release.parquet import VERSION_KEY
 from idc_indexer.release.verify import verify
 from tests.emulators.gdc import PASSING, GdcServer, case_id
+from tests.support.damage import without_descriptions
 
 CATALOG = Catalog()
 MAPPING = CATALOG.derived["gdc_idc_mapping"]
@@ -516,7 +517,7 @@ def test_verify_finds_confused_patients(tmp_path: Path, built: Path) -> None:
         (without(second), "are missing: studies of patients who have others here"),
         (put("gdc_case_id", first, case_id("?")), "1 rows stand for patients with two cases"),
     ):
-        release = shutil.copytree(built, tmp_path / message)
+        release = without_descriptions(shutil.copytree(built, tmp_path / message))
         rewrite(release, "gdc_idc_mapping", change)
         assert [message in str(problem) for problem in verify(release)] == [True]
     table = pq.read_table(built / "gdc_idc_mapping.parquet").to_pylist()
@@ -527,7 +528,7 @@ def test_verify_finds_confused_patients(tmp_path: Path, built: Path) -> None:
         and table[n]["PatientID"] != table[n + 1]["PatientID"]
         and sum(row["PatientID"] == table[n + 1]["PatientID"] for row in table) == 1
     )
-    release = shutil.copytree(built, tmp_path / "cases")
+    release = without_descriptions(shutil.copytree(built, tmp_path / "cases"))
     rewrite(release, "gdc_idc_mapping", put("gdc_case_id", other, table[one]["gdc_case_id"]))
     assert ["1 rows stand for cases with two patients" in str(problem) for problem in verify(release)] == [True]
 
@@ -547,7 +548,7 @@ def test_verify_finds_confused_patients(tmp_path: Path, built: Path) -> None:
 def test_verify_finds_another_csv(
     built: Path, tmp_path: Path, name: str, text: Callable[[bytes], bytes], message: str
 ) -> None:
-    release = shutil.copytree(built, tmp_path / "release")
+    release = without_descriptions(shutil.copytree(built, tmp_path / "release"))
     zipped = release / "idc_index.csv.zip"
     with zipfile.ZipFile(zipped) as archive:
         content = archive.read("idc_index.csv")
@@ -562,7 +563,7 @@ def test_verify_finds_another_csv(
 
 @pytest.mark.parametrize("at", [0.0, 0.3, 0.999])
 def test_verify_finds_a_damaged_zip(built: Path, tmp_path: Path, at: float) -> None:
-    release = shutil.copytree(built, tmp_path / "release")
+    release = without_descriptions(shutil.copytree(built, tmp_path / "release"))
     zipped = release / "idc_index.csv.zip"
     data = bytearray(zipped.read_bytes())
     data[int(len(data) * at)] ^= 0xFF
@@ -582,7 +583,7 @@ def test_verify_finds_a_damaged_zip(built: Path, tmp_path: Path, at: float) -> N
     ],
 )
 def test_verify_finds_missing_and_short_files(built: Path, tmp_path: Path, file: str) -> None:
-    release = shutil.copytree(built, tmp_path / "release")
+    release = without_descriptions(shutil.copytree(built, tmp_path / "release"))
     (release / file).write_bytes((release / file).read_bytes()[:-9])
     assert verify(release)[0].file == file
     (release / file).unlink()
@@ -590,7 +591,7 @@ def test_verify_finds_missing_and_short_files(built: Path, tmp_path: Path, file:
 
 
 def test_verify_finds_a_manifest_of_other_files(built: Path, tmp_path: Path) -> None:
-    release = shutil.copytree(built, tmp_path / "release")
+    release = without_descriptions(shutil.copytree(built, tmp_path / "release"))
     rows = pq.read_metadata(release / "idc_index.parquet").num_rows
     before = json.loads((release / MANIFEST).read_bytes())
 

@@ -144,7 +144,7 @@ def test_the_same_bytes_again(sample_release: Path, tmp_path: Path) -> None:
 def again(release: Path, change: Callable[[Description], Description]) -> None:
     """Write idc.duckdb of another description, with fitting digests everywhere."""
     opened = replace(Release.open(release), descriptions=())
-    duckdb_file.write(change(describe(opened, PUBLISHED)), release / duckdb_file.NAME)
+    (release / duckdb_file.NAME).write_bytes(duckdb_file.content(change(describe(opened, PUBLISHED))))
     relist(release)
 
 

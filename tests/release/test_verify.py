@@ -24,13 +24,14 @@ from tests.support.damage import (
     rewrite,
     swapped,
     with_first,
+    without_descriptions,
 )
 
 
 @pytest.fixture
 def release(wheel_release: Path, tmp_path: Path) -> Path:
     """A good release, for the test alone."""
-    return shutil.copytree(wheel_release, tmp_path / "release")
+    return without_descriptions(shutil.copytree(wheel_release, tmp_path / "release"))
 
 
 VERSIONS = "version_metadata_index"

@@ -31,6 +31,16 @@ def manifest(release: Path, **changes: Any) -> dict[str, Any]:
     return document
 
 
+def without_descriptions(release: Path) -> Path:
+    """The same release as an older toolkit built it, in which one damage breaks one promise."""
+    document = manifest(release)
+    for file in document.pop("descriptions"):
+        (release / file["name"]).unlink()
+    del document["published_at"]
+    (release / "manifest.json").write_text(json.dumps(document))
+    return release
+
+
 def in_manifest(index: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Damage:
     """Change what the manifest says of an index."""
 

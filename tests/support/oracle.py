@@ -59,7 +59,7 @@ def assert_same(statement: Statement, tables: Tables, columns: tuple[Column, ...
         columns: the expected columns; those of the evaluator if not given.
     """
     expected = by_googlesql(statement, tables)
-    columns = columns or columns_of(statement, tables)
+    columns = columns or tuple(map(_column, expected.schema))
     assert [(field.name, field.type) for field in expected.schema] == [(c.name, arrow_type(c)) for c in columns]
     # conform has one zero and one NaN. Compared as text, because NaN is not equal to itself.
     rows = [row for batch in expected.to_batches() for row in conform(batch, columns, "it").to_pylist()]

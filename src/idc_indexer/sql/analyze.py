@@ -41,9 +41,9 @@ class Leaf:
         return ".".join(field.name for field in self.fields)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statement:
-    """A pinned statement with resolved names and typed expressions.
+    """A pinned statement with resolved names and typed expressions. Nobody changes its tree.
 
     Attributes:
         text: GoogleSQL, as written.

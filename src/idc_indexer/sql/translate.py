@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel
@@ -60,6 +61,7 @@ _SUPPORTED_HINT = (
 )
 
 
+@lru_cache(64)
 def to_duckdb(statement: Statement, context: str) -> Translation:
     """Translate a statement.
 

@@ -3,7 +3,7 @@
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md; what a number stands for:
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 
-The library `thrift` would need as many lines around it, and takes 3.4 ms to encode the 132 columns of a narrow shard;
+The library `thrift` would need as many lines around it, and takes 3.4 ms to encode the 132 columns of a pruned shard;
 this 0.8 ms.
 """
 

@@ -85,7 +85,7 @@ def write_descriptions(release: Release, published: str) -> Release:
         The release with its descriptions, for the manifest.
     """
     description = describe(release, published)
-    duckdb_file.write(description, release.path / duckdb_file.NAME)
+    files.write_atomic(release.path / duckdb_file.NAME, duckdb_file.content(description))
     files.write_atomic(release.path / croissant.NAME, croissant.document(description))
     files.write_atomic(release.path / dictionary.NAME, dictionary.text(description).encode())
     made = [_entry(release.path / name) for name in (duckdb_file.NAME, croissant.NAME, dictionary.NAME)]

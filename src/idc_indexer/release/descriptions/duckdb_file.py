@@ -8,6 +8,7 @@ The views name the addresses of a version, never of `current`: who has attached 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
@@ -37,20 +38,19 @@ _RELEASE_COLUMNS = {
 }
 
 
-def write(description: Description, path: Path) -> None:
-    """Write the file beside the tables of a release.
+def content(description: Description) -> bytes:
+    """The file.
 
     Raises:
-        IndexerError: a table cannot be read, or the file cannot be written.
+        IndexerError: a table of the release cannot be read.
     """
-    with files.atomic_path(path) as temporary:
-        temporary.unlink(missing_ok=True)
-        with interruptible(), _published(description) as connection, errors_for(str(path)):
-            connection.execute(f"ATTACH {quote(str(temporary))} AS made (STORAGE_VERSION {quote(STORAGE_VERSION)})")
-            for table in description.tables:
-                _create_view(connection, table)
-            _create_release_view(connection, description)
-            connection.execute("DETACH made")
+    with interruptible(), _published(description) as (connection, path), errors_for(NAME):
+        connection.execute(f"ATTACH {quote(str(path))} AS made (STORAGE_VERSION {quote(STORAGE_VERSION)})")
+        for table in description.tables:
+            _create_view(connection, table)
+        _create_release_view(connection, description)
+        connection.execute("DETACH made")
+        return path.read_bytes()
 
 
 def problems(description: Description, path: Path) -> Iterator[str]:
@@ -59,8 +59,9 @@ def problems(description: Description, path: Path) -> Iterator[str]:
     Raises:
         IndexerError: DuckDB cannot read it.
     """
-    with interruptible(), _published(description) as connection, errors_for(str(path)):
-        connection.execute(f"ATTACH {quote(str(path))} AS made (READ_ONLY)")
+    with interruptible(), _published(description) as (connection, copy), errors_for(str(path)):
+        shutil.copyfile(path, copy)
+        connection.execute(f"ATTACH {quote(str(copy))} AS made (READ_ONLY)")
         views = dict(_rows(connection, "SELECT view_name, sql FROM duckdb_views() WHERE database_name = 'made'"))
         if different := views.keys() ^ {RELEASE, *(table.name for table in description.tables)}:
             yield f"has other views than the release has tables: {', '.join(sorted(different))}"
@@ -121,14 +122,15 @@ def _release_rows(description: Description) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def _published(description: Description) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that finds the files of the release at the public addresses that they will have.
+def _published(description: Description) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A connection that finds the files of the release at their future public addresses, and a place for idc.duckdb.
 
-    CREATE VIEW opens the file that it names, and nothing is there before the release is published.
+    CREATE VIEW opens the file that it names, and nothing is there before the release is published. ATTACH takes `?` and
+    `~` in a path for more than characters, so the place is in a temporary folder.
     """
-    with ExitStack() as opened, connect() as connection:
+    with files.temporary_folder() as scratch, ExitStack() as opened, connect() as connection:
         connection.register_filesystem(_ReleaseFiles(description.release.path, opened))
-        yield connection
+        yield connection, scratch / NAME
 
 
 class _ReleaseFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
