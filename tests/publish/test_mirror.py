@@ -337,7 +337,7 @@ def test_what_is_refused(run: Run, hub: Hub, small_releases: Releases) -> None:
 def test_the_client_is_an_extra(small_releases: Releases) -> None:
     hidden = "import sys; sys.modules.update(dict.fromkeys(['huggingface_hub', 'httpx2']))\n"
     program = f"{hidden}from idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
-    words = ["publish", small_releases["25.0.0"], "--to", TO]
+    words = ["publish", str(small_releases["25.0.0"]), "--to", TO]
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: hf:// needs the client of the Hugging Face Hub: ")

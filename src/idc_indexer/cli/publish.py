@@ -77,9 +77,8 @@ def publish(
     changes its files and its card, and gets a tag of the version.
 
     \b
-    Examples:
+    Example:
       idc-indexer publish release --to published
-      idc-indexer publish release --to hf://datasets/OWNER/NAME
     """
     from idc_indexer.api.publish import publish_release
 
