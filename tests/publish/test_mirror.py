@@ -258,6 +258,24 @@ def test_a_request_that_fails_once(hub: Hub, small_releases: Releases, fault: st
     assert bool(said) == (fault in ("throttled", "page"))
 
 
+def test_a_file_that_changes_during_the_upload_is_named(
+    run: Run, hub: Hub, small_releases: Releases, tmp_path: Path
+) -> None:
+    release = shutil.copytree(small_releases["25.0.0"], tmp_path / "release")
+
+    def fault(number: int) -> str:
+        if hub.requests[number].endswith("/validate-yaml"):
+            (release / "collections_index.sql").write_text("SELECT 1")
+        return ""
+
+    hub.fault = fault
+    refused(run("publish", release, "--to", TO), 1, TO, "does not have these files", "collections_index.sql", "Verify")
+    assert hub.dataset.tags == {}
+    hub.without_faults()
+    publish(small_releases["25.0.0"])
+    is_mirror(hub, small_releases["25.0.0"], "25.0.0")
+
+
 def test_two_publishers_make_no_mix(hub: Hub, run: Run, small_releases: Releases) -> None:
     def fault(number: int) -> str:
         if hub.requests[number].endswith("/commit/main"):
@@ -268,7 +286,7 @@ def test_two_publishers_make_no_mix(hub: Hub, run: Run, small_releases: Releases
 
     hub.fault = fault
     result = run("publish", small_releases["25.0.0"], "--to", TO)
-    refused(result, 1, TO, "HTTP 412", "another program changed the dataset", "nothing was written")
+    refused(result, 1, TO, "HTTP 412", "another program changed the dataset")
     assert result.stderr.count("\n") == 2
     assert hub.dataset.contents() == {"notes.md": b"mine"}
     assert hub.dataset.tags == {}

@@ -40,13 +40,14 @@ FIRST_WAIT = 5.0
 class LocalContent:
     """A file of the release, or its card: its size, and the digests that the Hub may have of it."""
 
+    data: Path | bytes
     size: int
     digests: frozenset[str]
 
     @classmethod
     def of(cls, data: Path | bytes) -> LocalContent:
         """That of a file or of bytes."""
-        return cls(len(data) if isinstance(data, bytes) else data.stat().st_size, digests(data))
+        return cls(data, len(data) if isinstance(data, bytes) else data.stat().st_size, digests(data))
 
     def same(self, found: HubFile | None) -> bool:
         """Whether a file on the Hub has the same bytes."""
@@ -199,10 +200,10 @@ def mirror(
     first: tuple[Step, ...] = ()
     for attempt in range(ATTEMPTS):
         try:
-            plan, contents = work.plan()
+            plan, local = work.plan()
             first = first or plan.steps
             if not dry_run:
-                work.carry_out(plan, contents)
+                work.carry_out(plan, local)
             return first
         except BusyError as error:
             if attempt == ATTEMPTS - 1 or error.wait > MAX_WAIT:
@@ -217,10 +218,10 @@ class _Work:
     def __init__(self, dataset: HubDataset, release: Release, rollback: bool, card_only: bool) -> None:
         self._dataset, self._release, self._rollback, self._card_only = dataset, release, rollback, card_only
         self._description = describe(release, release.published_at or PUBLISHED)
-        self._files = {name: release.path / name for name in [*(file.name for file in release.files), MANIFEST]}
-        self._local = {name: LocalContent.of(path) for name, path in self._files.items()}
+        names = [*(file.name for file in release.files), MANIFEST]
+        self._local = {name: LocalContent.of(release.path / name) for name in names}
 
-    def plan(self) -> tuple[MirrorPlan, Mapping[str, Path | bytes]]:
+    def plan(self) -> tuple[MirrorPlan, Mapping[str, LocalContent]]:
         """What is to be done, and the contents of all files."""
         version = self._release.release_version
         head, tags = self._dataset.refs()
@@ -230,40 +231,41 @@ class _Work:
         prior = _prior(self._dataset, tags, version)
         text = card.text(self._description, self._dataset.name, prior).encode()
         local = {**self._local, card.NAME: LocalContent.of(text)}
-        contents: dict[str, Path | bytes] = {**self._files, card.NAME: text}
         try:
             if self._card_only:
-                return plan_card(version, local, state), contents
-            return plan_mirror(version, local, state, rollback=self._rollback), contents
+                return plan_card(version, local, state), local
+            return plan_mirror(version, local, state, rollback=self._rollback), local
         except IndexerError as error:
             raise type(error)(f"{self._dataset.uri}: {error.message}", error.hint) from error
 
-    def carry_out(self, plan: MirrorPlan, contents: Mapping[str, Path | bytes]) -> None:
+    def carry_out(self, plan: MirrorPlan, local: Mapping[str, LocalContent]) -> None:
         """Commit, read back, tag."""
         version, commit = self._release.release_version, plan.parent
         if plan.written or plan.removed:
             message = f"{'Card of release' if self._card_only else 'Release'} {version}"
-            written = {name: contents[name] for name in plan.written}
+            written = {name: local[name].data for name in plan.written}
             commit = self._dataset.commit(plan.parent, message, written, plan.removed)
-            self._read_back(commit, plan, written)
+            self._read_back(commit, plan, local)
         if plan.tag and plan.tag.action == "create":
             self._dataset.tag(version, commit)
 
-    def _read_back(self, commit: str, plan: MirrorPlan, written: Mapping[str, Path | bytes]) -> None:
+    def _read_back(self, commit: str, plan: MirrorPlan, local: Mapping[str, LocalContent]) -> None:
         found = self._dataset.files(commit)
-        wrong = [name for name, data in written.items() if not LocalContent.of(data).same(found.get(name))]
+        wrong = [name for name in plan.written if not local[name].same(found.get(name))]
         wrong += [name for name in plan.removed if name in found]
         if wrong:
             raise IndexerError(
-                f"{self._dataset.uri}: the commit {commit} does not have what was sent: {', '.join(sorted(wrong))}",
-                "Verify the release, look at the .gitignore of the dataset, and publish again.",
+                f"{self._dataset.uri}: the commit {commit} does not have these files of the release: "
+                f"{', '.join(sorted(wrong))}",
+                "They changed during the upload, or the .gitignore of the dataset names them. Verify the release, and "
+                "publish it again.",
             )
 
 
 def _prior(dataset: HubDataset, tags: Mapping[str, str], version: str) -> Release | None:
     """The newest release before a version that has a tag, whatever `main` has: each run then makes the same card."""
-    older = [name for name in _versions(tags) if Version(name) < Version(version)]
-    return _release(dataset, tags[older[-1]], dataset.files(tags[older[-1]])) if older else None
+    older = [tags[name] for name in reversed(_versions(tags)) if Version(name) < Version(version)]
+    return next(filter(None, (_release(dataset, commit, dataset.files(commit)) for commit in older)), None)
 
 
 def _versions(tags: Mapping[str, str]) -> list[str]:

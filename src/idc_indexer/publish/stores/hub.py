@@ -37,6 +37,8 @@ except ImportError as error:
 
 BRANCH = "main"
 _ADDRESS = re.compile(rf"{HUB}datasets/([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)", re.ASCII)
+_QUERY = re.compile(r"(?<=\S)\?\S+")
+"""The part of an address that holds a signature."""
 _COMMIT_TIMEOUT = 5 * TIMEOUT
 """Seconds that the Hub may stay silent: it answers a commit when all of its files are in place."""
 _AGAIN = "Run the same command again; it continues where it stopped."
@@ -161,7 +163,7 @@ class HubDataset:
     def _failure(self, request: str, error: BaseException) -> IndexerError:
         """What users see of an error of the client."""
         if isinstance(error, (httpx2.HTTPStatusError, HfHubHTTPError)):
-            return self._refusal(request, error.response)
+            return self._refusal(request, error.response, str(getattr(error, "server_message", None) or ""))
         if isinstance(error, OIDCError):
             return IndexerError(
                 f"{request}: trusted publishing failed: {error}",
@@ -172,16 +174,17 @@ class HubDataset:
         if isinstance(error, httpx2.TransportError):
             return BusyError(f"{request}: {type(error).__name__}", _AGAIN)
         if isinstance(error, OSError):
-            return IndexerError(f"{request}: {error.strerror or error}", _AGAIN)
+            message = error.strerror or _QUERY.sub("", str(error))
+            return IndexerError(f"{request}: {message}", _AGAIN)
         return IndexerError(
             f"{request}: the response is damaged, or not one of the Hub ({type(error).__name__})",
             f"Check the network and its proxies. {_AGAIN}",
         )
 
-    def _refusal(self, request: str, response: httpx2.Response) -> IndexerError:
-        """What users see of a response."""
-        message = response.headers.get("X-Error-Message", "")
-        said = f"{request}: HTTP {response.status_code}{message and f': {message}'}"
+    def _refusal(self, request: str, response: httpx2.Response, message: str) -> IndexerError:
+        """What users see of a response; `message` is that of the Hub, or a document of the storage behind it."""
+        first = "" if message.startswith("<") else message.partition("\n")[0]
+        said = f"{request}: HTTP {response.status_code}{first and f': {first}'}"
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
         if status in RETRIED:
             busy = BusyError(said, _AGAIN)
@@ -192,8 +195,8 @@ class HubDataset:
             return busy
         if status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
             return ConflictError(
-                f"{said}; another program changed the dataset at the same time, and nothing was written",
-                "Run the same command again; it compares with what is there then.",
+                f"{said}; another program changed the dataset at the same time",
+                "Nothing is half done. Run the same command again; it compares with what is there then.",
             )
         if code == "RepoNotFound" or (status == HTTPStatus.NOT_FOUND and not code):
             return IndexerError(
