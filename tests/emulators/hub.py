@@ -34,8 +34,6 @@ import yaml
 
 DATASET = "idc/indices"
 TOKEN, READER, EXPIRED = "hf_writer", "hf_reader", "hf_expired"
-RETRY_AFTER = 300
-"""Seconds: the Hub counts requests in windows of five minutes."""
 ATTRIBUTES = "*.parquet filter=lfs\n*.zip filter=lfs\n"
 REGULAR = 10_000_000
 """Bytes of the largest file that is not stored as a large one."""
@@ -135,6 +133,7 @@ class Hub:
         fault: asked before a request is answered, with its number from 0; says how it ends: `reset`, `lost` (it was
             done), `busy`, `throttled`, `page` (of a proxy); or "".
         page: files in one answer of a listing.
+        retry_after: seconds that a `throttled` answer asks for: the Hub counts requests in windows of five minutes.
     """
 
     url: str = ""
@@ -146,6 +145,7 @@ class Hub:
     committed: list[list[str]] = field(default_factory=list)
     fault: Callable[[int], str] = lambda _: ""
     page: int = 1000
+    retry_after: int = 300
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -185,7 +185,7 @@ class Hub:
         with self.lock:
             self.repositories = {DATASET: Repository()}
             self.tokens = {TOKEN: "write", READER: "read", EXPIRED: "expired"}
-            self.trusted, self.page = set(), 1000
+            self.trusted, self.page, self.retry_after = set(), 1000, 300
             self.without_faults()
 
     def without_faults(self) -> None:
@@ -288,7 +288,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         try:
-            _refuse_at_will(fault)
+            if fault == "busy":
+                raise Refusal(503, "Service temporarily unavailable")
+            if fault == "throttled":
+                raise Refusal(429, "Too many requests", **{"Retry-After": str(self.service.retry_after)})
             with self.service.lock:
                 status, headers, content = self._answer(path, query, body)
         except Refusal as refusal:
@@ -480,13 +483,6 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(409, "Tag reference exists already")
         repository.tags[tag] = repository.revision(revision)
         return {}
-
-
-def _refuse_at_will(fault: str) -> None:
-    if fault == "busy":
-        raise Refusal(503, "Service temporarily unavailable")
-    if fault == "throttled":
-        raise Refusal(429, "Too many requests", **{"Retry-After": str(RETRY_AFTER)})
 
 
 def _is_text(sample: bytes) -> bool:

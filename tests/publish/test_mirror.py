@@ -24,7 +24,7 @@ from idc_indexer.release.descriptions.description import Description
 from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Release, parquet_name, sidecar
 from idc_indexer.release.verify import open_valid
 from tests.conftest import Run, contents, refused
-from tests.emulators.hub import DATASET, EXPIRED, READER, RETRY_AFTER, Blob, Hub
+from tests.emulators.hub import DATASET, EXPIRED, READER, Blob, Hub
 from tests.emulators.places import KilledError
 from tests.publish.test_publish import Releases, done
 from tests.publish.test_publish_crashes import attempt
@@ -258,6 +258,15 @@ def test_a_request_that_fails_once(hub: Hub, small_releases: Releases, fault: st
     assert bool(said) == (fault in ("throttled", "page"))
 
 
+def test_a_short_wait_is_waited(hub: Hub, small_releases: Releases) -> None:
+    hub.retry_after = 7
+    hub.fault = lambda number: "throttled" if number == 0 else ""
+    waits: list[float] = []
+    mirror(small_releases["25.0.0"], HubDataset(TO), sleep=waits.append)
+    assert waits == [7]
+    is_mirror(hub, small_releases["25.0.0"], "25.0.0")
+
+
 def test_a_file_that_changes_during_the_upload_is_named(
     run: Run, hub: Hub, small_releases: Releases, tmp_path: Path
 ) -> None:
@@ -321,9 +330,9 @@ def test_a_missing_dataset_and_a_busy_hub(run: Run, hub: Hub, small_releases: Re
     result = run(*words("hf://datasets/idc/nothing"))
     refused(result, 1, "hf://datasets/idc/nothing", "HTTP 401" if command == "check" else "there is no such dataset")
     assert result.stderr.count("\n") == 2
-    hub.fault = lambda _: "throttled"
+    hub.fault = lambda number: "throttled" if number >= 2 else ""
     result = run(*words(TO))
-    refused(result, 1, TO, "HTTP 429", f"asks to wait {RETRY_AFTER} seconds")
+    refused(result, 1, TO, "HTTP 429", "asks to wait 300 seconds")
     assert result.stderr.count("\n") == 2
 
 

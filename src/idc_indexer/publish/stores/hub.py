@@ -5,7 +5,8 @@ parent and fails with `ConflictError` if `main` has another one. Large files are
 only if the Hub does not have them.
 
 The client finds the token: of a trusted publisher if HF_OIDC_RESOURCE is set, else in HF_TOKEN, else that of
-`hf auth login`. Its messages are not shown, for they may hold the address of an upload, with which anyone may write.
+`hf auth login`. This module makes it silent in this process, because its messages may hold the address of an upload,
+with which anyone may write; and it bounds how long the client waits.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from pathlib import Path
 import idc_indexer
 from idc_indexer import files
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.http import RETRIED, TIMEOUT
+from idc_indexer.http import MAX_WAIT, RETRIED, TIMEOUT
 from idc_indexer.publish.stores import HUB, ConflictError
 
 try:
     import httpx2
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, hf_hub_url
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_url, set_client_factory
     from huggingface_hub.errors import HfHubHTTPError, OIDCError
     from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils import build_hf_headers, disable_progress_bars, http_backoff, logging
@@ -39,7 +40,7 @@ BRANCH = "main"
 _ADDRESS = re.compile(rf"{HUB}datasets/([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)", re.ASCII)
 _QUERY = re.compile(r"(?<=\S)\?\S+")
 """The part of an address that holds a signature."""
-_COMMIT_TIMEOUT = 5 * TIMEOUT
+_TIMEOUT = 5 * TIMEOUT
 """Seconds that the Hub may stay silent: it answers a commit when all of its files are in place."""
 _AGAIN = "Run the same command again; it continues where it stopped."
 _INVALID = (ArithmeticError, AttributeError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
@@ -77,6 +78,28 @@ def digests(data: Path | bytes) -> frozenset[str]:
     return frozenset({f"sha256:{sha256(data).hexdigest()}", f"git:{blob.hexdigest()}"})
 
 
+def _asked_wait(response: httpx2.Response) -> float:
+    """Seconds that the Hub asks to wait; 0 if it does not say."""
+    asked = response.headers.get("Retry-After", "")
+    return float(asked) if re.fullmatch(r"\d{1,6}", asked, re.ASCII) else 0.0
+
+
+def _refuse_to_wait(response: httpx2.Response) -> None:
+    """Raise what the client does not repeat, if it would have to wait for long."""
+    if response.status_code in RETRIED and _asked_wait(response) > MAX_WAIT:
+        raise httpx2.HTTPStatusError("", request=response.request, response=response)
+
+
+def _client() -> httpx2.Client:
+    """What the client sends requests with; its own waits for ever."""
+    return httpx2.Client(event_hooks={"response": [_refuse_to_wait]}, follow_redirects=True, timeout=_TIMEOUT)
+
+
+set_client_factory(_client)
+disable_progress_bars()
+logging.set_verbosity_error()
+
+
 class HubDataset:
     """A dataset on the Hub. Every method raises IndexerError if the Hub refuses a request or does not answer."""
 
@@ -94,8 +117,6 @@ class HubDataset:
         self._token = False if anonymous else None
         self._library = {"library_name": "idc-indexer", "library_version": idc_indexer.__version__}
         self._api = HfApi(token=self._token, **self._library)
-        disable_progress_bars()
-        logging.set_verbosity_error()
 
     def refs(self) -> tuple[str, dict[str, str]]:
         """The commit of `main`, and those of all tags by name."""
@@ -154,7 +175,6 @@ class HubDataset:
 
     @contextmanager
     def _requesting(self, what: str) -> Iterator[None]:
-        get_session().timeout = _COMMIT_TIMEOUT  # the client itself waits for ever
         try:
             yield
         except (*_INVALID, OIDCError, OSError, httpx2.HTTPError) as error:
@@ -188,10 +208,9 @@ class HubDataset:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
         if status in RETRIED:
             busy = BusyError(said, _AGAIN)
-            asked = response.headers.get("Retry-After", "")
-            if re.fullmatch(r"\d{1,6}", asked, re.ASCII):
-                busy.wait = float(asked)
-                busy.hint = f"The Hub asks to wait {asked} seconds. {_AGAIN}"
+            if wait := _asked_wait(response):
+                busy.wait = wait
+                busy.hint = f"The Hub asks to wait {wait:.0f} seconds. {_AGAIN}"
             return busy
         if status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
             return ConflictError(
