@@ -346,6 +346,7 @@ def test_what_is_refused(run: Run, hub: Hub, small_releases: Releases) -> None:
         refused(run("status", "--to", address), 2, address)
         refused(run("check", address), 2, address)
     refused(run("publish", new, "--to", TO, "--promote"), 2, "--promote")
+    refused(run("promote", "25.0.1", "--to", TO), 2, TO, "is not a store")
     refused(run("publish", new, "--to", "folder", "--card-only"), 2, "--card-only", "hf://datasets/OWNER/NAME")
     refused(run("publish", new, "--to", TO, "--card-only"), 1, TO, "no release")
     assert hub.requests
