@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="(default: 10)")
     options = parser.parse_args()
     print("| | packages | MB | of it the largest | `--help`, processor ms |\n|---|---|---|---|---|")
-    for extra in ("", "[gcs]", "[bigquery]"):
+    for extra in ("", "[gcs]", "[bigquery]", "[hub]"):
         with tempfile.TemporaryDirectory() as folder:
             venv.create(folder, with_pip=True)
             programs = Path(folder, "Scripts" if sys.platform == "win32" else "bin")

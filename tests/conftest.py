@@ -24,6 +24,7 @@ from idc_indexer.cli import main
 
 if TYPE_CHECKING:
     from tests.emulators.gcs import Gcs
+    from tests.emulators.hub import Hub
     from tests.emulators.places import Place
 
 Run = Callable[..., Result]
@@ -518,6 +519,15 @@ def gcs_service() -> Iterator[Gcs]:
     """Google Cloud Storage, on loopback."""
     # Only the tests of publishing need Google's client.
     from tests.emulators.gcs import serve
+
+    with serve() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def hub_service() -> Iterator[Hub]:
+    """The Hugging Face Hub, on loopback."""
+    from tests.emulators.hub import serve
 
     with serve() as service:
         yield service

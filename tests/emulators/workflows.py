@@ -136,7 +136,7 @@ class Run:
     def _job(self, name: str, document: Document, lost: Callable[[str, int, int], bool]) -> Job:
         needs = [document["needs"]] if isinstance(document.get("needs"), str) else document.get("needs", [])
         # success() asks the jobs that are named; failure() asks all that those depend on as well
-        before = [self.jobs[other].result for other in _all_before(self._workflow["jobs"], name)]
+        before = [self.jobs[other].result for other in all_before(self._workflow["jobs"], name)]
         direct = [self.jobs[other].result for other in needs]
         status = _status(all(result == "success" for result in direct), "failure" in before)
         seen = {other: {"result": self.jobs[other].result, "outputs": self.jobs[other].outputs} for other in needs}
@@ -233,6 +233,7 @@ class Repository:
         folder: scratch, and `github/`, where `gh` keeps releases.
         variables: of the repository, `vars.*`.
         environment: more variables of every step: addresses of servers.
+        identity: more variables of the steps of jobs that may ask GitHub for an identity.
         programs: folder of the programs that pipx runs.
         new_python: whether every job gets a new virtual environment, as on GitHub, or all use that of the tests.
     """
@@ -242,6 +243,7 @@ class Repository:
     environment: Mapping[str, str]
     programs: Path
     new_python: bool = False
+    identity: Mapping[str, str] = field(default_factory=dict)
     pypi: dict[str, str] = field(default_factory=dict)
     attested: set[str] = field(default_factory=set)
     runs: int = 0
@@ -316,6 +318,7 @@ class _Machine:
             "FAKE_GITHUB": str(repository.folder / "github"),
             "IDC_INDEXER_CACHE_DIR": str(home / "cache"),
             **repository.environment,
+            **(repository.identity if self.permissions.get("id-token") == "write" else {}),
         }
 
     @property
@@ -435,13 +438,13 @@ def _status(success: bool, failure: bool) -> dict[str, Callable[[], bool]]:
     return {"success": lambda: success, "failure": lambda: failure, "cancelled": lambda: False, "always": lambda: True}
 
 
-def _all_before(jobs: Mapping[str, Document], name: str) -> set[str]:
+def all_before(jobs: Mapping[str, Document], name: str) -> set[str]:
     """All that a job depends on."""
     needs = jobs[name].get("needs", [])
     direct = {needs} if isinstance(needs, str) else set(needs)
-    return direct.union(*(_all_before(jobs, other) for other in direct))
+    return direct.union(*(all_before(jobs, other) for other in direct))
 
 
 def _in_order(jobs: Mapping[str, Document]) -> list[str]:
     """The jobs, each after those that it depends on."""
-    return sorted(jobs, key=lambda name: (len(_all_before(jobs, name)), list(jobs).index(name)))
+    return sorted(jobs, key=lambda name: (len(all_before(jobs, name)), list(jobs).index(name)))

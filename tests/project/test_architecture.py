@@ -52,7 +52,7 @@ def docstring_lines(function: ast.FunctionDef) -> int:
     return first.end_lineno - first.lineno + 1 if ast.get_docstring(function) and first.end_lineno else 0
 
 
-LARGE = {"duckdb", "google", "obstore", "sqlglot", "pyarrow"}
+LARGE = {"duckdb", "google", "httpx2", "huggingface_hub", "obstore", "sqlglot", "pyarrow"}
 
 
 def loaded(module: str) -> set[str]:

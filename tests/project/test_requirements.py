@@ -65,9 +65,9 @@ def locked() -> dict[str, list[Requirement]]:
 
 
 def test_the_lock_has_all_that_a_release_needs_and_names_no_registry() -> None:
-    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["bigquery"]
+    extras = PROJECT["optional-dependencies"]
     pinned = locked()
-    for requirement in map(Requirement, wanted + PROJECT["optional-dependencies"]["gcs"]):
+    for requirement in map(Requirement, PROJECT["dependencies"] + extras["bigquery"] + extras["gcs"] + extras["hub"]):
         for found in pinned[canonicalize_name(requirement.name)]:
             (pin,) = found.specifier
             assert pin.operator == "=="

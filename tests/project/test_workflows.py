@@ -25,6 +25,7 @@ from idc_indexer.cli import main
 from tests.conftest import Run, once
 from tests.emulators import workflows
 from tests.emulators.gcs import BUCKET, Gcs
+from tests.emulators.hub import DATASET, Hub
 from tests.emulators.places import PREFIX, BucketPlace
 from tests.emulators.workflows import TOP, WORKFLOWS, Rehearsal, Repository
 from tests.support.expressions import condition, evaluate
@@ -47,12 +48,16 @@ Publish = Callable[[Path], None]
 
 
 @pytest.fixture
-def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def make(
+    gcs_service: Gcs, hub_service: Hub, run: Run, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> Make:
     """A repository that publishes to a bucket that was set up; variables that are given are added."""
     place = BucketPlace(gcs_service, monkeypatch)
     monkeypatch.setattr(gcs_service, "answer", lambda _, *answer: answer)
     gcs_service.put("pypi/idc-index-data/json", b'{"info": {"version": "25.0.5"}}')
     assert run("bucket", "setup", "--to", f"gs://{BUCKET}", "--apply").exit_code == 0
+    hub_service.renew()
+    hub_service.trusted.add(f"datasets/{DATASET}")
     # pip makes the toolkit of what is here, and does not touch the environment of the tests
     pip = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DRY_RUN": "1"}
 
@@ -61,6 +66,7 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
             "STORAGE_EMULATOR_HOST": gcs_service.url,
             "IDC_INDEXER_PYPI_URL": f"{gcs_service.url}/{BUCKET}",
             "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
+            **{name: value for name, value in hub_service.client(tmp_path).items() if name != "HF_TOKEN"},
         }
         return Repository(
             tmp_path / "repository",
@@ -70,10 +76,12 @@ def make(gcs_service: Gcs, run: Run, tmp_path: Path, shared: Path, monkeypatch: 
                 "GOOGLE_WORKLOAD_IDENTITY_PROVIDER": "projects/1/locations/global/workloadIdentityPools/p/providers/q",
                 "GOOGLE_SERVICE_ACCOUNT": "indexer@project.iam.gserviceaccount.com",
                 "SOURCE": "sample",
+                "HUB_DATASET": DATASET,
             },
             server | ({} if new_python else pip),
             shared / "pipx",
             new_python,
+            hub_service.identity,
         )
 
     return make
@@ -103,11 +111,15 @@ def objects(gcs: Gcs, folder: str) -> dict[str, bytes]:
     return {name.removeprefix(start): gcs.content(name) for name in gcs.objects() if name.startswith(start)}
 
 
-def released(repository: Repository, gcs: Gcs, version: str) -> None:
+def released(repository: Repository, gcs: Gcs, hub: Hub, version: str) -> None:
     """A release has reached everyone, and is the same everywhere."""
     files = objects(gcs, f"{version}/release_artifacts")
     assert "manifest.json" in files
     assert objects(gcs, CURRENT) == files
+    for revision in ("main", version):
+        mirrored = hub.dataset.contents(revision)
+        assert mirrored.pop("README.md")
+        assert mirrored == files
     assets = {path.name: path.read_bytes() for path in (repository.folder / "github" / "assets" / version).iterdir()}
     (wheel,) = repository.pypi
     assert wheel == f"idc_index_data-{version}-py3-none-any.whl"
@@ -122,11 +134,17 @@ def released(repository: Repository, gcs: Gcs, version: str) -> None:
     assert (release["latest"], release["prerelease"]) == (True, False)
 
 
+def depend_on(job: str) -> set[str]:
+    """The jobs of a release that run only after a job."""
+    jobs = workflows.load("release")["jobs"]
+    return {name for name in jobs if job in workflows.all_before(jobs, name)}
+
+
 # --- One run --------------------------------------------------------------------------------------------------
 
 
 def test_a_release_in_which_every_job_loses_its_machine_once(
-    make: Make, publish: Publish, gcs_service: Gcs, tmp_path: Path
+    make: Make, publish: Publish, gcs_service: Gcs, hub_service: Hub, tmp_path: Path
 ) -> None:
     """It is built on the history of the one before."""
     repository = make()
@@ -138,20 +156,19 @@ def test_a_release_in_which_every_job_loses_its_machine_once(
 
     def lost(job: str, step: int, steps: int) -> bool:
         """At the end of a job whose work others see, before its success is noted; before the first step of others."""
-        if job in died or step != (steps if job in {*APPROVED, "changes"} else 0):
+        if job in died or step != (steps if job in {*APPROVED, "changes", "mirror"} else 0):
             return False
         died.append(job)
         return True
 
     while "failure" in (results := run.attempt(lost)).values():
-        assert list(results.values()).count("failure") == 1, run.log()
-        assert "the machine is lost" in run.jobs[died[-1]].log, run.log()
-        # no job that depends on it began
-        assert run.jobs["latest"].result != "success"
+        for failed in (name for name, result in results.items() if result == "failure"):
+            assert "the machine is lost" in run.jobs[failed].log, run.log()
+            assert {results[name] for name in depend_on(failed)} <= {"skipped"}
     assert set(results.values()) == {"success"}, run.log()
     assert sorted(died) == sorted(jobs)
-    assert run.attempts == len(jobs) + 1
-    released(repository, gcs_service, "3.0.0")
+    assert run.attempts == len(jobs)  # the mirror and the check follow the same job
+    released(repository, gcs_service, hub_service, "3.0.0")
     manifest = json.loads(objects(gcs_service, CURRENT)["manifest.json"])
     assert manifest["history"]["release_version"] == "2.0.0"
     assert [*manifest["source"]["tables"]] == ["idc_v3.dicom_all"]
@@ -179,13 +196,13 @@ def test_a_release_is_built_on_the_history_of_the_one_before(make: Make, gcs_ser
 
 
 @pytest.mark.slow
-def test_each_job_of_a_release_installs_what_the_first_one_made(make: Make, gcs_service: Gcs) -> None:
+def test_each_job_of_a_release_installs_what_the_first_one_made(make: Make, gcs_service: Gcs, hub_service: Hub) -> None:
     repository = make(new_python=True)
     run = repository.start(
         "release", **{"release-version": "25.0.0", "indices": SMALL, "source": "sample", "first": True}
     )
     assert set(run.attempt().values()) == {"success"}, run.log()
-    released(repository, gcs_service, "25.0.0")
+    released(repository, gcs_service, hub_service, "25.0.0")
     assert "Looking in links: toolkit" in run.jobs["promote"].log
 
 
@@ -196,6 +213,7 @@ HERE = {
     "PUBLISHED_URL": "https://storage.example/bucket/indices",
     "GOOGLE_WORKLOAD_IDENTITY_PROVIDER": "projects/1/locations/global/workloadIdentityPools/p/providers/q",
     "GOOGLE_SERVICE_ACCOUNT": "indexer@project.iam.gserviceaccount.com",
+    "HUB_DATASET": DATASET,
 }
 BY_HAND: dict[str, object] = {"release-version": "25.1.0"}
 LOG_IN = "Log in to Google Cloud, without a key"
@@ -215,9 +233,9 @@ def test_nothing_that_depends_on_a_failed_job_of_a_release_runs(job: str) -> Non
         workflows.load("release"), "workflow_dispatch", {"release-version": "25.1.0"}, HERE, lambda *_: Rehearsal()
     )
     results = run.attempt(lambda name, *_: name == job)
+    after = depend_on(job)
     assert results == {
-        name: "failure" if name == job else "success" if number < RELEASE_JOBS.index(job) else "skipped"
-        for number, name in enumerate(RELEASE_JOBS)
+        name: "failure" if name == job else "skipped" if name in after else "success" for name in RELEASE_JOBS
     }
     assert set(run.attempt().values()) == {"success"}
 
@@ -248,6 +266,13 @@ def test_what_the_inputs_of_a_release_switch(engine: str, first: bool, skip_pypi
     assert against == {"" if first else "current"}
 
 
+def test_a_mirror_is_made_where_a_dataset_is_named() -> None:
+    assert "mirror" in Rehearsal().start("release", "workflow_dispatch", BY_HAND, HERE)
+    assert [*Rehearsal().start("release", "workflow_dispatch", BY_HAND, HERE | {"HUB_DATASET": ""})] == [
+        name for name in RELEASE_JOBS if name != "mirror"
+    ]
+
+
 def test_what_one_job_hands_over_is_what_the_others_expect() -> None:
     outputs = {"build": {"manifest-sha256": "of the build"}, "report": {"manifest-sha256": "of the report"}}
     rehearsal = Rehearsal(outputs=outputs)
@@ -259,6 +284,7 @@ def test_what_one_job_hands_over_is_what_the_others_expect() -> None:
     ]
     build, report = "of the build", "of the report"
     expected = [("verify", build), ("verify", build), ("wheel", report), ("publish", report), ("verify", report)]
+    expected.append(("publish", report))  # of the mirror
     assert given == expected
 
 
@@ -586,6 +612,8 @@ def test_permissions_are_least(name: str) -> None:
         for step in steps:
             wanted |= needed.get(step.get("uses", "").partition("@")[0], {})
             script = step.get("run", "")
+            if "HF_OIDC_RESOURCE" in step.get("env", {}):
+                wanted["id-token"] = "write"
             if re.search(r"gh (release|auth)", script):
                 wanted["contents"] = "write"
             for kind, permission in (("issue", "issues"), ("pr", "pull-requests")):

@@ -80,6 +80,7 @@ def publish_release(
     rollback: bool = False,
     allow_withdrawn: bool = False,
     replace_unrecorded: bool = False,
+    card_only: bool = False,
     dry_run: bool = False,
     listener: ProgressListener | None = None,
 ) -> Published:
@@ -87,14 +88,16 @@ def publish_release(
 
     Args:
         release: the release folder.
-        to: `gs://bucket[/prefix]`, or a folder.
+        to: `gs://bucket[/prefix]`, or a folder; or `hf://datasets/OWNER/NAME`, which becomes a mirror of the release.
         promote: make the version `current` too; not with `dry_run`, for that is decided once the version is published.
-        rollback, allow_withdrawn, replace_unrecorded: what the promotion may do, as in `promote_release`.
+        rollback, allow_withdrawn, replace_unrecorded: what the promotion may do, as in `promote_release`; a mirror
+            takes `rollback` alone.
+        card_only: renew the card of a mirror, and nothing else.
         dry_run: write nothing.
         listener: receives progress.
 
     Raises:
-        UsageError: `rollback` and the like without `promote`, or `to` is not a store.
+        UsageError: options that exclude each other, or `to` is not a store.
         IndexerError: the release has problems, or the version is published already with other bytes.
     """
     allowed = {
@@ -102,11 +105,9 @@ def publish_release(
         "allow_withdrawn": allow_withdrawn,
         "replace_unrecorded": replace_unrecorded,
     }
-    for name, given in allowed.items():
-        if given and not promote:
-            raise UsageError(
-                f"--{name.replace('_', '-')} needs --promote: it is about `current`", "Give --promote too."
-            )
+    _check_publish_options(to, promote, card_only, allowed)
+    if _is_mirror(to):
+        return _publish_mirror(Path(release), str(to), rollback, card_only, dry_run)
     from idc_indexer.publish.publish import publish
     from idc_indexer.publish.stores import open_store
     from idc_indexer.release.manifest import Release
@@ -118,6 +119,37 @@ def publish_release(
         return Published(version, dry_run, steps)
     promoted = promote_release(version, to=to, listener=listener, **allowed)
     return replace(promoted, steps={**steps, **promoted.steps})
+
+
+def _check_publish_options(to: AnyPath, promote: bool, card_only: bool, allowed: Mapping[str, bool]) -> None:
+    """Raise UsageError for options that this target does not have."""
+    if _is_mirror(to):
+        if promote:
+            raise UsageError("--promote is for a store: a mirror has no `current`", "Leave it out.")
+    elif card_only:
+        raise UsageError("--card-only is for a mirror, and this is none", "Give --to hf://datasets/OWNER/NAME.")
+    of_promotion = {name: given for name, given in allowed.items() if not (_is_mirror(to) and name == "rollback")}
+    for name, given in of_promotion.items():
+        if given and not promote:
+            raise UsageError(
+                f"--{name.replace('_', '-')} needs --promote: it is about `current`", "Give --promote too."
+            )
+
+
+def _is_mirror(address: AnyPath) -> bool:
+    from idc_indexer.publish.stores import HUB
+
+    return str(address).startswith(HUB)
+
+
+def _publish_mirror(release: Path, to: str, rollback: bool, card_only: bool, dry_run: bool) -> Published:
+    from idc_indexer.publish.mirror import mirror
+    from idc_indexer.publish.stores.hub import HubDataset
+    from idc_indexer.release.manifest import Release
+
+    dataset = HubDataset(to)
+    steps = mirror(release, dataset, rollback=rollback, card_only=card_only, dry_run=dry_run)
+    return Published(Release.open(release).release_version, dry_run, {"publish": steps})
 
 
 def promote_release(
@@ -200,10 +232,18 @@ def withdraw_version(version: str, *, reason: str, to: AnyPath) -> None:
 def published_status(*, to: AnyPath, listener: ProgressListener | None = None) -> Status:
     """List the published versions, and compare `current` with the one that it should equal. Nothing is written.
 
+    Args:
+        to: as for `publish_release`; of a mirror, the versions are its tags, and `current` is `main`.
+
     Raises:
         UsageError: `to` is not a store.
         IndexerError: the store cannot be used.
     """
+    if _is_mirror(to):
+        from idc_indexer.publish.mirror import mirror_status
+        from idc_indexer.publish.stores.hub import HubDataset
+
+        return mirror_status(HubDataset(str(to)))
     from idc_indexer.publish.status import status
     from idc_indexer.publish.stores import open_store
 
@@ -216,7 +256,8 @@ def check_published(
     """Test published files over HTTP, without credentials, as readers use them.
 
     Args:
-        url: the folder of the files, such as `.../current/release_artifacts/`.
+        url: the folder of the files, such as `.../current/release_artifacts/`; or a mirror,
+            `hf://datasets/OWNER/NAME`.
         deep: download every file and compare its SHA-256.
         rebuilt: a release folder, whose files must be the published ones.
         listener: receives progress.
@@ -228,6 +269,12 @@ def check_published(
         UsageError: not an address of HTTP.
         IndexerError: the server cannot be reached.
     """
+    against = None if rebuilt is None else Path(rebuilt)
+    if _is_mirror(url):
+        from idc_indexer.publish.mirror import check_mirror
+        from idc_indexer.publish.stores.hub import HubDataset
+
+        return check_mirror(HubDataset(url, anonymous=True), deep, against)
     from idc_indexer.publish.public_check import check
 
-    return check(url, deep, None if rebuilt is None else Path(rebuilt), listener=listener)
+    return check(url, deep, against, listener=listener)

@@ -323,7 +323,7 @@ dry_run_option = option("--dry-run", is_flag=True, help="Check everything, print
 promotion_options = gather(
     "allowed",
     dict,
-    option("--rollback", is_flag=True, help="Allow `current` to move back to an older version."),
+    option("--rollback", is_flag=True, help="Allow `current`, or a mirror, to move back to an older version."),
     option("--allow-withdrawn", is_flag=True, help="Allow a version that is withdrawn."),
     option("--replace-unrecorded", is_flag=True, help="Allow to lose files of `current` that no record explains."),
 )

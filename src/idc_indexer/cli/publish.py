@@ -78,9 +78,12 @@ def wheel(
 @store_option
 @option("--promote", is_flag=True, help="Make the version `current` too.")
 @promotion_options
+@option("--card-only", is_flag=True, help="Renew the card of a mirror, and nothing else.")
 @dry_run_option
 @output_options()
-def publish(release: Path, to: str, promote: bool, allowed: dict[str, bool], dry_run: bool, output: Output) -> None:
+def publish(
+    release: Path, to: str, promote: bool, allowed: dict[str, bool], card_only: bool, dry_run: bool, output: Output
+) -> None:
     """Upload a release as a new version.
 
     Verifies the release, and writes it to <version>/release_artifacts/. A published version never changes: files that
@@ -88,6 +91,9 @@ def publish(release: Path, to: str, promote: bool, allowed: dict[str, bool], dry
     same command again.
 
     --promote does not look for regressions since `current`: run `verify DIR --against current` before.
+
+    With --to hf://datasets/OWNER/NAME, a dataset on the Hugging Face Hub becomes a mirror of the release: one commit
+    changes its files and its card, and gets a tag of the version.
 
     \b
     Example:
@@ -98,7 +104,9 @@ def publish(release: Path, to: str, promote: bool, allowed: dict[str, bool], dry
     if promote:
         note("--promote does not look for regressions: `idc-indexer verify DIR --against current` does")
     with show_progress() as listener:
-        done = publish_release(release, to=to, promote=promote, dry_run=dry_run, listener=listener, **allowed)
+        done = publish_release(
+            release, to=to, promote=promote, card_only=card_only, dry_run=dry_run, listener=listener, **allowed
+        )
     output.show(" and ".join(done.steps).capitalize(), [*_steps(done)], done.to_document())
     if promote and dry_run:
         note("what --promote would do is known when the version is published")
@@ -206,6 +214,8 @@ def status(to: str, output: Output) -> None:
     Only reads. Exits with 3 if `current` is not equal to a published version, or to one that is withdrawn, or if a
     published version is damaged.
 
+    Of a mirror on the Hugging Face Hub, the versions are its tags, and `current` is its branch `main`.
+
     \b
     Example:
       idc-indexer status --to published
@@ -258,7 +268,8 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
     URL is the folder of the files, such as .../current/release_artifacts/. The command sends no credentials. It tests
     every file of the manifest: public read, size, content type, cache headers, range requests and cross-origin
     requests. It compares the SHA-256 of small files, or with --deep of all. Where another tool published the files, it
-    tests those that have a sidecar.
+    tests those that have a sidecar. URL may also be a mirror, hf://datasets/OWNER/NAME,
+    whose files and card are tested.
 
     Prints one line for each problem, or for each cause of many, and exits with 3 if there are any.
 

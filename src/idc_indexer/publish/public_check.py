@@ -109,8 +109,8 @@ def check(
         raise IndexerError(f"{url}: the release was replaced during the check", "Check again.")
     table = next((file for file in expected.files if file.name.endswith(".parquet")), None)
     preflight = list(folder.preflight(table.name)) if table else []
-    differences = list(_differences(rebuilt, expected)) if rebuilt else []
-    return [*records.problems, *(problem for of_file in found for problem in of_file), *preflight, *differences]
+    different = list(differences(rebuilt, expected.release, expected.files)) if rebuilt else []
+    return [*records.problems, *(problem for of_file in found for problem in of_file), *preflight, *different]
 
 
 @dataclass(frozen=True)
@@ -200,19 +200,18 @@ def _expected(folder: _PublicFolder, records: _Records, manifest: Response) -> _
     return Problem(MANIFEST, manifest.problem)
 
 
-def _differences(rebuilt: Release, expected: _Expected) -> Iterator[Problem]:
+def differences(rebuilt: Release, published: Release | None, files: Sequence[FileEntry]) -> Iterator[Problem]:
     """The files of a rebuilt release that differ from the published ones, or the reason why all may differ."""
-    digests = {file.name: file.sha256 for file in expected.files}
-    release = expected.release
+    digests = {file.name: file.sha256 for file in files}
     others = {file.name: file.sha256 for file in rebuilt.table_files if file.sha256 != digests.get(file.name)}
-    if others and release and (reason := other_writer(release, rebuilt.about["writer"])):
+    if others and published and (reason := other_writer(published, rebuilt.about["writer"])):
         yield Problem(MANIFEST, reason)
         return
     for name, sha256_of_rebuilt in others.items():
         found = f"is published with SHA-256 {digests[name]}" if name in digests else "is not published"
         yield Problem(name, f"was rebuilt with SHA-256 {sha256_of_rebuilt}, and {found}")
-    if others and release:
-        theirs, ours = ("{name} {version}".format(**of.about["toolkit"]) for of in (release, rebuilt))
+    if others and published:
+        theirs, ours = ("{name} {version}".format(**of.about["toolkit"]) for of in (published, rebuilt))
         if theirs != ours:
             yield Problem(MANIFEST, f"names {theirs} as the toolkit; the rebuilt release has {ours}")
 

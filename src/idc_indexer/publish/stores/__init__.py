@@ -15,6 +15,8 @@ from typing import Protocol
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import ProgressListener
 
+HUB = "hf://"
+"""How the address of a mirror on the Hugging Face Hub begins, which is not a store: see `mirror`."""
 ABSENT = 0
 """The generation of an object that does not exist."""
 

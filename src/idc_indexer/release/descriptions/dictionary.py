@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import jinja2
-from rich.filesize import decimal
-
-from idc_indexer.release.descriptions.description import Description, TableDescription
-from idc_indexer.schema.column import Column
+from idc_indexer.release.descriptions.description import Description
+from idc_indexer.release.descriptions.markdown import render
 
 NAME = "data-dictionary.md"
 
 
 def text(description: Description) -> str:
     """The content of `data-dictionary.md`."""
-    environment = jinja2.Environment(  # noqa: S701 -- Markdown, whose cells `_cell` escapes
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"cell": _cell, "size": decimal, "number": lambda n: f"{n:,}", "leaves": _leaves}
-    environment.tests["to_present_table"] = lambda reference: any(t.name == reference.index for t in description.tables)
-    return environment.get_template("dictionary.md.jinja").render(description=description, release=description.release)
-
-
-def _cell(words: str) -> str:
-    """Text in a cell of a table."""
-    return " ".join(words.split()).replace("|", "\\|")
-
-
-def _leaves(table: TableDescription) -> Iterator[tuple[str, Column]]:
-    """Columns and the fields of records, with their paths, such as `sources.source_id`."""
-
-    def walk(prefix: str, columns: tuple[Column, ...]) -> Iterator[tuple[str, Column]]:
-        for column in columns:
-            yield prefix + column.name, column
-            yield from walk(f"{prefix}{column.name}.", column.fields)
-
-    return walk("", table.schema.columns)
+    return render("dictionary.md.jinja", description)
