@@ -25,22 +25,35 @@ fcntl.flock, fcntl.lockf = flock, lockf
 """
 
 
-# The same for every library in the process, not only for Python.
+# The same for every library in the process, not only for Python, and for the files below a folder.
 WITHOUT_IN_C = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+static int without(int file) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t size = readlink(link, path, sizeof path);
+    return size >= (ssize_t)strlen(BELOW) && !strncmp(path, BELOW, strlen(BELOW));
+}
 static int call(const char *name, int file, int command, void *argument) {
-    if (command == F_SETLK || command == F_SETLKW || command == F_GETLK) { errno = ERROR; return -1; }
+    int locks = command == F_SETLK || command == F_SETLKW || command == F_GETLK;
+    if (locks && without(file)) { errno = ERROR; return -1; }
     return ((int (*)(int, int, ...))dlsym(RTLD_NEXT, name))(file, command, argument);
 }
 #define WRAP(name) int name(int file, int command, ...) { va_list rest; va_start(rest, command); \
     void *argument = va_arg(rest, void *); va_end(rest); return call(#name, file, command, argument); }
 WRAP(fcntl)
 WRAP(fcntl64)
-int flock(int file, int operation) { (void)file; (void)operation; errno = ERROR; return -1; }
+int flock(int file, int operation) {
+    if (without(file)) { errno = ERROR; return -1; }
+    return ((int (*)(int, int))dlsym(RTLD_NEXT, "flock"))(file, operation);
+}
 """
 
 
@@ -77,7 +90,17 @@ def test_no_library_needs_locks(
 ) -> None:
     (tmp_path / "none.c").write_text(WITHOUT_IN_C)
     library = tmp_path / "none.so"
-    compile_it = ["cc", "-shared", "-fPIC", f"-DERROR={errno.ENOLCK}", "-o", str(library), "none.c", "-ldl"]
+    compile_it = [
+        "cc",
+        "-shared",
+        "-fPIC",
+        f"-DERROR={errno.ENOLCK}",
+        f'-DBELOW="{tmp_path}"',
+        "-o",
+        str(library),
+        "none.c",
+        "-ldl",
+    ]
     subprocess.run(compile_it, check=True, cwd=tmp_path)
     monkeypatch.setenv("LD_PRELOAD", str(library))
     process = start("sample", "prior_versions_index")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +27,7 @@ from idc_indexer.cli.progress import show_progress
 if TYPE_CHECKING:
     from idc_indexer.api.catalog import AvailableReleases, Explanation
     from idc_indexer.api.options import EngineOptions, OwnIndices
+    from idc_indexer.catalog import Catalog
     from idc_indexer.schema.table import Schema
 
 
@@ -48,16 +49,16 @@ def list_indices(indices: tuple[str, ...], own: OwnIndices, output: Output) -> N
 
     catalog = list_indices(own)
     schemas = {name: catalog.schema(name) for name in indices} or catalog.schemas
-    lines = _table(schemas) if not indices else (line for name in schemas for line in _details(name, schemas[name]))
+    lines = _table(catalog) if not indices else (line for name in schemas for line in _details(name, schemas[name]))
     output.show("Indices", [*lines], {name: schema.to_document() for name, schema in schemas.items()})
 
 
-def _table(schemas: Mapping[str, Schema]) -> Iterator[str]:
+def _table(catalog: Catalog) -> Iterator[str]:
     """A line for each index, and its heading."""
     cells = [("index", "columns", "wheel", "one row for each")]
-    for name, schema in schemas.items():
-        row = f"{schema.row} (on request)" if schema.on_request else schema.row
-        cells.append((name, str(len(schema.columns)), "yes" if schema.in_wheel else "no", row))
+    for name, schema in catalog.schemas.items():
+        made = " (made from idc_index)" if name in catalog.derived else " (on request)" if schema.on_request else ""
+        cells.append((name, str(len(schema.columns)), "yes" if schema.in_wheel else "no", schema.row + made))
     longest = max(len(name) for name, *_ in cells)
     for name, columns, wheel, row in cells:
         yield f"{name:{longest}}  {columns:>7}  {wheel:5}  {row}"
