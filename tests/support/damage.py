@@ -52,7 +52,9 @@ def in_manifest(index: str, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 def put(release: Path, name: str, content: bytes, rows: int | None = None) -> None:
-    """Replace a file, its digests, and the rows that the manifest counts in it."""
+    """Replace a file, its digests, and the rows that the manifest counts in it. Descriptions of the old rows go."""
+    if "descriptions" in manifest(release):
+        without_descriptions(release)
     (release / name).write_bytes(content)
     facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     counted = {} if rows is None else {"rows": rows}
