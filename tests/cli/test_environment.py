@@ -393,6 +393,8 @@ def test_hints_install_what_the_extras_do() -> None:
         "google-cloud-bigquery>=3.30",
         "google-cloud-bigquery-storage>=2.27",
         "boto3>=1.34",
+        "httpx2>=2",
+        "huggingface_hub>=2",
     }
     assert all(f'"{name}"' in pyproject for name in hints)
 

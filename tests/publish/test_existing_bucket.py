@@ -245,7 +245,7 @@ def test_one_cause_is_one_line(run: Run, bucket: BucketPlace, small_releases: Re
         "collections_index.parquet: may not be read in parts by pages of other sites: the preflight (OPTIONS) is "
         "refused",
     ]
-    assert len(json.loads(run("check", url, "--json").stdout)["problems"]) == 10
+    assert len(json.loads(run("check", url, "--json").stdout)["problems"]) == 14
 
 
 @pytest.mark.parametrize("number", [9])

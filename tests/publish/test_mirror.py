@@ -369,7 +369,7 @@ def test_the_client_is_an_extra(small_releases: Releases) -> None:
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: hf:// needs the client of the Hugging Face Hub: ")
-    assert done.stderr.endswith("\nInstall it: pip install 'idc-indexer[hub]'.\n")
+    assert done.stderr.endswith(": pip install 'huggingface_hub>=2' 'httpx2>=2'.\n")
 
 
 @pytest.mark.parametrize("manifest", [None, b"[]", b'{"manifest": "of something else"}'])
@@ -436,7 +436,7 @@ def test_files_that_differ_are_named(
     hub.dataset.add(files, "of another program")
     found = run("status", "--to", TO)
     assert found.exit_code == 3
-    assert found.stdout.startswith(f"25.0.0: valid\ncurrent: 25.0.0, damaged\n    {name} {problem}")
+    assert found.stdout.startswith(f"25.0.0: valid\ncurrent: 25.0.0, damaged\n    {name}: {problem}")
     assert len(found.stdout.splitlines()) == 3
     (line,) = run("check", TO).stdout.splitlines()
     assert line.startswith(f"{name}: {checked}")
@@ -453,7 +453,7 @@ def test_a_tag_that_is_missing_or_of_something_else(run: Run, hub: Hub, small_re
     assert found.stdout.splitlines() == [
         "24.0.0: unrecorded",
         "25.0.1: damaged",
-        f"    {MANIFEST} is of 25.0.0",
+        f"    {MANIFEST}: is of 25.0.0",
         "current: 25.0.0, damaged",
         "    refs/tags/25.0.0 is missing: publish the release again",
     ]

@@ -20,7 +20,7 @@ from packaging.version import Version
 
 from idc_indexer.catalog import Catalog
 from idc_indexer.publish import wheel as room
-from tests.conftest import RELEASE, Run, once, refused
+from tests.conftest import INDICES, RELEASE, Run, once, refused
 from tests.support.damage import rewrite
 
 CARRIED = [name for name, index in Catalog().indices.items() if index.schema.in_wheel]
@@ -70,7 +70,7 @@ def test_it_holds_the_files_of_the_release(wheel: Path, sample_release: Path) ->
         files = {name.removeprefix("idc_index_data/"): archive.read(name) for name in archive.namelist()}
     own = {"__init__.py", "_version.py", "py.typed"}
     names = {"manifest.json", *(f"{name}.parquet" for name in CARRIED)}
-    names |= {f"{name}{end}" for name in Catalog().indices for end in ("_schema.json", ".sql")}
+    names |= {f"{name}{end}" for name in INDICES for end in ("_schema.json", ".sql")}
     assert {name for name in files if "dist-info" not in name} == own | names
     assert all(files[name] == (sample_release / name).read_bytes() for name in names)
 
@@ -138,7 +138,7 @@ def test_the_constants(imported: Any) -> None:
 
 @like_the_published
 def test_the_metadata_of_every_index(imported: Any) -> None:
-    assert set(imported.INDEX_METADATA) == set(Catalog().indices)
+    assert set(imported.INDEX_METADATA) == set(INDICES)
     for name, about in imported.INDEX_METADATA.items():
         assert {"parquet_filepath", "schema_path", "schema", "sql_path", "sql"} <= set(about)
         assert about["schema"] == json.loads(about["schema_path"].read_text(encoding="utf-8"))

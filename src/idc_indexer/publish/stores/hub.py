@@ -33,7 +33,8 @@ try:
     from huggingface_hub.utils import build_hf_headers, disable_progress_bars, http_backoff, logging
 except ImportError as error:
     raise IndexerError(
-        f"hf:// needs the client of the Hugging Face Hub: {error}", "Install it: pip install 'idc-indexer[hub]'."
+        f"hf:// needs the client of the Hugging Face Hub: {error}",
+        "Install it into the environment of idc-indexer: pip install 'huggingface_hub>=2' 'httpx2>=2'.",
     ) from error
 
 BRANCH = "main"
