@@ -455,7 +455,7 @@ def test_a_tag_that_is_missing_or_of_something_else(run: Run, hub: Hub, small_re
         "25.0.1: damaged",
         f"    {MANIFEST}: is of 25.0.0",
         "current: 25.0.0, damaged",
-        "    refs/tags/25.0.0 is missing: publish the release again",
+        "    refs/tags/25.0.0: is missing: publish the release again",
     ]
     publish(small_releases["25.0.0"])
     is_mirror(hub, small_releases["25.0.0"], "25.0.0")
