@@ -103,7 +103,8 @@ KEYS = {
     "original_collections_metadata": ["collection_id"],
     "version_metadata": ["idc_version"],
 }
-RELEASES = [(name, PRIOR if name == "prior_versions_index" else 25) for name in CATALOG.indices]
+ALL_RELEASES = ("prior_versions_index", "series_history")
+RELEASES = [(name, PRIOR if name in ALL_RELEASES else 25) for name in CATALOG.indices]
 OLDER = [(name, release) for name in ("analysis_results_index", "collections_index") for release in (23, 24)]
 
 
