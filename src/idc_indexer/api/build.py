@@ -14,7 +14,7 @@ from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, Ow
 from idc_indexer.engines import Engine
 from idc_indexer.errors import UsageError
 from idc_indexer.files import temporary_folder
-from idc_indexer.progress import NullListener, ProgressListener, Retries
+from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.release.build import Plan, build, check_request, dry_run, incomplete, plan_build
 from idc_indexer.release.derived import CSV, GDC
 from idc_indexer.release.gdc import GDC_URL, Gdc
@@ -220,8 +220,7 @@ def _engine(options: EngineOptions, idc_version: int, temporary: Path, listener:
     if isinstance(options, DuckDB):
         from idc_indexer.engines.duckdb import DuckDBEngine
 
-        export = options.export()
-        export.location.retrier.told = Retries(listener)
+        export = options.export(listener)
         allowed = options.allow_row_count_mismatch
         engine = DuckDBEngine(
             export, temporary, options.threads, options.memory_limit, listener, allowed, options.unproven

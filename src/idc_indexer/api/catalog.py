@@ -11,7 +11,7 @@ from idc_indexer.api.history import find_history_for
 from idc_indexer.api.options import AnyPath, BigQuery, DuckDB, EngineOptions, OwnIndices
 from idc_indexer.catalog import Catalog, PinnedIndex
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.progress import NullListener, ProgressListener, Retries
+from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.sql import Leaf, split, to_duckdb
 
 if TYPE_CHECKING:
@@ -160,9 +160,7 @@ def list_releases(
 
         found = releases(connection)
     else:
-        export = engine.export()
-        export.location.retrier.told = Retries(listener)
-        found = export.releases()
+        found = engine.export(listener).releases()
     if not found:
         raise IndexerError("there is no IDC release", "Look at another --source.")
     if newer_than is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from idc_indexer.errors import UsageError
+from idc_indexer.progress import ProgressListener, Retries
 
 if TYPE_CHECKING:
     from idc_indexer.catalog import Catalog
@@ -50,8 +51,11 @@ class DuckDB:
         """Whether the source is the bundled sample."""
         return os.fspath(self.source) == "sample"
 
-    def export(self) -> Export:
+    def export(self, listener: ProgressListener | None) -> Export:
         """The export. It sends no request yet.
+
+        Args:
+            listener: hears of requests that are sent again.
 
         Raises:
             UsageError: `source` is not the address of an export.
@@ -62,7 +66,9 @@ class DuckDB:
 
         cache_dir = None if self.cache_dir is None else Path(self.cache_dir)
         window = timedelta(hours=self.max_shard_age_gap)
-        return open_export(os.fspath(self.source), self.exclude_shard, window, cache_dir, self.offline)
+        export = open_export(os.fspath(self.source), self.exclude_shard, window, cache_dir, self.offline)
+        export.location.retrier.told = Retries(listener)
+        return export
 
 
 @dataclass(frozen=True, kw_only=True)

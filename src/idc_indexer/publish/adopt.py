@@ -7,15 +7,12 @@ readable; a schema must be one. Then `publication.json` is written beside the fi
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from idc_indexer import documents
+from idc_indexer import documents, parquet_footer
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.records import (
@@ -32,12 +29,21 @@ from idc_indexer.publish.records import (
     upload_order,
 )
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, folder, idc_version_of, schema_name, sidecar_name
+from idc_indexer.release.manifest import (
+    MANIFEST,
+    FileEntry,
+    Release,
+    file_entry,
+    folder,
+    idc_version_of,
+    schema_name,
+    sidecar_name,
+    stated_sha256,
+)
 from idc_indexer.release.parquet import VERSION_KEY
 
 _WORKERS = 3
 """Files in memory at a time; the largest index has 0.1 GB."""
-_SHA256 = re.compile(rb"[0-9a-f]{64}\b")
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ def _examined(
 
 def _read(name: str, found: StoredObject, content: bytes) -> _File:
     """A file, and what is wrong with it alone."""
-    entry = FileEntry(name, len(content), sha256(content).hexdigest())
+    entry = file_entry(name, content)
     version = problem = ""
     try:
         if name.endswith(".parquet"):
@@ -145,7 +151,7 @@ def _read(name: str, found: StoredObject, content: bytes) -> _File:
             version = metadata.get(VERSION_KEY, b"").decode(errors="replace")
         elif name.endswith(schema_name("")):
             documents.parse(content, "described", name)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except parquet_footer.DAMAGE as error:
         problem = f"is not Parquet: {error}"
     except IndexerError as error:
         problem = error.message.removeprefix(f"{name}: ")
@@ -160,10 +166,8 @@ def _problems(version: str, read: Mapping[str, _File]) -> Iterator[tuple[str, st
             yield name, file.problem
         if file.version not in ("", version):
             yield name, f"is of version {file.version}"
-        if beside := read.get(sidecar_name(name)):
-            stated = _SHA256.match(beside.content)
-            if not stated or stated[0].decode() != file.entry.sha256:
-                yield name, f"has SHA-256 {file.entry.sha256}, which its sidecar does not state"
+        if (beside := read.get(sidecar_name(name))) and stated_sha256(beside.content) != file.entry.sha256:
+            yield name, f"has SHA-256 {file.entry.sha256}, which its sidecar does not state"
         if name.endswith(".sha256") and name.removesuffix(".sha256") not in read:
             yield name, "is the sidecar of a file that is missing"
     if MANIFEST in read:

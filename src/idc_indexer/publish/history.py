@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.publish.records import CURRENT
 from idc_indexer.publish.release_source import MissingFileError, ReleaseSource, open_source
 from idc_indexer.release.history import SERIES_HISTORY
-from idc_indexer.release.manifest import FileEntry, Release, parquet_name, sidecar_name, sql_name
+from idc_indexer.release.manifest import FileEntry, Release, parquet_name, sidecar_name, sql_name, stated_sha256
 from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.sql import analyze, to_duckdb
 
@@ -95,10 +94,10 @@ def _template(query: str, where: str) -> str:
 def _check_sidecar(source: ReleaseSource, sha256: str, where: str) -> None:
     name = sidecar_name(parquet_name(SERIES_HISTORY))
     try:
-        found = re.match(rb"[0-9a-f]{64}\b", source.files.read(name))
+        stated = stated_sha256(source.files.read(name))
     except MissingFileError:
-        found = None
-    if not found or found[0].decode() != sha256:
+        stated = ""
+    if stated != sha256:
         raise IndexerError(
             f"{where}: {name} does not have the digest that the manifest has for {parquet_name(SERIES_HISTORY)}",
             "The release is damaged or incomplete: `idc-indexer verify` and `idc-indexer check` say more.",

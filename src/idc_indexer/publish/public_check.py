@@ -44,12 +44,14 @@ from idc_indexer.release.manifest import (
     MANIFEST,
     FileEntry,
     Release,
+    file_entry,
     other_writer,
     parquet_name,
     schema_name,
     sidecar,
     sidecar_name,
     sql_name,
+    stated_sha256,
 )
 from idc_indexer.release.verify import Problem
 
@@ -185,7 +187,7 @@ def _expected(folder: _PublicFolder, records: _Records, manifest: Response) -> _
             release = Release.parse(documents.parse(manifest.body, "manifest", MANIFEST))
         except IndexerError as error:
             return Problem(MANIFEST, f"is not a manifest: {error}")
-        own = FileEntry(MANIFEST, len(manifest.body), sha256(manifest.body).hexdigest())
+        own = file_entry(MANIFEST, manifest.body)
         return _Expected([own, *release.files], release, contents=not records.moving)
     if records.publication and records.publication.adopted:
         note = f"{records.publication.release_version} was adopted: files and digests are those of its record"
@@ -266,8 +268,7 @@ class _PublicFolder:
         if head.problem or not re.fullmatch(r"\d{1,15}", size):
             return None
         beside = self.ask(sidecar_name(name)) if name.endswith(".parquet") else None
-        stated = re.match(rb"[0-9a-f]{64}\b", beside.body) if beside else None
-        return FileEntry(name, int(size), stated[0].decode() if stated else "")
+        return FileEntry(name, int(size), stated_sha256(beside.body) if beside else "")
 
     def problems(self, file: FileEntry, expected: _Expected) -> Iterator[Problem]:
         """The problems of a file."""

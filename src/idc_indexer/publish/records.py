@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,7 +22,7 @@ from idc_indexer import documents
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.publish.stores import ABSENT, ConflictError, Headers, Store, StoredObject
-from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, folder, idc_version_of
+from idc_indexer.release.manifest import MANIFEST, FileEntry, Release, file_entry, folder, idc_version_of
 
 CURRENT = "current"
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -121,7 +120,7 @@ class Publication:
         """The publication of a release at a store."""
         manifest = (release.path / MANIFEST).read_bytes()
         entries = [replace(entry, rows=None) for entry in release.files]
-        entries.append(FileEntry(MANIFEST, len(manifest), sha256(manifest).hexdigest()))
+        entries.append(file_entry(MANIFEST, manifest))
         entries.sort(key=lambda entry: upload_order(entry.name))
         checksums = {entry.name: store.checksum(release.path / entry.name) for entry in entries}
         return cls(release.idc_version, release.release_version, tuple(entries), checksums)

@@ -35,6 +35,7 @@ from idc_indexer.release.manifest import (
     parquet_name,
     schema_name,
     sidecar_name,
+    stated_sha256,
 )
 from idc_indexer.release.parquet import VERSION_KEY
 
@@ -183,10 +184,9 @@ class ReleaseSource:
         for stated in (file.sha256 for file in listed if file.name == name):
             return stated
         try:
-            stated_beside = re.match(rb"[0-9a-f]{64}\b", self.files.read(sidecar_name(name)))
+            return stated_sha256(self.files.read(sidecar_name(name))) or None
         except MissingFileError:
             return None
-        return stated_beside[0].decode() if stated_beside else None
 
     def has_rows(self, table: str) -> bool:
         """Whether the Parquet of a table can be fetched."""

@@ -42,6 +42,7 @@ from idc_indexer.release.manifest import (
     IndexEntry,
     Release,
     check_version,
+    file_entry,
     in_place,
     parquet_name,
     release_lock,
@@ -398,7 +399,7 @@ def _write_table(
     entries = [FileEntry(parquet, written.bytes, written.sha256, written.rows)]
     for file, content in contents.items():
         files.write_atomic(plan.incomplete / file, content)
-        entries.append(FileEntry(file, len(content), hashlib.sha256(content).hexdigest()))
+        entries.append(file_entry(file, content))
     digests = {entry.name: entry.sha256 for entry in entries}
     query_sha256, schema_sha256 = digests.get(sql_name(name)), digests[schema_name(name)]
     return IndexEntry(name, written.rows, query_sha256, schema_sha256, tuple(entries))

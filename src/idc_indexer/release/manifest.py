@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ ARTIFACTS = "release_artifacts"
 _VERSION = re.compile(
     r"(0|[1-9]\d{0,8})(\.(0|[1-9]\d{0,8})){2}((a|b|rc)\d{1,9})?(\.post\d{1,9})?(\.dev\d{1,9})?", re.ASCII
 )
+
+_SHA256 = re.compile(rb"[0-9a-f]{64}\b")
 
 
 def idc_version_of(release_version: str) -> int:
@@ -103,6 +106,12 @@ def sidecar(sha256: str, file: str) -> bytes:
     return f"{sha256}  {file}\n".encode()
 
 
+def stated_sha256(content: bytes) -> str:
+    """The digest in a sidecar, of this toolkit or another; "" if it begins with none."""
+    found = _SHA256.match(content)
+    return found[0].decode() if found else ""
+
+
 def check_manifest(path: Path, manifest_sha256: str) -> None:
     """Check that the manifest of the release at a path has this SHA-256; it covers every other file.
 
@@ -147,6 +156,11 @@ class FileEntry:
     def to_document(self) -> dict[str, Any]:
         """Its entry in the manifest."""
         return {key: value for key, value in vars(self).items() if value is not None}
+
+
+def file_entry(name: str, content: bytes) -> FileEntry:
+    """The entry of a file with this content."""
+    return FileEntry(name, len(content), sha256(content).hexdigest())
 
 
 @dataclass(frozen=True)

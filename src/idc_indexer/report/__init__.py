@@ -6,7 +6,6 @@ same versions of Jinja and Pygments.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +32,8 @@ from idc_indexer.release.history import SERIES_HISTORY
 from idc_indexer.release.manifest import (
     MANIFEST,
     REPORT,
-    FileEntry,
     Release,
+    file_entry,
     parquet_name,
     public_address,
     release_lock,
@@ -85,7 +84,7 @@ def write_report(
             difference = replace(difference, old=before, new=release.release_version, withdrawn=withdrawn)
             found = with_reasons(explained_findings(difference, limits or load_limits()), release, before)
         page = release_page(gather(release, listener), difference, found, published).encode()
-        made = replace(release, report=FileEntry(REPORT, len(page), hashlib.sha256(page).hexdigest()))
+        made = replace(release, report=file_entry(REPORT, page))
         # If the command is killed in between, the manifest does not list the report; running it again repairs that.
         files.write_atomic(path / REPORT, page)
         if made != release:

@@ -1,23 +1,31 @@
 """The files that describe a release to people and programs that never saw this toolkit.
 
 `idc.duckdb` has a view of each published table, `croissant.json` describes the tables for machine learning tools,
-`data-dictionary.md` describes them for people and language models, `SHA256SUMS` has all digests. All of them, and the
-report, come from one `Description`, so they cannot contradict each other. The same release gives the same bytes, with
-the same version of DuckDB.
+`data-dictionary.md` describes them for people and language models, `SHA256SUMS` has all digests. All of them come from
+one `Description`, so they cannot contradict each other. The same release gives the same bytes, with the same version of
+DuckDB.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from pathlib import Path
+
+import duckdb
 
 from idc_indexer import documents, files
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, read_parquet
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.descriptions import croissant, dictionary, duckdb_file
 from idc_indexer.release.descriptions.description import Description, LicenseShare, TableDescription
-from idc_indexer.release.manifest import FileEntry, Release, parquet_name, public_address, schema_name
+from idc_indexer.release.manifest import (
+    FileEntry,
+    Release,
+    file_entry,
+    parquet_name,
+    public_address,
+    schema_name,
+    sidecar,
+)
 from idc_indexer.schema.table import Schema
 
 SUMS = "SHA256SUMS"
@@ -44,25 +52,29 @@ def describe(release: Release, published: str) -> Description:
         for entry in release.entries
         if entry.schema_sha256 is not None
     )
-    return Description(release, address, _date(release, tables), tables, _licenses(release, tables))
+    with interruptible(), connect() as connection:
+        date, licenses = _date(connection, release, tables), _licenses(connection, release, tables)
+    return Description(release, address, date, tables, licenses)
 
 
 def _has(tables: tuple[TableDescription, ...], name: str, *columns: str) -> bool:
     return any(table.name == name and {*columns} <= {one.name for one in table.schema.columns} for table in tables)
 
 
-def _date(release: Release, tables: tuple[TableDescription, ...]) -> str:
+def _date(connection: duckdb.DuckDBPyConnection, release: Release, tables: tuple[TableDescription, ...]) -> str:
     """When IDC published its release, as YYYY-MM-DD; empty if the release does not say."""
     if not _has(tables, _VERSIONS, "idc_version", "version_timestamp"):
         return ""
     path = release.path / parquet_name(_VERSIONS)
     sql = f"SELECT version_timestamp[:10] FROM {read_parquet([str(path)])} WHERE idc_version = ?"
-    with interruptible(), connect() as connection, errors_for(str(path)):
+    with errors_for(str(path)):
         row = connection.execute(sql, [release.idc_version]).fetchone()
     return str(row[0]) if row and row[0] else ""
 
 
-def _licenses(release: Release, tables: tuple[TableDescription, ...]) -> tuple[LicenseShare, ...]:
+def _licenses(
+    connection: duckdb.DuckDBPyConnection, release: Release, tables: tuple[TableDescription, ...]
+) -> tuple[LicenseShare, ...]:
     """The licences of the series, the one of most series first."""
     if not _has(tables, IDC_INDEX, "license_short_name", "series_size_MB"):
         return ()
@@ -70,7 +82,7 @@ def _licenses(release: Release, tables: tuple[TableDescription, ...]) -> tuple[L
     # A sum of floats would depend on the order of the rows.
     sql = f"""SELECT license_short_name, count(*) AS series, sum(CAST(series_size_MB AS DECIMAL(18, 6)))
         FROM {read_parquet([str(path)])} WHERE license_short_name IS NOT NULL GROUP BY 1 ORDER BY series DESC, 1"""
-    with interruptible(), connect() as connection, errors_for(str(path)):
+    with errors_for(str(path)):
         rows = connection.execute(sql).fetchall()
     return tuple(LicenseShare(name, series, round(float(mb or 0) / 1e6, 12)) for name, series, mb in rows)
 
@@ -85,24 +97,23 @@ def write_descriptions(release: Release, published: str) -> Release:
         The release with its descriptions, for the manifest.
     """
     description = describe(release, published)
-    files.write_atomic(release.path / duckdb_file.NAME, duckdb_file.content(description))
-    files.write_atomic(release.path / croissant.NAME, croissant.document(description))
-    files.write_atomic(release.path / dictionary.NAME, dictionary.text(description).encode())
-    made = [_entry(release.path / name) for name in (duckdb_file.NAME, croissant.NAME, dictionary.NAME)]
-    files.write_atomic(release.path / SUMS, sums([*release.files, *made]))
+    contents = {
+        duckdb_file.NAME: duckdb_file.content(description),
+        croissant.NAME: croissant.document(description),
+        dictionary.NAME: dictionary.text(description).encode(),
+    }
+    entries = [file_entry(name, content) for name, content in contents.items()]
+    contents[SUMS] = sums([*release.files, *entries])
+    for name, content in contents.items():
+        files.write_atomic(release.path / name, content)
     return replace(
         release,
         idc_release_date=description.date,
         published_at=published,
-        descriptions=(*made, _entry(release.path / SUMS)),
+        descriptions=(*entries, file_entry(SUMS, contents[SUMS])),
     )
 
 
 def sums(entries: list[FileEntry]) -> bytes:
     """The content of SHA256SUMS: all files but itself, the manifest, and the report, which may come later."""
-    return "".join(f"{one.sha256}  {one.name}\n" for one in sorted(entries, key=lambda one: one.name)).encode()
-
-
-def _entry(path: Path) -> FileEntry:
-    content = path.read_bytes()
-    return FileEntry(path.name, len(content), hashlib.sha256(content).hexdigest())
+    return b"".join(sidecar(one.sha256, one.name) for one in sorted(entries, key=lambda one: one.name))
