@@ -103,13 +103,6 @@ def test_croissant_describes_what_can_be_loaded(sample_release: Path, descriptio
     assert document["license"] == [one.name for one in description.licenses]
 
 
-def test_schema_org_has_the_same_facts(description: Description) -> None:
-    found = croissant.schema_org(description)
-    assert found["@type"] == "Dataset"
-    assert found["version"] == "25.0.0"
-    assert [one["contentUrl"] for one in found["distribution"]] == [table.url for table in description.tables]
-
-
 def test_shares_of_licenses_add_up(description: Description) -> None:
     assert sum(one.series for one in description.licenses) == 546
     assert [one.series for one in description.licenses] == sorted(one.series for one in description.licenses)[::-1]

@@ -1,4 +1,4 @@
-"""`croissant.json`: the release in Croissant 1.1, and the same facts as schema.org JSON-LD.
+"""`croissant.json`: the release in Croissant 1.1.
 
 Columns of plain values, and arrays of them, can be loaded as records. Croissant has no way to load arrays of records
 from Parquet, so columns that hold records are described in the text of their table and are no fields.
@@ -70,28 +70,6 @@ def document(description: Description) -> bytes:
         "recordSet": [_records(table) for table in description.tables],
     }
     return (json.dumps(croissant, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def schema_org(description: Description) -> dict[str, Any]:
-    """The release as schema.org describes datasets, for search engines."""
-    return {
-        "@context": "https://schema.org/",
-        "@type": "Dataset",
-        **_about(description),
-        "citation": CITATION,
-        "isAccessibleForFree": True,
-        "distribution": [
-            {
-                "@type": "DataDownload",
-                "name": table.parquet.name,
-                "contentUrl": table.url,
-                "contentSize": f"{table.parquet.bytes} B",
-                "encodingFormat": "application/vnd.apache.parquet",
-                "sha256": table.parquet.sha256,
-            }
-            for table in description.tables
-        ],
-    }
 
 
 def _about(description: Description) -> dict[str, Any]:
