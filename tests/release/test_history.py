@@ -98,14 +98,6 @@ def test_each_release_on_the_one_before_and_a_jump(scratch: dict[int, Path], rel
 
 
 @pytest.mark.slow
-def test_all_releases_one_at_a_time(release: Release, scratch: dict[int, Path]) -> None:
-    last = scratch[2]
-    for number in range(3, 26):
-        last = release(number, "--history", last)
-        same(last, release(number))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("base", range(2, 25))
 def test_every_jump_to_the_newest(base: int, release: Release) -> None:
     same(release(25, "--history", release(base, indices=(HISTORY,))), release(25))
@@ -142,6 +134,16 @@ def test_bigquery(server: BigQueryServer, scratch: dict[int, Path], release: Rel
     assert [*json.loads((following / "manifest.json").read_text())["source"]["tables"]] == ["idc_v5.dicom_all"]
     for built in (jump, following):
         assert run("verify", built).stdout == f"{built}: OK\n"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("engine", [(), PAY], ids=["duckdb", "bigquery"])
+def test_all_releases_one_at_a_time(engine: tuple[str, ...], release: Release) -> None:
+    last = release(2, *engine)
+    for number in range(3, 26):
+        last = release(number, "--history", last, *engine)
+        same(last, release(number))
 
 
 @pytest.mark.slow
