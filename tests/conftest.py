@@ -51,6 +51,8 @@ IN_WHEEL = [
 OF_ONE_RELEASE = [index for index in IN_WHEEL if index != "prior_versions_index"]
 PUBLISHED = "25.0.5"
 RELEASE = ("--idc-version", "25", "--release-version", "25.0.0")
+# Shells have processes in the background ignore Ctrl-C.
+FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
 # --- Tiers --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from idc_indexer.http import ATTEMPTS, download, request
 from idc_indexer.progress import Meter, NullListener, Progress, Retries, span
 from idc_indexer.publish.records import files_meter, in_parallel
 from tests.cli.test_environment import Releases, posix
-from tests.conftest import Run, Start, TinyExport
+from tests.conftest import FOREGROUND, Run, Start, TinyExport
 from tests.emulators.gcs import Gcs
 from tests.emulators.places import BucketPlace
 
@@ -223,7 +223,7 @@ def test_a_busy_server_is_named_while_it_is_waited_for(
 
 @posix
 def test_ctrl_c_says_what_state_a_build_is_in(tiny: TinyExport, start: Start) -> None:
-    process = start(tiny, "collections_index", "version_metadata_index", first=INTERRUPTED_BUILD)
+    process = start(tiny, "collections_index", "version_metadata_index", first=f"{FOREGROUND}\n{INTERRUPTED_BUILD}")
     out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
     *_, where, state = err.splitlines()
@@ -256,7 +256,7 @@ LocalStore.put = interrupted
 
 @posix
 def test_ctrl_c_says_what_state_a_store_is_in(small_releases: Releases, tmp_path: Path, run: Run) -> None:
-    program = f"{INTERRUPTING}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
+    program = f"{FOREGROUND}\n{INTERRUPTING}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
     words = ["publish", str(small_releases["25.0.0"]), "--to", str(tmp_path / "published")]
     done = subprocess.run(
         [sys.executable, "-c", program, *words], env=os.environ, capture_output=True, text=True, check=False

@@ -29,7 +29,7 @@ from markdown_it import MarkdownIt
 from idc_indexer.diff import diff, open_inputs
 from idc_indexer.diff.render import markdown
 from idc_indexer.diff.result import Difference, TableDifference, shown
-from tests.conftest import Run, contents, refused
+from tests.conftest import FOREGROUND, Run, contents, refused
 from tests.emulators.gcs import Gcs
 from tests.emulators.places import BucketPlace, Place
 from tests.emulators.s3 import S3Server, Seen
@@ -215,10 +215,7 @@ def test_a_million_rows_are_compared_in_less_than_a_gigabyte(packages: Packages)
 
 def test_ctrl_c_ends_a_diff_and_leaves_nothing(packages: Packages, tmp_path: Path) -> None:
     old, new = (packages(version) / "idc_index.parquet" for version in ("24.2.2", "25.0.5"))
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from idc_indexer.cli import main; main(prog_name='idc-indexer')"
-    )
+    program = f"{FOREGROUND}\nfrom idc_indexer.cli import main; main(prog_name='idc-indexer')"
     command = [sys.executable, "-c", program, "diff", str(old), str(new)]
     process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE, text=True)
     while len(list(tmp_path.iterdir())) < 3:  # those of the inputs, and that of the comparison

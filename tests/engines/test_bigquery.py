@@ -32,6 +32,7 @@ from idc_indexer.engines.bigquery import AT_ONCE, errors, jobs
 from idc_indexer.schema.source_tables import SourceTables
 from idc_indexer.sql import analyze
 from tests.conftest import (
+    FOREGROUND,
     INDICES,
     RELEASE,
     Run,
@@ -45,7 +46,7 @@ from tests.conftest import (
 from tests.emulators.bigquery import TOKEN, BigQueryServer, Table
 from tests.emulators.googlesql import GoogleSQLError
 from tests.emulators.loopback import LoopbackServer, QuietHandler
-from tests.release.test_build_target import FOREGROUND, posix
+from tests.release.test_build_target import posix
 from tests.support.oracle import by_googlesql
 from tests.support.strategies import columns_read, table_of
 

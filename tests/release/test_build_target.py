@@ -19,6 +19,7 @@ from click.testing import Result
 
 from idc_indexer.documents import bundled
 from tests.conftest import (
+    FOREGROUND,
     IN_WHEEL,
     INDICES,
     OF_ONE_RELEASE,
@@ -37,9 +38,6 @@ from tests.conftest import (
 )
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
-
-# Shells have processes in the background ignore Ctrl-C.
-FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 # --- Interrupted --------------------------------------------------------------------------------------------
 
