@@ -82,7 +82,8 @@ def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
         for leaf in leaves:
             columns = records.setdefault(leaf.table, {})
             columns[leaf.fields[0].name] = _merge(columns.get(leaf.fields[0].name), leaf.fields)
-        typed = _resolve(tree, sources, records)
+        nested = any(len(leaf.fields) > 1 for leaf in leaves)
+        typed = _resolve(tree, sources, records) if nested else named
         type_errors = annotate(typed, _schema(typed, sources, records), DIALECT)
     except SqlglotError as error:
         raise IndexerError(f"{context}: {error}") from error
