@@ -68,29 +68,29 @@ def seconds(shared: Path) -> tuple[float, float]:
 
 
 def until_building(process: subprocess.Popen[str]) -> None:
-    """Wait until a build has planned all and begins with its first index: most of a small one is before that."""
+    """Wait until a build has planned all and says its first index: most of a small one is before that."""
     assert process.stderr is not None
-    assert any(line.startswith("building ") for line in process.stderr)
+    assert any(line.startswith(("building ", "reused ")) for line in process.stderr)
 
 
 @posix
-@pytest.mark.parametrize("moment", [-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95])
 def test_killed_at_any_moment_then_run_again(
-    moment: float, seconds: tuple[float, float], wheel_release: Path, start: Start, build: Build, out: Path
+    seconds: tuple[float, float], wheel_release: Path, start: Start, build: Build, out: Path
 ) -> None:
-    """A share of the time of building, or before it of planning, which writes next to nothing."""
+    """Again and again: at a share of the time of planning, which writes next to nothing, then of that of building."""
     planning, building = seconds
-    process = start("sample", *IN_WHEEL)
-    if moment < 0:
-        time.sleep(planning * (1 + moment))
-    else:
-        until_building(process)
-        time.sleep(building * moment)
-    process.kill()
-    process.communicate()
     expected = contents(wheel_release)
-    if out.exists():
-        assert contents(out) == expected
+    for moment in (-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95):
+        process = start("sample", *IN_WHEEL, "--force")
+        if moment < 0:
+            time.sleep(planning * (1 + moment))
+        else:
+            until_building(process)
+            time.sleep(building * moment)
+        process.kill()
+        process.communicate()
+        if out.exists():
+            assert contents(out) == expected
     again = build("sample", *IN_WHEEL, "--force")
     assert again.exit_code == 0, again.stderr
     assert contents(out) == expected
@@ -99,27 +99,30 @@ def test_killed_at_any_moment_then_run_again(
 
 
 @posix
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
-def test_stopped_build_goes_on_where_it_was(
-    how: str, sample_release: Path, start: Start, build: Build, out: Path
-) -> None:
-    process = start("sample", first=FOREGROUND)
-    assert process.stderr is not None
-    for line in process.stderr:
-        # the next one, prior_versions_index, takes long: no further one is done before the signal arrives
-        if line.startswith("done mr_index: "):
-            process.send_signal(signal.Signals[how])
-            break
-    _, errors = process.communicate()
-    assert process.returncode != 0
-    assert "Traceback" not in errors
-    assert around(out)[0] == "release.incomplete"
-    (out.with_name("release.incomplete") / ".idc_index.parquet.1.partial").write_bytes(b"half of it")
+def test_stopped_build_goes_on_where_it_was(sample_release: Path, start: Start, build: Build, out: Path) -> None:
+    """Three times, each by another signal and further on."""
+    done = 0
+    # The index after each takes long: no further one is done before the signal arrives.
+    for how, last in (("SIGINT", "clinical_index"), ("SIGTERM", "ct_index"), ("SIGKILL", "mr_index")):
+        process = start("sample", first=FOREGROUND)
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith(f"done {last}: "):
+                process.send_signal(signal.Signals[how])
+                break
+        _, errors = process.communicate()
+        assert process.returncode != 0
+        assert "Traceback" not in errors
+        assert reported("reused", "".join(said)) == INDICES[:done]
+        done = INDICES.index(last) + 1
+        assert around(out)[0] == "release.incomplete"
+        (out.with_name("release.incomplete") / ".idc_index.parquet.1.partial").write_bytes(b"half of it")
     again = build("sample")
     assert again.exit_code == 0, again.stderr
-    place = INDICES.index("mr_index") + 1
-    assert reported("reused", again.stderr) == INDICES[:place]
-    assert reported("done", again.stderr) == [*INDICES[place:], "tcia_idc_subset"]
+    assert reported("reused", again.stderr) == INDICES[:done]
+    assert reported("done", again.stderr) == [*INDICES[done:], "tcia_idc_subset"]
     assert contents(out) == contents(sample_release)
     assert around(out) == ["release"]
 
