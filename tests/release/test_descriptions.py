@@ -171,7 +171,10 @@ def problems(run: Run, release: Path) -> list[str]:
             ),
             f"idc.duckdb: its view analysis_results_index does not read {PUBLISHED}/25.1.0/release_artifacts/",
         ),
-        (lambda d: replace(d, date="2001-01-01"), "idc.duckdb: its view release does not hold what the manifest has"),
+        (
+            lambda d: replace(d, dates={25: "2001-01-01"}),
+            "idc.duckdb: its view release does not hold what the manifest has",
+        ),
     ],
 )
 def test_another_idc_duckdb_is_found(
