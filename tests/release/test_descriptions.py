@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from idc_indexer.release.descriptions import SUMS, croissant, describe, dictionary, duckdb_file, write_descriptions
-from idc_indexer.release.descriptions.description import Description
+from idc_indexer.release.descriptions.description import Description, LicenseShare
 from idc_indexer.release.manifest import PUBLISHED, Release
 from tests.conftest import Run, contents
 from tests.support.damage import manifest
@@ -106,6 +106,18 @@ def test_croissant_describes_what_can_be_loaded(sample_release: Path, descriptio
 def test_shares_of_licenses_add_up(description: Description) -> None:
     assert sum(one.series for one in description.licenses) == 546
     assert [one.series for one in description.licenses] == sorted(one.series for one in description.licenses)[::-1]
+
+
+def test_only_licences_of_creative_commons_have_an_address() -> None:
+    addresses = {
+        "CC BY 4.0": "licenses/by/4.0/",
+        "CC BY-NC-SA 3.0": "licenses/by-nc-sa/3.0/",
+        "CC0 1.0": "publicdomain/zero/1.0/",
+        "CC BY 9.0": "",
+        "TCIA Restricted": "",
+    }
+    for name, address in addresses.items():
+        assert LicenseShare(name, 1, 0.0).url == (address and f"https://creativecommons.org/{address}")
 
 
 def test_the_address_is_the_one_that_is_given(run: Run, tmp_path: Path) -> None:

@@ -236,6 +236,7 @@ def test_the_report_says_what_is_in_the_release(reported_sample: Path) -> None:
     assert until == grown[-1][2]
 
 
+@pytest.mark.duckdb
 def test_the_report_shows_the_first_rows_of_each_table(reported_sample: Path) -> None:
     text = (reported_sample / "report.html").read_text(encoding="utf-8")
     shown_tables = re.findall(r'<details id="table-(\w+)">.*?(<table class="rows">.*?</table>)', text, re.DOTALL)
@@ -258,6 +259,7 @@ def is_cell_of(cell: str, value: Any) -> bool:
     return cell == str(value) or json.loads(cell) == pytest.approx(value)
 
 
+@pytest.mark.duckdb
 def test_the_report_has_the_licences_of_the_description(reported_sample: Path) -> None:
     description = describe(Release.open(reported_sample), PUBLISHED)
     rows = table_rows((reported_sample / "report.html").read_text(encoding="utf-8"))
