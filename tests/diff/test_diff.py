@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from markdown_it import MarkdownIt
 from idc_indexer.diff import diff, open_inputs
 from idc_indexer.diff.render import markdown
 from idc_indexer.diff.result import Difference, TableDifference, shown
+from idc_indexer.release.descriptions import describe, duckdb_file, write_descriptions
+from idc_indexer.release.descriptions.description import Description
+from idc_indexer.release.manifest import PUBLISHED, Release, file_entry
 from tests.conftest import FOREGROUND, Run, contents, refused
 from tests.emulators.gcs import Gcs
 from tests.emulators.places import BucketPlace, Place
@@ -269,6 +273,67 @@ def test_one_difference_is_found(
     touched = [name for name, one in found["tables"].items() if one["state"] != "identical"]
     described = [n for n, one in found["tables"].items() if one["description"] or one["key_change"]]
     assert len(touched + described) == 1
+
+
+# --- idc.duckdb --------------------------------------------------------------------------------------------------
+
+
+def redescribed(release: Path, folder: Path, published: str, change: Callable[[Description], Description]) -> Path:
+    """The release with other views in idc.duckdb, which its manifest lists."""
+    copy = shutil.copytree(release, folder)
+    made = write_descriptions(replace(Release.open(copy), descriptions=()), published)
+    content = duckdb_file.content(change(describe(made, published)))
+    (copy / duckdb_file.NAME).write_bytes(content)
+    entries = tuple(
+        file_entry(file.name, content) if file.name == duckdb_file.NAME else file for file in made.descriptions
+    )
+    (copy / "manifest.json").write_bytes(replace(made, descriptions=entries).manifest())
+    return copy
+
+
+def with_comment(description: Description) -> Description:
+    """The description with other words for the first column of the first table."""
+    table = description.tables[0]
+    column = replace(table.schema.columns[0], description="Other words.")
+    schema = replace(table.schema, columns=(column, *table.schema.columns[1:]))
+    return replace(description, tables=(replace(table, schema=schema), *description.tables[1:]))
+
+
+@pytest.mark.duckdb
+def test_what_differs_in_idc_duckdb_alone(small_releases: dict[str, Path], tmp_path: Path, run: Run) -> None:
+    release = small_releases["25.1.0"]
+    other = redescribed(release, tmp_path / "other", "gs://mine", with_comment)
+    found = compared(release, other)
+    assert found.equal
+    assert [*found.views] == ["address", "comment of analysis_results_index.analysis_result_id"]
+    address = found.views["address"]
+    assert (address.old, address.new) == (PUBLISHED, "https://storage.googleapis.com/mine")
+    text = run("diff", release, other, "--html", tmp_path / "diff.html").stdout
+    assert f"idc.duckdb: address: {PUBLISHED} -> https://storage.googleapis.com/mine" in text
+    assert "Other words." in (tmp_path / "diff.html").read_text(encoding="utf-8")
+    assert "| `address` | " in run("diff", release, other, "--markdown").stdout
+    assert not compared(release, other, "collections_index").views
+
+
+@pytest.mark.duckdb
+def test_what_the_tables_tell_is_not_told_of_idc_duckdb_again(small_releases: dict[str, Path], tmp_path: Path) -> None:
+    added = compared(small_releases["25.0.0"], small_releases["25.1.0"])
+    assert {one.name: one.state for one in added.tables}["analysis_results_index"] == "added"
+    assert not added.views
+    release = shutil.copytree(small_releases["25.1.0"], tmp_path / "release")
+    schema = json.loads((release / "analysis_results_index_schema.json").read_text())
+    schema["columns"][0]["description"] = "Other words."
+    (release / "analysis_results_index_schema.json").write_text(json.dumps(schema))
+    found = compared(small_releases["25.1.0"], redescribed(release, tmp_path / "other", PUBLISHED, lambda one: one))
+    assert table(found, "analysis_results_index").columns[0].description
+    assert not found.views
+
+
+def test_a_damaged_idc_duckdb_is_an_error(small_releases: dict[str, Path], tmp_path: Path, run: Run) -> None:
+    other = shutil.copytree(small_releases["25.1.0"], tmp_path / "other")
+    (other / duckdb_file.NAME).write_bytes(b"DUCK" * 1000)
+    damage.manifest(other, descriptions=[{"name": duckdb_file.NAME, "bytes": 1, "sha256": "0" * 64}])
+    refused(run("diff", small_releases["25.0.0"], other), 1, duckdb_file.NAME)
 
 
 VALUES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {

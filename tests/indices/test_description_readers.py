@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +16,11 @@ from typing import Any
 import pytest
 
 from idc_indexer.release.manifest import folder as published_folder
+from idc_indexer.report import write_report
 from tests.conftest import once
-from tests.emulators.s3 import S3Server
+from tests.emulators.s3 import S3Server, Seen
 from tests.indices.test_layout import HTTPFS
-from tests.indices.test_readers import environment
+from tests.indices.test_readers import environment, node, run
 
 pytestmark = pytest.mark.slow
 
@@ -42,14 +46,17 @@ def python(packages: list[str], script: str, *arguments: object) -> Any:
 
 # --- DuckDB -------------------------------------------------------------------------------------------------------
 
-ATTACHED = """
+CONNECTED = """
 import json, sys
 from pathlib import Path
 import duckdb, duckdb_extension_httpfs
 (extension,) = Path(duckdb_extension_httpfs.__file__).parent.rglob("*.duckdb_extension")
 connection = duckdb.connect(config={"allow_unsigned_extensions": True, "threads": 2})
+duckdb.set_default_connection(connection)
 connection.execute(f"LOAD '{extension}'")
-connection.execute(f"ATTACH '{sys.argv[1]}' AS idc")
+"""
+ATTACHED = f"""{CONNECTED}
+connection.execute("ATTACH '" + sys.argv[1] + "' AS idc")
 print(json.dumps([connection.execute(sql).fetchall() for sql in sys.argv[2:]], default=str))
 """
 QUESTIONS = (
@@ -89,6 +96,38 @@ def test_attached_over_http(published: tuple[S3Server, str]) -> None:
     answers = python(HTTPFS, ATTACHED, f"{address}idc.duckdb", *QUESTIONS)
     assert all(rows and rows[0][0] for rows in answers[1:])
     assert len(answers) == 5
+
+
+def test_attached_by_duckdb_wasm(published: tuple[S3Server, str]) -> None:
+    s3, address = published
+
+    def ask(*questions: str) -> tuple[list[list[list[Any]]], Seen]:
+        s3.clear()
+        return json.loads(run("node", node() / "attach_duckdb_wasm.mjs", address, *questions)), s3.seen()
+
+    _, attach = ask()
+    assert 0 < sum(attach.requests.values()) <= 10
+    assert 0 < attach.total <= 1_500_000
+    (answer,), counted = ask("SELECT count(*) FROM idc.ct_index WHERE KVP = 120")
+    assert answer[0][0] > 0
+    assert sum(counted.requests.values()) - sum(attach.requests.values()) <= 5
+    answers, _ = ask(*QUESTIONS)
+    assert answers == python(HTTPFS, ATTACHED, f"{address}idc.duckdb", *QUESTIONS)
+
+
+def test_the_commands_of_the_report_run(published: tuple[S3Server, str], sample_release: Path, tmp_path: Path) -> None:
+    s3, address = published
+    release = shutil.copytree(sample_release, tmp_path / "release")
+    write_report(release, published=f"{s3.url}/public")
+    text = (release / "report.html").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r'aria-label="(\w+) for all tables">(.*?)</pre>', html.unescape(text), re.DOTALL))
+    assert f"ATTACH '{address}idc.duckdb' AS idc;" in blocks["SQL"]
+    _, by_modality, comments = (statement for statement in blocks["SQL"].split(";") if statement.strip())
+    answers = python(HTTPFS, ATTACHED, f"{address}idc.duckdb", by_modality, comments)
+    assert sum(series for _, series in answers[0]) == 546
+    assert len(answers[1]) == 31
+    assert f"{by_modality.strip()};" in blocks["duckdb"]
+    python(HTTPFS, f"{CONNECTED}{blocks['Python']}\nprint('[]')")
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.2.2", "1.5.5", "2.0.1"])

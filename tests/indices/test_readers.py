@@ -5,6 +5,7 @@ Each reader has an environment of its own, made once by pip or npm and kept in t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -80,16 +81,21 @@ def python(name: str) -> Path:
 
 
 def node() -> Path:
+    """A folder with the programs for node as they are now, and their packages."""
     if not shutil.which("npm"):
         pytest.skip("npm is not installed")
 
+    packages = HERE / "package.json"
+
     def make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in HERE.iterdir():
-            shutil.copy(path, folder)
+        shutil.copy(packages, folder)
         run("npm", "install", "--silent", "--prefix", folder)
 
-    return once(environment("node"), make)
+    folder = once(environment(f"node-{hashlib.sha256(packages.read_bytes()).hexdigest()[:12]}"), make)
+    for path in HERE.glob("*.mjs"):
+        shutil.copy(path, folder)
+    return folder
 
 
 def same(read: Any, expected: Any) -> bool:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from idc_indexer.release.descriptions import card, describe, dictionary
-from idc_indexer.release.descriptions.description import Description, LicenseShare
+from idc_indexer.release.descriptions.description import Description, percent
 from idc_indexer.release.manifest import PUBLISHED, IndexEntry, Release
 from tests.emulators.hub import card_problems
 
@@ -61,7 +61,7 @@ def test_the_text_has_the_facts_and_nothing_to_fill_in(description: Description,
 
 def test_a_release_without_them_has_no_empty_sections(description: Description) -> None:
     release = replace(description.release, descriptions=())
-    text = card.text(replace(description, release=release, licenses=(), date=""), "idc/indices", None)
+    text = card.text(replace(description, release=release, licenses=(), dates={}), "idc/indices", None)
     assert card_problems(text) == []
     assert "license" not in metadata(text)
     for absent in ("ATTACH", "## Licences", "## Changes", " of \n"):
@@ -96,5 +96,6 @@ def test_size_categories(rows: int, category: str) -> None:
 
 @pytest.mark.unit
 def test_a_small_share_is_not_shown_as_nothing() -> None:
-    assert card._share(LicenseShare("CC BY 4.0", 1, 0), 100_000) == "< 0.1 %"
-    assert card._share(LicenseShare("CC BY 4.0", 2, 0), 3) == "66.7 %"
+    assert percent(1, 100_000) == "< 0.1 %"
+    assert percent(0, 3) == "0.0 %"
+    assert percent(2, 3) == "66.7 %"

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from idc_indexer.release.descriptions import SUMS, croissant, describe, dictionary, duckdb_file, write_descriptions
-from idc_indexer.release.descriptions.description import Description
+from idc_indexer.release.descriptions.description import Description, LicenseShare
 from idc_indexer.release.manifest import PUBLISHED, Release
 from tests.conftest import Run, contents
 from tests.support.damage import manifest
@@ -108,6 +108,18 @@ def test_shares_of_licenses_add_up(description: Description) -> None:
     assert [one.series for one in description.licenses] == sorted(one.series for one in description.licenses)[::-1]
 
 
+def test_only_licences_of_creative_commons_have_an_address() -> None:
+    addresses = {
+        "CC BY 4.0": "licenses/by/4.0/",
+        "CC BY-NC-SA 3.0": "licenses/by-nc-sa/3.0/",
+        "CC0 1.0": "publicdomain/zero/1.0/",
+        "CC BY 9.0": "",
+        "TCIA Restricted": "",
+    }
+    for name, address in addresses.items():
+        assert LicenseShare(name, 1, 0.0).url == (address and f"https://creativecommons.org/{address}")
+
+
 def test_the_address_is_the_one_that_is_given(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "release"
     arguments = ["build", "version_metadata_index", "--source", "sample", "--release-version", "25.2.0", "--out", out]
@@ -171,7 +183,10 @@ def problems(run: Run, release: Path) -> list[str]:
             ),
             f"idc.duckdb: its view analysis_results_index does not read {PUBLISHED}/25.1.0/release_artifacts/",
         ),
-        (lambda d: replace(d, date="2001-01-01"), "idc.duckdb: its view release does not hold what the manifest has"),
+        (
+            lambda d: replace(d, dates={25: "2001-01-01"}),
+            "idc.duckdb: its view release does not hold what the manifest has",
+        ),
     ],
 )
 def test_another_idc_duckdb_is_found(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import os
@@ -26,6 +27,11 @@ from rich.filesize import decimal
 
 from idc_indexer import documents
 from idc_indexer.cli import main
+from idc_indexer.diff.render import size_of_tb
+from idc_indexer.diff.result import shown
+from idc_indexer.release.descriptions import describe
+from idc_indexer.release.descriptions.description import percent
+from idc_indexer.release.manifest import PUBLISHED, Release
 from idc_indexer.report.charts import Bar, columns
 from tests.conftest import Run, contents, once, refused
 from tests.emulators.places import BucketPlace, Place
@@ -72,6 +78,14 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return "".join(self.words)
+
+
+def json_ld(release: Path) -> list[dict[str, Any]]:
+    """What the page tells search engines."""
+    text = (release / "report.html").read_text(encoding="utf-8")
+    return [
+        json.loads(one) for one in re.findall(r'<script type="application/ld\+json">(.*?)</script>', text, re.DOTALL)
+    ]
 
 
 @pytest.fixture
@@ -207,7 +221,8 @@ def test_the_report_says_what_is_in_the_release(reported_sample: Path) -> None:
     for command in ("sha256sum -c {}.sha256", "SELECT * FROM '{}'", 'pandas.read_parquet("{}")'):
         assert command.format("ct_index.parquet") in found.text
     index = str(release / "idc_index.parquet")
-    rows = table_rows((release / "report.html").read_text(encoding="utf-8"))
+    text = (release / "report.html").read_text(encoding="utf-8")
+    rows = table_rows(re.sub(r'<table class="rows">.*?</table>', "", text, flags=re.DOTALL))
     for column in ("collection_id", "Modality"):
         for group in duckdb.execute(
             f"""SELECT {column}, count(*), count(DISTINCT collection_id || ' ' || PatientID),
@@ -226,6 +241,124 @@ def test_the_report_says_what_is_in_the_release(reported_sample: Path) -> None:
         found_cells = [(row[2], row[4]) for row in rows if row and row[0] == f"v{version}"]
         assert found_cells == [(f"{added.get(version, 0):,}", f"{until:,}")]
     assert until == grown[-1][2]
+
+
+@pytest.mark.duckdb
+def test_the_report_shows_the_first_rows_of_each_table(reported_sample: Path) -> None:
+    text = (reported_sample / "report.html").read_text(encoding="utf-8")
+    shown_tables = re.findall(r'<details id="table-(\w+)">.*?(<table class="rows">.*?</table>)', text, re.DOTALL)
+    assert sorted(name for name, _ in shown_tables) == sorted(path.stem for path in reported_sample.glob("*.parquet"))
+    for name, table in shown_tables:
+        expected = pq.read_table(reported_sample / f"{name}.parquet").slice(0, 5)
+        names, *rows = table_rows(table)
+        assert names == expected.column_names
+        assert len(rows) == len(expected)
+        for cells, row in zip(rows, expected.to_pylist(), strict=True):
+            assert all(map(is_cell_of, cells, row.values())), (name, cells, row)
+    assert 'title="[{' in text  # of a nested value that is cut
+
+
+def is_cell_of(cell: str, value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return cell == shown(value, 64)
+    if isinstance(value, (list, dict)):
+        return cell.endswith("…") or json.loads(cell) == value
+    return cell == str(value) or json.loads(cell) == pytest.approx(value)
+
+
+@pytest.mark.duckdb
+def test_the_report_has_the_licences_of_the_description(reported_sample: Path) -> None:
+    description = describe(Release.open(reported_sample), PUBLISHED)
+    rows = table_rows((reported_sample / "report.html").read_text(encoding="utf-8"))
+    series, size = (sum(getattr(one, name) for one in description.licenses) for name in ("series", "tb"))
+    for one in description.licenses:
+        shares = [f"{one.series:,}", percent(one.series, series), size_of_tb(one.tb), percent(one.tb, size)]
+        assert [one.name, *shares] in rows
+    assert "https://creativecommons.org/licenses/by-nc/3.0/" in page(reported_sample).links
+
+
+def test_search_engines_read_the_facts_of_croissant(reported_sample: Path) -> None:
+    (found,) = json_ld(reported_sample)
+    croissant = json.loads((reported_sample / "croissant.json").read_bytes())
+    shared = {"name", "alternateName", "description", "version", "url", "identifier", "keywords", "creator"}
+    for key in {*shared, "publisher", "datePublished"}:
+        assert found[key] == croissant[key], key
+    assert found["citation"] == croissant["citeAs"]
+    assert [one["name"] for one in found["license"]] == croissant["license"]
+    for one, other in zip(found["distribution"], croissant["distribution"], strict=True):
+        assert {**one, "@type": ""} == {key: value for key, value in other.items() if key != "@id"} | {"@type": ""}
+    columns = {field["name"] for one in croissant["recordSet"] for field in one["field"]}
+    assert columns < set(found["variableMeasured"])
+
+
+def test_search_engines_find_what_they_ask_for(reported_sample: Path) -> None:
+    """Google requires name and description of a dataset and recommends the others.
+
+    https://developers.google.com/search/docs/appearance/structured-data/dataset
+    """
+    (found,) = json_ld(reported_sample)
+    assert (found["@context"], found["@type"]) == ("https://schema.org/", "Dataset")
+    assert found["name"]
+    assert 50 <= len(found["description"]) <= 5000
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["datePublished"])
+    assert found["isAccessibleForFree"] is True
+    assert all(found[role]["@type"] == "Organization" and found[role]["name"] for role in ("creator", "publisher"))
+    for license in found["license"]:
+        assert license["@type"] == "CreativeWork"
+        assert license["name"]
+        assert license["name"].startswith("CC") == license.get("url", "").startswith("https://creativecommons.org/")
+    for one in found["distribution"]:
+        assert one["@type"] == "DataDownload"
+        assert one["encodingFormat"]
+        assert one["contentUrl"].startswith("https://")
+        content = (reported_sample / one["contentUrl"].rpartition("/")[2]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == one["sha256"]
+
+
+def test_data_cannot_end_a_script(release: Path, run: Run) -> None:
+    damage.rewrite("idc_index", damage.with_first("license_short_name", HOSTILE))(release)
+    assert run("report", release, "--published-at", "gs://bucket").exit_code == 0
+    (found,) = json_ld(release)
+    assert HOSTILE in [one["name"] for one in found["license"]]
+    text = (release / "report.html").read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    assert text.count("<script>") == 1
+    assert [HOSTILE, "1"] in [row[:2] for row in table_rows(text)]
+
+
+def test_how_to_query_depends_on_where_the_release_is(release: Path, run: Run) -> None:
+    run("report", release)
+    found = page(release)
+    assert "ATTACH 'idc.duckdb' AS idc;" in found.text
+    assert f"The views read the files under {PUBLISHED}/25.0.0/release_artifacts/, so they work once" in found.text
+    assert {"idc.duckdb", "data-dictionary.md"} <= set(found.links)
+    run("report", release, "--published-at", "gs://bucket/prefix")
+    base = "https://storage.googleapis.com/bucket/prefix/25.0.0/release_artifacts/"
+    assert f"ATTACH '{base}idc.duckdb' AS idc;" in page(release).text
+    assert f"{base}data-dictionary.md" in page(release).links
+    (dataset,) = json_ld(release)
+    assert dataset["identifier"] == base
+
+
+def test_a_report_of_a_release_without_descriptions(release: Path, run: Run) -> None:
+    damage.without_descriptions(release)
+    assert run("report", release).exit_code == 0
+    assert "attach" not in page(release).ids
+    assert "data-dictionary.md" not in page(release).links
+    assert "licences" in page(release).ids
+    assert json_ld(release) == []  # nobody knows where it is
+    assert run("report", release, "--published-at", "gs://bucket").exit_code == 0
+    assert "attach" not in page(release).ids
+    (dataset,) = json_ld(release)
+    assert dataset["url"]
+
+
+def test_a_report_of_a_release_without_idc_index(small_releases: dict[str, Path], run: Run, tmp_path: Path) -> None:
+    release = shutil.copytree(small_releases["25.1.0"], tmp_path / "release")
+    assert run("report", release).exit_code == 0
+    assert "SELECT * FROM idc.analysis_results_index LIMIT 10;" in page(release).text
+    assert not {"licences", "growth", "modalities"} & set(page(release).ids)
+    assert "license" not in json_ld(release)[0]
 
 
 def test_the_growth_chart_has_axes_and_no_gaps(reported_sample: Path) -> None:
@@ -390,8 +523,8 @@ def test_a_report_has_the_limits_that_it_is_given(small_releases: dict[str, Path
     damage.rewrite("version_metadata_index", lambda table: table[:-1])(release)
     limits = json.loads(documents.bundled("limits.json").read_text(encoding="utf-8"))
     arguments = ("report", release, "--against", small_releases["25.0.0"], "--limits", tmp_path / "limits.json")
-    for percent, found in ((0, True), (50, False)):
-        limits |= {"rows_drop_percent": percent, "rows_gone_percent": percent, "indices": {}}
+    for limit, found in ((0, True), (50, False)):
+        limits |= {"rows_drop_percent": limit, "rows_gone_percent": limit, "indices": {}}
         (tmp_path / "limits.json").write_text(json.dumps(limits))
         assert run(*arguments).exit_code == 0
         assert ("rows:version_metadata_index" in page(release).text) is found
@@ -459,9 +592,8 @@ def test_in_a_browser_the_report_is_accessible_and_can_be_searched(
     assert 1 < len(found["collections"]) < 60
     assert all(word in row.lower() for row in found["collections"] for word in ("lung", "cc", "by", "3.0"))
     assert found["current"] == ["Growth", "Data dictionary"]
-    name = min(path.stem for path in release.glob("*.parquet"))
-    copied = {"label": f"Copy checksum of {name}", "text": f"sha256sum -c {name}.parquet.sha256"}
-    assert found["copied"] == copied
+    assert found["copied"]["label"] == "Copy SQL for all tables"
+    assert found["copied"]["text"].startswith("ATTACH 'idc.duckdb' AS idc;\nSELECT Modality, ")
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from idc_indexer.diff.compare import ParquetView, compare, open_file
 from idc_indexer.diff.inputs import DiffInput, InputTable, open_inputs, primary_key
 from idc_indexer.diff.removed_collections import forget_removed, note_removed, removed_with
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSummary, TableDifference
+from idc_indexer.diff.views import compare_views
 from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
 from idc_indexer.files import temporary_folder
@@ -72,7 +73,8 @@ def diff(
                 meter.add(name)
     withdrawn = {name: why for name, why in ((old.name, old.withdrawn), (new.name, new.withdrawn)) if why}
     found.sort(key=lambda table: table.name)
-    return Difference(old.name, new.name, old.version, new.version, tuple(found), summary, withdrawn)
+    views = {} if names else compare_views(old, new, found)
+    return Difference(old.name, new.name, old.version, new.version, tuple(found), summary, withdrawn, views)
 
 
 def _table(

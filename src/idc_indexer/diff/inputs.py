@@ -12,6 +12,7 @@ from idc_indexer import documents
 from idc_indexer.errors import UsageError
 from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.release_source import ReleaseSource, bundled_schemas, check_given, open_source
+from idc_indexer.release.descriptions import duckdb_file
 from idc_indexer.release.manifest import PUBLISHED
 
 
@@ -32,6 +33,14 @@ class InputTable:
 
 
 @dataclass(frozen=True)
+class InputViews:
+    """The idc.duckdb of an input: its SHA-256, empty if unknown, and what returns the file on this machine."""
+
+    sha256: str
+    fetch: Callable[[], Path]
+
+
+@dataclass(frozen=True)
 class DiffInput:
     """One of the two inputs of a comparison.
 
@@ -40,6 +49,7 @@ class DiffInput:
         version: of the release; None if it is unknown.
         excluded: tables that this kind of input never has, even if the release has them.
         withdrawn: why the release is withdrawn; empty if it is not.
+        views: None if the input has no idc.duckdb.
     """
 
     name: str
@@ -47,6 +57,7 @@ class DiffInput:
     tables: Mapping[str, InputTable]
     excluded: Collection[str] = ()
     withdrawn: str = ""
+    views: InputViews | None = None
 
 
 @contextmanager
@@ -106,7 +117,15 @@ def _only(given: DiffInput, table: str | None, single: str) -> DiffInput:
 
 def _input(source: ReleaseSource) -> DiffInput:
     tables = {name: _table(source, name) for name in source.tables}
-    return DiffInput(source.name, source.version, tables, source.excluded, source.withdrawn)
+    return DiffInput(source.name, source.version, tables, source.excluded, source.withdrawn, _views(source))
+
+
+def _views(source: ReleaseSource) -> InputViews | None:
+    if duckdb_file.NAME not in source.file_names:
+        return None
+    listed = source.manifest.descriptions if source.manifest else ()
+    sha256 = next((file.sha256 for file in listed if file.name == duckdb_file.NAME), "")
+    return InputViews(sha256, lambda: source.files.fetch(duckdb_file.NAME))
 
 
 def _table(source: ReleaseSource, name: str) -> InputTable:

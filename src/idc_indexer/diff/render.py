@@ -7,11 +7,12 @@ and links.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.filesize import decimal
 
 from idc_indexer.diff.result import (
+    Change,
     ColumnDifference,
     Difference,
     Group,
@@ -56,6 +57,7 @@ def lines(difference: Difference) -> Iterator[str]:
         ):
             if names:
                 yield f"    {what}: {', '.join(names)}"
+    yield from (f"idc.duckdb: {name}: {shown(c.old)} -> {shown(c.new)}" for name, c in difference.views.items())
     if difference.idc:
         yield from (f"IDC: {line}" for line in idc_lines(difference.idc))
 
@@ -125,6 +127,8 @@ def _parts(difference: Difference) -> Iterator[str]:
         if table.columns or table.layout:
             summary = _html_code(f"{table.name}: {_state(table)}", _MAX_LINE)
             yield f"<details><summary>{summary}</summary>\n\n{_details(table)}\n\n</details>"
+    if difference.views:
+        yield _changes("of idc.duckdb", difference.views)
 
 
 def _group(group: Group) -> list[str]:
@@ -152,9 +156,12 @@ def _details(table: TableDifference) -> str:
     head = ("column", "", "NULL before", "NULL", "distinct before", "distinct", "example")
     found = [_table(head, rows)] if rows else []
     if table.layout:
-        changes = [[name, _code(c.old), _code(c.new)] for name, c in table.layout.items()]
-        found.append(_table(("of the file", "before", "now"), changes))
+        found.append(_changes("of the file", table.layout))
     return "\n\n".join(found)
+
+
+def _changes(of: str, changes: Mapping[str, Change]) -> str:
+    return _table((of, "before", "now"), ([_code(name), _code(c.old), _code(c.new)] for name, c in changes.items()))
 
 
 def _state(table: TableDifference) -> str:

@@ -217,6 +217,7 @@ class Difference:
         old_version, new_version: of the releases; None if unknown.
         idc: None if an input has no idc_index, or its rows were not compared.
         withdrawn: why an input is withdrawn, by its name; without those that are not.
+        views: changes of idc.duckdb that no table tells, by name; none if an input lacks the file.
     """
 
     old: str
@@ -226,6 +227,7 @@ class Difference:
     tables: tuple[TableDifference, ...]
     idc: IdcSummary | None = None
     withdrawn: Mapping[str, str] = field(default_factory=dict)
+    views: Mapping[str, Change] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -282,6 +284,7 @@ class Difference:
             **inputs,
             "tables": tables,
             "idc": self.idc and asdict(self.idc),
+            "views": {name: asdict(change) for name, change in self.views.items()},
         }
         return json.loads(json.dumps(document))  # type: ignore[no-any-return]  # tuples become lists, as JSON has them
 

@@ -28,9 +28,13 @@ from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.release_source import bundled_schemas, derived_tables
 from idc_indexer.publish.wheel import LIMIT, NEEDED, wheel_files
 from idc_indexer.release.derived import IDC_INDEX
+from idc_indexer.release.descriptions import describe, dictionary, duckdb_file
+from idc_indexer.release.descriptions.croissant import schema_org
+from idc_indexer.release.descriptions.description import percent
 from idc_indexer.release.history import SERIES_HISTORY
 from idc_indexer.release.manifest import (
     MANIFEST,
+    PUBLISHED,
     REPORT,
     Release,
     file_entry,
@@ -40,7 +44,7 @@ from idc_indexer.release.manifest import (
 )
 from idc_indexer.release.verify import verify
 from idc_indexer.report.charts import Bar, columns, rows
-from idc_indexer.report.facts import Growth, ReleaseFacts, gather
+from idc_indexer.report.facts import MAX_CELL, Growth, ReleaseFacts, gather
 
 _TOP = 25
 """Collections in the chart; the table below it has all."""
@@ -61,7 +65,7 @@ def write_report(
         path: the release folder; it is verified first.
         difference: from the prior release to this one; without it, the report has no section on changes.
         published: where the release is, or will be, published as `<version>/release_artifacts/`: a URL, or
-            `gs://bucket[/prefix]`. Without it, and with a folder, the report names no address.
+            `gs://bucket[/prefix]`. Without it, and with a folder, links lead to the files beside the page.
         limits: of the regression checks; those of the toolkit if None.
         listener: hears how far it is.
 
@@ -83,7 +87,10 @@ def write_report(
             withdrawn = {before: why} if why else {}
             difference = replace(difference, old=before, new=release.release_version, withdrawn=withdrawn)
             found = with_reasons(explained_findings(difference, limits or load_limits()), release, before)
-        page = release_page(gather(release, listener), difference, found, published).encode()
+        # The path of a folder is of no use to readers.
+        public = published if published and "://" in published else ""
+        description = describe(release, public or release.published_at or PUBLISHED)
+        page = release_page(gather(description, listener), difference, found, bool(public)).encode()
         made = replace(release, report=file_entry(REPORT, page))
         # If the command is killed in between, the manifest does not list the report; running it again repairs that.
         files.write_atomic(path / REPORT, page)
@@ -92,13 +99,15 @@ def write_report(
         return made
 
 
-def release_page(
-    facts: ReleaseFacts, difference: Difference | None, found: Sequence[Finding], published: str | None
-) -> str:
-    """The report of a release. `found` are the findings of the regression checks on the difference."""
-    release = facts.release
-    # The path of a folder is of no use to readers.
-    base = public_address(published, release.release_version) if published and "://" in published else ""
+def release_page(facts: ReleaseFacts, difference: Difference | None, found: Sequence[Finding], public: bool) -> str:
+    """The report of a release.
+
+    Args:
+        found: the findings of the regression checks on the difference.
+        public: links lead to the public address of the description, not to the files beside the page.
+    """
+    release, description = facts.release, facts.description
+    described = {file.name for file in release.descriptions}
     tables = sorted(facts.tables, key=lambda table: (-table.data.bytes, table.entry.name))
     indices = [table for table in facts.tables if table.schema]
     return _render(
@@ -110,7 +119,12 @@ def release_page(
         elsewhere=[one for one in release.accepted if not (difference and one.against == difference.old)],
         notices=[*_notices(facts)],
         wheel=_wheel(release),
-        base=base,
+        description=description,
+        base=description.address if public else "",
+        views=public_address(release.published_at, release.release_version) if duckdb_file.NAME in described else "",
+        dictionary=dictionary.NAME if dictionary.NAME in described else "",
+        # Nobody knows the address of a release without descriptions, unless it is given.
+        dataset=schema_org(description) if public or described else None,
         indices=indices,
         queries={table.entry.name: _highlighted(table.query) for table in indices if table.query},
         bytes=sum(file.bytes for file in release.files if file.name != REPORT),
@@ -212,11 +226,11 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    filters: dict[str, Callable[[Any], str]] = {
+    filters: dict[str, Callable[..., str]] = {
         "size": decimal,
         "tb": size_of_tb,
         "number": lambda n: f"{n:,}",
-        "percent": _percent,
+        "percent": percent,
         "shown": shown,
     }
     environment.filters |= filters
@@ -224,6 +238,7 @@ def _render(template: str, **values: Any) -> str:
         "idc_lines": idc_lines,
         "withdrawn_lines": withdrawn_lines,
         "states": STATES,
+        "MAX_CELL": MAX_CELL,
         "toolkit": idc_indexer.__version__,
     }
     here = Path(__file__).parent
@@ -237,7 +252,3 @@ def _highlighted(query: str) -> Markup:
     """A query with its tokens marked by class, escaped."""
     formatter: Any = HtmlFormatter(nowrap=True)
     return Markup(highlight(query, get_lexer_by_name("googlesql"), formatter))  # noqa: S704 -- Pygments escapes it
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}"

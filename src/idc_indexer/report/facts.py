@@ -1,4 +1,4 @@
-"""The facts in the report, read from the files of a release: sizes, values, growth, collections."""
+"""The facts in the report that no other description has: sizes, values, first rows, growth, collections."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from idc_indexer import documents, parquet_footer
+from idc_indexer import parquet_footer
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, mistrust_statistics, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release.derived import IDC_INDEX
-from idc_indexer.release.manifest import FileEntry, IndexEntry, Release, parquet_name, schema_name, sql_name
+from idc_indexer.release.descriptions.description import SERIES_MB, Description, terabytes
+from idc_indexer.release.manifest import FileEntry, IndexEntry, Release, parquet_name, sql_name
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.table import Schema
 
 FEW = 12
 """Distinct values of a column up to which they are listed."""
+FIRST_ROWS = 5
+"""Rows of a table that are shown."""
+MAX_CELL = 300
+"""Characters of a value in these rows; a longer value is cut to one more."""
 _LONGEST = 60
-_MB_PER_TB = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,25 @@ class ColumnSummary:
     distinct: int
     values: tuple[str, ...]
 
+    @property
+    def is_number(self) -> bool:
+        """Whether a row has one number in it, or NULL."""
+        return self.field.mode != "REPEATED" and self.field.type in ("INTEGER", "FLOAT", "NUMERIC")
+
 
 @dataclass(frozen=True)
 class TableSummary:
-    """An index or a derived table. A zipped CSV has no columns, and no schema."""
+    """An index or a derived table. A zipped CSV has no columns, and no schema.
+
+    Attributes:
+        first_rows: a value for each column, as text: nested values as JSON, NULL as None.
+    """
 
     entry: IndexEntry
     schema: Schema | None
-    columns: tuple[ColumnSummary, ...]
-    query: str
+    columns: tuple[ColumnSummary, ...] = ()
+    query: str = ""
+    first_rows: tuple[tuple[str | None, ...], ...] = ()
 
     @property
     def data(self) -> FileEntry:
@@ -107,42 +121,49 @@ class Collection(SeriesGroup):
 class ReleaseFacts:
     """All facts of a report. Those that idc_index lacks the columns for are empty."""
 
-    release: Release
+    description: Description
     tables: tuple[TableSummary, ...]
     growth: tuple[Growth, ...]
     collections: tuple[Collection, ...]
     modalities: tuple[SeriesGroup, ...]
     patients: int
 
+    @property
+    def release(self) -> Release:
+        """The release that is described."""
+        return self.description.release
 
-def gather(release: Release, listener: ProgressListener | None = None) -> ReleaseFacts:
-    """Read the facts of a valid release.
+
+def gather(description: Description, listener: ProgressListener | None = None) -> ReleaseFacts:
+    """Read the facts of a valid release that its description lacks.
 
     Raises:
         IndexerError: a file is damaged in columns that `verify` does not read.
     """
+    release = description.release
+    schemas = {table.name: table.schema for table in description.tables}
     with interruptible(), connect() as connection:
         mistrust_statistics(connection)
         meter = Meter(listener or NullListener(), "describing", "tables", len(release.entries))
-        tables = tuple(_table(connection, release, entry, meter) for entry in release.entries)
+        tables = tuple(_table(connection, release, entry, schemas.get(entry.name), meter) for entry in release.entries)
         columns = {table.entry.name: {column.field.name for column in table.columns} for table in tables}
         index = release.path / parquet_name(IDC_INDEX)
         with errors_for(str(index)):
-            return _with_idc_index(connection, release, tables, columns)
+            return _with_idc_index(connection, description, tables, columns)
 
 
 def _with_idc_index(
     connection: duckdb.DuckDBPyConnection,
-    release: Release,
+    description: Description,
     tables: tuple[TableSummary, ...],
     columns: Mapping[str, set[str]],
 ) -> ReleaseFacts:
     """The facts, with those of idc_index that its columns allow."""
-    present = columns.get(IDC_INDEX, set())
+    release, present = description.release, columns.get(IDC_INDEX, set())
     rows = read_parquet([str(release.path / parquet_name(IDC_INDEX))])
     growth: tuple[Growth, ...] = ()
     if {"series_init_idc_version", "series_size_MB"} <= present:
-        growth = tuple(_growth(connection, rows, release.idc_version, _dates(connection, release, columns)))
+        growth = tuple(_growth(connection, rows, release.idc_version, description.dates))
     groups = {
         column: tuple(_groups(connection, rows, column)) if {column, "PatientID", "series_size_MB"} <= present else ()
         for column in ("collection_id", "Modality")
@@ -156,22 +177,23 @@ def _with_idc_index(
     patients = 0
     if {"collection_id", "PatientID"} <= present:
         ((patients,),) = connection.execute(f"SELECT count(DISTINCT (collection_id, PatientID)) FROM {rows}").fetchall()
-    return ReleaseFacts(release, tables, growth, collections, groups["Modality"], patients)
+    return ReleaseFacts(description, tables, growth, collections, groups["Modality"], patients)
 
 
-def _table(connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry, meter: Meter) -> TableSummary:
+def _table(
+    connection: duckdb.DuckDBPyConnection, release: Release, entry: IndexEntry, schema: Schema | None, meter: Meter
+) -> TableSummary:
     meter.add(entry.name)
-    if entry.schema_sha256 is None:
-        return TableSummary(entry, None, (), "")
-    schema = Schema.from_document(documents.load(release.path / schema_name(entry.name), "artifact"))
+    if schema is None:
+        return TableSummary(entry, None)
     path = release.path / parquet_name(entry.name)
     sizes = _sizes(parquet_footer.read(path))
     rows = read_parquet([str(path)])
     with errors_for(str(path), "The pages of the file are damaged. Build the release again."):
         columns = tuple(_column(connection, rows, field, sizes.get(field.name, 0)) for field in schema.columns)
-    return TableSummary(
-        entry, schema, columns, _query(release.path / sql_name(entry.name)) if entry.query_sha256 else ""
-    )
+        first_rows = _first_rows(connection, path, schema.columns)
+    query = _query(release.path / sql_name(entry.name)) if entry.query_sha256 else ""
+    return TableSummary(entry, schema, columns, query, first_rows)
 
 
 def _column(connection: duckdb.DuckDBPyConnection, rows: str, field: Column, size: int) -> ColumnSummary:
@@ -185,6 +207,20 @@ def _column(connection: duckdb.DuckDBPyConnection, rows: str, field: Column, siz
         values = [str(value) for (value,) in found]
     short = values if all(len(value) <= _LONGEST for value in values) else []
     return ColumnSummary(field, size, count - present, distinct, tuple(short))
+
+
+def _first_rows(
+    connection: duckdb.DuckDBPyConnection, path: Path, fields: Sequence[Column]
+) -> tuple[tuple[str | None, ...], ...]:
+    values = (
+        f"to_json({name})" if field.fields or field.mode == "REPEATED" else name
+        for field, name in ((field, quote_name(field.name)) for field in fields)
+    )
+    cells = ", ".join(f"left(CAST({value} AS VARCHAR), {MAX_CELL + 1})" for value in values)
+    rows = read_parquet([str(path)], ", file_row_number=true")
+    return tuple(
+        connection.execute(f"SELECT {cells} FROM {rows} ORDER BY file_row_number LIMIT {FIRST_ROWS}").fetchall()
+    )
 
 
 def _query(path: Path) -> str:
@@ -205,22 +241,12 @@ def _sizes(metadata: pq.FileMetaData) -> Mapping[str, int]:
     return sizes
 
 
-def _dates(
-    connection: duckdb.DuckDBPyConnection, release: Release, present: Mapping[str, set[str]]
-) -> Mapping[int, str]:
-    name = "version_metadata_index"
-    if not {"idc_version", "version_timestamp"} <= present.get(name, set()):
-        return {}
-    rows = read_parquet([str(release.path / parquet_name(name))])
-    return dict(connection.execute(f"SELECT idc_version, version_timestamp[:10] FROM {rows}").fetchall())
-
-
 def _growth(
     connection: duckdb.DuckDBPyConnection, rows: str, newest: int, dates: Mapping[int, str]
 ) -> Iterator[Growth]:
     """The IDC releases from the first that added a series, without gaps, to the newest."""
     found = connection.execute(
-        f"""SELECT series_init_idc_version, count(*), {_SIZE} FROM {rows}
+        f"""SELECT series_init_idc_version, count(*), {SERIES_MB} FROM {rows}
         WHERE series_init_idc_version IS NOT NULL GROUP BY 1 ORDER BY 1"""
     ).fetchall()
     added = {release: (series, mb) for release, series, mb in found}
@@ -228,7 +254,7 @@ def _growth(
     steps = [added.get(release, (0, 0)) for release in releases]
     until = accumulate(steps, lambda a, b: (a[0] + b[0], a[1] + b[1]))
     for release, (series, mb), (all_series, all_mb) in zip(releases, steps, until, strict=True):
-        yield Growth(release, dates.get(release, ""), series, _tb(mb), all_series, _tb(all_mb))
+        yield Growth(release, dates.get(release, ""), series, terabytes(mb), all_series, terabytes(all_mb))
 
 
 def _titles(
@@ -277,16 +303,8 @@ def _viewer(study: str, slides: bool) -> str:
 def _groups(connection: duckdb.DuckDBPyConnection, rows: str, column: str) -> Iterator[SeriesGroup]:
     """Series by the values of a column, the most series first."""
     found: Sequence[tuple[Any, ...]] = connection.execute(
-        f"""SELECT coalesce({column}, ''), count(DISTINCT (collection_id, PatientID)), count(*) AS series, {_SIZE}
+        f"""SELECT coalesce({column}, ''), count(DISTINCT (collection_id, PatientID)), count(*) AS series, {SERIES_MB}
         FROM {rows} GROUP BY 1 ORDER BY series DESC, 1"""
     ).fetchall()
     for name, patients, series, mb in found:
-        yield SeriesGroup(name, patients, series, _tb(mb))
-
-
-# A sum of floats would depend on the order of the rows.
-_SIZE = "coalesce(sum(TRY_CAST(series_size_MB AS DECIMAL(18, 6))), 0)"
-
-
-def _tb(mb: Any) -> float:
-    return round(float(mb / _MB_PER_TB), 12)
+        yield SeriesGroup(name, patients, series, terabytes(mb))

@@ -56,7 +56,6 @@ if (word && (await box.count())) {
     found.current.push(await marked());
   }
   await tab.context().grantPermissions(["clipboard-read", "clipboard-write"]);
-  await tab.locator("details:has(pre)").first().evaluate((one) => (one.open = true));
   const button = tab.locator("button.copy").first();
   await button.click();
   await tab.waitForFunction(() => document.querySelector("button.copy").textContent === "Copied");

@@ -16,7 +16,13 @@ from idc_indexer import documents, files
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, read_parquet
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.descriptions import croissant, dictionary, duckdb_file
-from idc_indexer.release.descriptions.description import Description, LicenseShare, TableDescription
+from idc_indexer.release.descriptions.description import (
+    SERIES_MB,
+    Description,
+    LicenseShare,
+    TableDescription,
+    terabytes,
+)
 from idc_indexer.release.manifest import (
     FileEntry,
     Release,
@@ -53,23 +59,24 @@ def describe(release: Release, published: str) -> Description:
         if entry.schema_sha256 is not None
     )
     with interruptible(), connect() as connection:
-        date, licenses = _date(connection, release, tables), _licenses(connection, release, tables)
-    return Description(release, address, date, tables, licenses)
+        dates, licenses = _dates(connection, release, tables), _licenses(connection, release, tables)
+    return Description(release, address, dates, tables, licenses)
 
 
 def _has(tables: tuple[TableDescription, ...], name: str, *columns: str) -> bool:
     return any(table.name == name and {*columns} <= {one.name for one in table.schema.columns} for table in tables)
 
 
-def _date(connection: duckdb.DuckDBPyConnection, release: Release, tables: tuple[TableDescription, ...]) -> str:
-    """When IDC published its release, as YYYY-MM-DD; empty if the release does not say."""
+def _dates(
+    connection: duckdb.DuckDBPyConnection, release: Release, tables: tuple[TableDescription, ...]
+) -> dict[int, str]:
+    """When IDC published each of its releases, as YYYY-MM-DD."""
     if not _has(tables, _VERSIONS, "idc_version", "version_timestamp"):
-        return ""
+        return {}
     path = release.path / parquet_name(_VERSIONS)
-    sql = f"SELECT version_timestamp[:10] FROM {read_parquet([str(path)])} WHERE idc_version = ?"
+    sql = f"SELECT idc_version, version_timestamp[:10] AS day FROM {read_parquet([str(path)])} WHERE day <> ''"
     with errors_for(str(path)):
-        row = connection.execute(sql, [release.idc_version]).fetchone()
-    return str(row[0]) if row and row[0] else ""
+        return dict(connection.execute(sql).fetchall())
 
 
 def _licenses(
@@ -79,12 +86,11 @@ def _licenses(
     if not _has(tables, IDC_INDEX, "license_short_name", "series_size_MB"):
         return ()
     path = release.path / parquet_name(IDC_INDEX)
-    # A sum of floats would depend on the order of the rows.
-    sql = f"""SELECT license_short_name, count(*) AS series, sum(CAST(series_size_MB AS DECIMAL(18, 6)))
+    sql = f"""SELECT license_short_name, count(*) AS series, {SERIES_MB}
         FROM {read_parquet([str(path)])} WHERE license_short_name IS NOT NULL GROUP BY 1 ORDER BY series DESC, 1"""
     with errors_for(str(path)):
         rows = connection.execute(sql).fetchall()
-    return tuple(LicenseShare(name, series, round(float(mb or 0) / 1e6, 12)) for name, series, mb in rows)
+    return tuple(LicenseShare(name, series, terabytes(mb)) for name, series, mb in rows)
 
 
 def write_descriptions(release: Release, published: str) -> Release:

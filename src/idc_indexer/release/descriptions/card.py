@@ -6,10 +6,8 @@ https://huggingface.co/docs/hub/datasets-cards, https://huggingface.co/docs/hub/
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.descriptions import duckdb_file
 from idc_indexer.release.descriptions.description import (
     ABOUT,
@@ -18,13 +16,12 @@ from idc_indexer.release.descriptions.description import (
     KEYWORDS,
     Description,
     LicenseShare,
+    percent,
 )
 from idc_indexer.release.descriptions.markdown import render
 from idc_indexer.release.manifest import Release
 
 NAME = "README.md"
-_LICENSE = re.compile(r"cc-by(-nc)?(-sa|-nd)?-[34]\.0|cc0-1\.0")
-"""Identifiers of the Hub that IDC's short names, such as CC BY 4.0, can become."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,10 @@ def text(description: Description, dataset: str, prior: Release | None) -> str:
         homepage=HOMEPAGE,
         citation=CITATION,
         tags=KEYWORDS,
-        license_ids=list(dict.fromkeys(_identifier(license.name) for license in description.licenses)),
-        shares=[(license, _share(license, series)) for license in description.licenses],
+        license_ids=list(dict.fromkeys(_identifier(license) for license in description.licenses)),
+        shares=[(license, percent(license.series, series)) for license in description.licenses],
         size_category=_size_category(sum(table.entry.rows for table in tables)),
-        main_table=next((table for table in tables if table.name == IDC_INDEX), tables[0]),
+        main_table=description.main_table,
         manifest_sha256=release.manifest_sha256,
         duckdb_file=duckdb_file.NAME if duckdb_file.NAME in {file.name for file in release.descriptions} else "",
         prior=prior.release_version if prior else "",
@@ -76,16 +73,9 @@ def changes(prior: Release, release: Release) -> tuple[RowChange, ...]:
     )
 
 
-def _share(license: LicenseShare, series: int) -> str:
-    """The share of all series that have a licence, in percent."""
-    percent = 100 * license.series / series
-    return f"{percent:.1f} %" if percent >= 0.1 else "< 0.1 %"  # noqa: PLR2004 -- the last digit
-
-
-def _identifier(license: str) -> str:
-    """How the Hub calls a licence."""
-    identifier = license.lower().replace(" ", "-")
-    return identifier if _LICENSE.fullmatch(identifier) else "other"
+def _identifier(license: LicenseShare) -> str:
+    """How the Hub calls a licence: it knows those of Creative Commons, such as cc-by-4.0."""
+    return license.name.lower().replace(" ", "-") if license.url else "other"
 
 
 def _size_category(rows: int) -> str:

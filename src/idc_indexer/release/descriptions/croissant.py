@@ -1,4 +1,4 @@
-"""`croissant.json`: the release in Croissant 1.1.
+"""`croissant.json`: the release in Croissant 1.1, and the same facts as schema.org JSON-LD for the report.
 
 Columns of plain values, and arrays of them, can be loaded as records. Croissant has no way to load arrays of records
 from Parquet, so columns that hold records are described in the text of their table and are no fields.
@@ -16,6 +16,7 @@ from idc_indexer.release.descriptions.description import (
     HOMEPAGE,
     KEYWORDS,
     Description,
+    LicenseShare,
     TableDescription,
 )
 from idc_indexer.schema.column import Column
@@ -70,6 +71,34 @@ def document(description: Description) -> bytes:
         "recordSet": [_records(table) for table in description.tables],
     }
     return (json.dumps(croissant, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def schema_org(description: Description) -> dict[str, Any]:
+    """The release as search engines for datasets read it.
+
+    https://developers.google.com/search/docs/appearance/structured-data/dataset
+    """
+    names = (column.name for table in description.tables for column in table.schema.columns)
+    found = {
+        "@context": "https://schema.org/",
+        "@type": "Dataset",
+        **_about(description),
+        "citation": CITATION,
+        "isAccessibleForFree": True,
+        "variableMeasured": list(dict.fromkeys(names)),
+        # no `@id`, which here would be the address of another page
+        "distribution": [
+            {key: value for key, value in _file(table).items() if key != "@id"} | {"@type": "DataDownload"}
+            for table in description.tables
+        ],
+    }
+    if description.licenses:  # a text is no licence here, but the name of a work or its address is
+        found["license"] = [_work(license) for license in description.licenses]
+    return found
+
+
+def _work(license: LicenseShare) -> dict[str, str]:
+    return {"@type": "CreativeWork", "name": license.name} | ({"url": license.url} if license.url else {})
 
 
 def _about(description: Description) -> dict[str, Any]:

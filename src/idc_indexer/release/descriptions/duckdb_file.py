@@ -8,6 +8,7 @@ The views name the addresses of a version, never of `current`: who has attached 
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,11 +22,13 @@ from fsspec import AbstractFileSystem
 from idc_indexer import files
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, quote, quote_name
 from idc_indexer.release.descriptions.description import Description, TableDescription
+from idc_indexer.release.manifest import ARTIFACTS
 
 NAME = "idc.duckdb"
 STORAGE_VERSION = "v1.0.0"
 """The oldest DuckDB that can attach the file."""
 RELEASE = "release"
+_READ = re.compile(rf"read_parquet\(\W*'(https?://[^']+)/[^/']+/{ARTIFACTS}/[^/']+'")
 _RELEASE_COLUMNS = {
     "release_version": ("VARCHAR", "Version of the release, such as 25.0.5."),
     "idc_version": ("BIGINT", "Number of the IDC release."),
@@ -76,6 +79,43 @@ def problems(description: Description, path: Path) -> Iterator[str]:
                 yield f"its view {table.name} has other columns than the table"
         if RELEASE in views and _rows(connection, f"FROM made.{RELEASE}") != _release_rows(description):
             yield f"its view {RELEASE} does not hold what the manifest has"
+
+
+def facts(path: Path) -> dict[str, str]:
+    """What the file says of the tables, but not of one version, by name.
+
+    Returns:
+        `address`: the addresses of releases that the views read, without the version. `view T`: the columns of the view
+        of a table and their types. `comment of T`, `comment of T.C`: of a view and of a column.
+
+    Raises:
+        IndexerError: DuckDB cannot read it.
+    """
+    with interruptible(), files.temporary_folder() as scratch, connect() as connection, errors_for(str(path)):
+        shutil.copyfile(path, scratch / NAME)
+        connection.execute(f"ATTACH {quote(str(scratch / NAME))} AS made (READ_ONLY)")
+        views = _rows(connection, "SELECT view_name, comment, sql FROM duckdb_views() WHERE database_name = 'made'")
+        columns = _rows(
+            connection,
+            """SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE database_name = 'made'
+            ORDER BY table_name, column_index""",
+        )
+    addresses = {match[1] for _, _, sql in views for match in _READ.finditer(sql)}
+    found = {"address": ", ".join(sorted(addresses))}
+    for view, comment, _ in views:
+        names = [f"{name} {kind}" for table, name, kind, _ in columns if table == view]
+        found |= {fact_of(view): ", ".join(names), comment_of(view): comment or ""}
+    return found | {f"{comment_of(table)}.{name}": comment or "" for table, name, _, comment in columns}
+
+
+def fact_of(table: str) -> str:
+    """The name of the fact about the columns of a view."""
+    return f"view {table}"
+
+
+def comment_of(table: str) -> str:
+    """The name of the fact about the comment on a view."""
+    return f"comment of {table}"
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
