@@ -15,13 +15,9 @@ from pydicom._uid_dict import UID_dictionary
 from idc_indexer import documents
 from idc_indexer.catalog import Catalog, Index
 from idc_indexer.errors import IndexerError, UsageError
-from idc_indexer.schema.arrow import arrow_schema
 from idc_indexer.schema.column import Column, in_release
-from idc_indexer.schema.source_tables import PROJECT
 from tests.conftest import BUNDLED, IN_WHEEL, INDICES
-from tests.emulators.googlesql import GoogleSQL
 from tests.support.dicom_types import bigquery_types
-from tests.support.strategies import columns_read
 
 CATALOG = Catalog()
 TABLE = "`bigquery-public-data.idc_current.version_metadata`"
@@ -37,16 +33,6 @@ def test_every_index_agrees_with_its_query(name: str, release: int) -> None:
     assert [column for column, _ in index.statement.returns] == [column.name for column in index.schema.columns]
     assert {leaf.table.release for leaf in index.statement.leaves} >= {release}
     documents.validate(index.schema.to_document(), "artifact", name)
-
-
-@pytest.mark.oracle
-@pytest.mark.parametrize("release", [23, 24, 25])
-@pytest.mark.parametrize("name", BUNDLED)
-def test_columns_are_named_and_typed_as_the_schema_says(name: str, release: int) -> None:
-    index = CATALOG.indices[name].for_release(release)
-    tables = {f"{PROJECT}.{t}": arrow_schema(c) for t, c in columns_read(index.statement.leaves).items()}
-    expected = [(column.name, column.googlesql) for column in index.schema.columns]
-    assert GoogleSQL.get().analyze(index.statement.text, tables) == expected
 
 
 def test_the_bundled_indices() -> None:
