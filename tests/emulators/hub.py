@@ -367,6 +367,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     # --- Reading ------------------------------------------------------------------------------------------------
 
+    def auth_check(self, name: str, query: Mapping[str, str]) -> object:  # noqa: ARG002
+        """Whether a token may write."""
+        self._repository(name, write=True)
+        return {}
+
     def refs(self, name: str, query: Mapping[str, str]) -> object:  # noqa: ARG002
         repository = self._repository(name, write=False)
         tags = [
@@ -518,6 +523,7 @@ def _apply(files: dict[str, Blob], repository: Repository, key: str, value: Mapp
 
 _API, _NAME = "/api/datasets/", r"([\w.-]+/[\w.-]+?)"
 _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
+    ("GET", f"{_API}{_NAME}/auth-check/write", _Handler.auth_check),
     ("GET", f"{_API}{_NAME}/refs", _Handler.refs),
     ("GET", f"{_API}{_NAME}/revision/(.+)", _Handler.revision),
     ("GET", f"{_API}{_NAME}/tree/(.+)", _Handler.tree),

@@ -288,8 +288,12 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
 
 @main.command()
 @engine_options("source", "project", "location")
-@option("--to", metavar="URI", help="Where releases are published: gs://bucket[/prefix], or a folder.")
-@option("--published-at", metavar="URL", help="The public address of that.")
+@option(
+    "--to",
+    metavar="URI",
+    help="Where releases are published: gs://bucket[/prefix], a folder, hf://datasets/OWNER/NAME.",
+)
+@option("--published-at", metavar="URL", help="The public address of that; a mirror needs none.")
 @option("--release-version", help="Version of the release to be made; the source must have its IDC release.")
 @option("--first", is_flag=True, help="Nothing is published yet.")
 @option("--pypi-url", metavar="URL", help="Address of PyPI, if it is not the public one.")
@@ -298,8 +302,8 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
 def doctor(output: Output, skip: tuple[str, ...], **given: Any) -> None:
     """Check that all that a release needs is in place.
 
-    Checks the source and its credentials, the store, the rights of the account that is logged in, what readers find
-    at the public address, and the project on PyPI. It writes nothing.
+    Checks the source and its credentials, the store or mirror, the rights of the account that is logged in, what
+    readers find at the public address, and the project on PyPI. It writes nothing.
 
     Prints one line for each check, and exits with 3 if something is missing.
 
