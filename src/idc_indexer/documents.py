@@ -96,4 +96,5 @@ def parse(data: bytes, kind: str, context: str) -> Any:
 def dump(document: Any, kind: str) -> bytes:
     """The bytes of a document, checked: two spaces, `\\n`, UTF-8, keys in the order given."""
     validate(document, kind, kind)
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    # A half of a surrogate pair, which a text of others may have, becomes the escape of JSON that it was read from.
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
