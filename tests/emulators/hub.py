@@ -25,12 +25,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha1, sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 
 DATASET = "idc/indices"
 TOKEN, READER, EXPIRED = "hf_writer", "hf_reader", "hf_expired"
@@ -214,19 +215,10 @@ def serve() -> Iterator[Hub]:
     class Handler(_Handler):
         service = hub
 
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 64
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
+    with LoopbackServer(Handler) as server:
+        hub.url = server.url
         hub.renew()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+        yield hub
 
 
 def card_problems(text: str) -> list[str]:
@@ -262,14 +254,9 @@ def card_problems(text: str) -> list[str]:
     return found
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     service: Hub
     protocol_version = "HTTP/1.1"
-    # Or the body would wait for the client to acknowledge the headers.
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
     def do_GET(self) -> None:
         self._serve()
