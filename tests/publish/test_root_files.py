@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -141,10 +142,7 @@ SPOIL: list[tuple[str, Callable[[Place, str], None]]] = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(ROOT))
-def test_every_command_makes_a_lost_or_damaged_one_again(
-    run: Run, place: Place, small_releases: Releases, name: str
-) -> None:
+def test_every_command_makes_a_lost_or_damaged_one_again(run: Run, place: Place, small_releases: Releases) -> None:
     """Also if it finds everything else up to date; and a dry run makes none."""
     run("publish", small_releases["25.0.0"], "--to", place.uri, "--promote")
     run("withdraw", "25.0.0", "--to", place.uri, "--reason", "wrong")
@@ -157,19 +155,20 @@ def test_every_command_makes_a_lost_or_damaged_one_again(
         ("adopt", "25.0.0"),
         ("withdraw", "25.0.0", "--reason", "wrong"),
     ]
-    for number, command in enumerate(commands):
-        said, spoil = SPOIL[number % 2]
+    for command, ((said, spoil), name) in zip(commands, itertools.product(SPOIL, sorted(ROOT)), strict=True):
         spoil(place, name)
         found = run("status", "--to", place.uri)
-        assert found.exit_code == 3
-        assert found.stdout.splitlines()[-1].startswith(f"{name} {said}: each `publish`")
+        assert (found.exit_code, found.stdout.splitlines()[-1]) == (
+            3,
+            f"{name} {said}: each `publish`, `promote`, `adopt` or `withdraw` renews it",
+        )
         spoilt = place.look()
         if command[0] != "withdraw":
             assert run(*command, "--to", place.uri, "--dry-run").exit_code == 0
         assert place.look() == spoilt
         assert run(*command, "--to", place.uri).exit_code == 0
         assert {n: seen.content for n, seen in place.look().items()} == {n: s.content for n, s in right.items()}
-        assert run("status", "--to", place.uri).exit_code == 0
+    assert run("status", "--to", place.uri).exit_code == 0
 
 
 def test_other_headers_are_replaced(run: Run, bucket: BucketPlace, small_releases: Releases) -> None:
@@ -188,29 +187,29 @@ def test_other_headers_are_replaced(run: Run, bucket: BucketPlace, small_release
     assert "versions.json has Cache-Control 'private', not 'no-cache', although it was written" in said
 
 
-def test_two_commands_at_once_end_with_the_truth(place: Place, small_releases: Releases) -> None:
+def test_two_commands_at_once_end_with_the_truth(folder: FolderPlace, small_releases: Releases) -> None:
     """At each request with which one renews the root files, the other does all that it wants to."""
-    publish(place, small_releases["25.0.0"])
-    promote(place, "25.0.0")
-    withdraw("25.0.0", "half of nlst is missing", place.store())
-    place.without_faults()
-    publish(place, small_releases["25.0.0"])
-    renewing, restore = place.count, place.save()
+    publish(folder, small_releases["25.0.0"])
+    promote(folder, "25.0.0")
+    withdraw("25.0.0", "half of nlst is missing", folder.store())
+    folder.without_faults()
+    publish(folder, small_releases["25.0.0"])
+    renewing, restore = folder.count, folder.save()
     others: list[Callable[[], object]] = [
-        lambda: publish(place, small_releases["25.1.0"]),
-        lambda: withdraw("25.0.0", "all of nlst is missing", place.store()),
+        lambda: publish(folder, small_releases["25.1.0"]),
+        lambda: withdraw("25.0.0", "all of nlst is missing", folder.store()),
     ]
     for other in others:
         restore()
-        publish(place, small_releases["25.0.1"])
-        last = place.count
+        publish(folder, small_releases["25.0.1"])
+        last = folder.count
         for number in range(last - renewing - 6, last):
             restore()
             done: list[object] = []
-            place.between(number, lambda done=done, other=other: done.append(other()))  # type: ignore[misc]
-            publish(place, small_releases["25.0.1"])
+            folder.between(number, lambda done=done, other=other: done.append(other()))  # type: ignore[misc]
+            publish(folder, small_releases["25.0.1"])
             assert done
-            tells_the_truth(place.look())
+            tells_the_truth(folder.look())
 
 
 def test_a_content_that_comes_back_misleads_nobody(folder: FolderPlace, small_releases: Releases) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -125,6 +126,7 @@ class Publication:
         return cls(release.idc_version, release.release_version, tuple(entries), checksums)
 
     @classmethod
+    @lru_cache(maxsize=1000)  # each turn of a command reads the same records
     def parse(cls, data: bytes, context: str) -> Publication:
         """Read a record. Raises MalformedError if it is not valid."""
         document = _parse(data, "publication", context)
