@@ -30,16 +30,17 @@ def bundled(name: str) -> Path:
     return inside if inside.exists() else _PACKAGE.parents[1] / name
 
 
-def _schema(kind: str) -> Resource[Any]:
-    document = (bundled("schemas") / "documents" / f"{kind}.json").read_bytes()
-    return Resource.from_contents(json.loads(document))
+@cache
+def _schemas() -> Registry[Any]:
+    """All schemas by kind: one may refer to another by its kind, and is not read again for that."""
+    paths = (bundled("schemas") / "documents").glob("*.json")
+    resources = ((path.stem, Resource.from_contents(json.loads(path.read_bytes()))) for path in paths)
+    return Registry().with_resources(resources).crawl()
 
 
 @cache
 def _validator(kind: str) -> jsonschema.Draft202012Validator:
-    # A schema refers to another one by its kind.
-    registry: Registry[Any] = Registry(retrieve=_schema)  # type: ignore[call-arg]  # attrs names it so
-    return jsonschema.Draft202012Validator(_schema(kind).contents, registry=registry)
+    return jsonschema.Draft202012Validator(_schemas().contents(kind), registry=_schemas())
 
 
 def validate(document: Any, kind: str, context: str) -> None:
@@ -95,4 +96,5 @@ def parse(data: bytes, kind: str, context: str) -> Any:
 def dump(document: Any, kind: str) -> bytes:
     """The bytes of a document, checked: two spaces, `\\n`, UTF-8, keys in the order given."""
     validate(document, kind, kind)
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    # A half of a surrogate pair, which a text of others may have, becomes the escape of JSON that it was read from.
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

@@ -32,7 +32,7 @@ from idc_indexer.diff.render import markdown
 from idc_indexer.diff.result import Difference, TableDifference, shown
 from idc_indexer.release.descriptions import describe, duckdb_file, write_descriptions
 from idc_indexer.release.descriptions.description import Description
-from idc_indexer.release.manifest import PUBLISHED, Release, file_entry
+from idc_indexer.release.manifest import DUCKDB_FILE, PUBLISHED, Release, file_entry
 from tests.conftest import FOREGROUND, Run, contents, refused
 from tests.emulators.gcs import Gcs
 from tests.emulators.places import BucketPlace, Place
@@ -283,10 +283,8 @@ def redescribed(release: Path, folder: Path, published: str, change: Callable[[D
     copy = shutil.copytree(release, folder)
     made = write_descriptions(replace(Release.open(copy), descriptions=()), published)
     content = duckdb_file.content(change(describe(made, published)))
-    (copy / duckdb_file.NAME).write_bytes(content)
-    entries = tuple(
-        file_entry(file.name, content) if file.name == duckdb_file.NAME else file for file in made.descriptions
-    )
+    (copy / DUCKDB_FILE).write_bytes(content)
+    entries = tuple(file_entry(file.name, content) if file.name == DUCKDB_FILE else file for file in made.descriptions)
     (copy / "manifest.json").write_bytes(replace(made, descriptions=entries).manifest())
     return copy
 
@@ -331,9 +329,9 @@ def test_what_the_tables_tell_is_not_told_of_idc_duckdb_again(small_releases: di
 
 def test_a_damaged_idc_duckdb_is_an_error(small_releases: dict[str, Path], tmp_path: Path, run: Run) -> None:
     other = shutil.copytree(small_releases["25.1.0"], tmp_path / "other")
-    (other / duckdb_file.NAME).write_bytes(b"DUCK" * 1000)
-    damage.manifest(other, descriptions=[{"name": duckdb_file.NAME, "bytes": 1, "sha256": "0" * 64}])
-    refused(run("diff", small_releases["25.0.0"], other), 1, duckdb_file.NAME)
+    (other / DUCKDB_FILE).write_bytes(b"DUCK" * 1000)
+    damage.manifest(other, descriptions=[{"name": DUCKDB_FILE, "bytes": 1, "sha256": "0" * 64}])
+    refused(run("diff", small_releases["25.0.0"], other), 1, DUCKDB_FILE)
 
 
 VALUES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {

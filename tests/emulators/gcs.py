@@ -57,6 +57,7 @@ class Gcs:
         adds: custom metadata that every written object gets besides.
         merges: whether a rewrite keeps the custom metadata of its source beside the new one.
         permissions: what the account may do in the bucket, such as `storage.objects.get`; everything if None.
+        writable: whether the account may write an object of that name, as a condition of its role says it.
         overrides: fields of every written object that have this value, no matter what the request says.
     """
 
@@ -71,6 +72,7 @@ class Gcs:
     adds: dict[str, str] = field(default_factory=dict)
     merges: bool = False
     permissions: set[str] | None = None
+    writable: Callable[[str], bool] = lambda _: True
     overrides: dict[str, Any] = field(default_factory=dict)
     sessions: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     finished: dict[str, bytes] = field(default_factory=dict)
@@ -106,7 +108,7 @@ class Gcs:
         self.fault = lambda _: ""
         self.rewrite_bytes = 1 << 40
         self.adds, self.merges, self.overrides = {}, False, {}
-        self.permissions = None
+        self.permissions, self.writable = None, lambda _: True
 
 
 class _Storage(Storage):  # type: ignore[misc]  # the emulator has no types
@@ -213,7 +215,10 @@ class _Handler(QuietHandler, RequestHandler):  # type: ignore[misc]  # the emula
             return self.service.finished[query["upload_id"]]
         self.rfile, self.wfile = io.BytesIO(self._unsent(query, body)), io.BytesIO()
         try:
-            if not self._met(method, path, query, body):
+            begun = _UPLOAD.fullmatch(path) and "upload_id" not in query
+            if begun and not self.service.writable(_upload_name(query, body)):
+                self._json(403, {"error": {"message": "The account lacks storage.objects.create for this object"}})
+            elif not self._met(method, path, query, body):
                 self._json(
                     412, {"error": {"message": "At least one of the pre-conditions you specified did not hold."}}
                 )

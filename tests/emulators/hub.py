@@ -25,12 +25,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha1, sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 
 DATASET = "idc/indices"
 TOKEN, READER, EXPIRED = "hf_writer", "hf_reader", "hf_expired"
@@ -214,19 +215,10 @@ def serve() -> Iterator[Hub]:
     class Handler(_Handler):
         service = hub
 
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 64
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
+    with LoopbackServer(Handler) as server:
+        hub.url = server.url
         hub.renew()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+        yield hub
 
 
 def card_problems(text: str) -> list[str]:
@@ -262,14 +254,9 @@ def card_problems(text: str) -> list[str]:
     return found
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     service: Hub
     protocol_version = "HTTP/1.1"
-    # Or the body would wait for the client to acknowledge the headers.
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
     def do_GET(self) -> None:
         self._serve()
@@ -366,6 +353,11 @@ class _Handler(BaseHTTPRequestHandler):
         return {"access_token": token, "token_type": "bearer", "expires_in": 3600}
 
     # --- Reading ------------------------------------------------------------------------------------------------
+
+    def auth_check(self, name: str, query: Mapping[str, str]) -> object:  # noqa: ARG002
+        """Whether a token may write."""
+        self._repository(name, write=True)
+        return {}
 
     def refs(self, name: str, query: Mapping[str, str]) -> object:  # noqa: ARG002
         repository = self._repository(name, write=False)
@@ -518,6 +510,7 @@ def _apply(files: dict[str, Blob], repository: Repository, key: str, value: Mapp
 
 _API, _NAME = "/api/datasets/", r"([\w.-]+/[\w.-]+?)"
 _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
+    ("GET", f"{_API}{_NAME}/auth-check/write", _Handler.auth_check),
     ("GET", f"{_API}{_NAME}/refs", _Handler.refs),
     ("GET", f"{_API}{_NAME}/revision/(.+)", _Handler.revision),
     ("GET", f"{_API}{_NAME}/tree/(.+)", _Handler.tree),

@@ -24,7 +24,7 @@ from idc_indexer.release.descriptions.description import Description
 from idc_indexer.release.manifest import MANIFEST, FileEntry, IndexEntry, Release, parquet_name, sidecar
 from idc_indexer.release.verify import open_valid
 from tests.conftest import Run, contents, refused
-from tests.emulators.hub import DATASET, EXPIRED, READER, Blob, Hub
+from tests.emulators.hub import DATASET, EXPIRED, READER, TOKEN, Blob, Hub
 from tests.emulators.places import KilledError
 from tests.publish.test_publish import Releases, done
 from tests.publish.test_publish_crashes import attempt
@@ -334,6 +334,62 @@ def test_a_missing_dataset_and_a_busy_hub(run: Run, hub: Hub, small_releases: Re
     result = run(*words(TO))
     refused(result, 1, TO, "HTTP 429", "asks to wait 300 seconds")
     assert result.stderr.count("\n") == 2
+
+
+# --- Doctor -----------------------------------------------------------------------------------------------------------
+
+
+def doctor(run: Run, to: str = TO) -> dict[str, str]:
+    """What `doctor` finds of a mirror, by check; it reads, and nothing else."""
+    result = run("doctor", "--to", to, "--skip", "source", "--skip", "pypi")
+    assert result.stderr == ""
+    lines = dict(line.split(": ", 1) for line in result.stdout.splitlines())
+    assert result.exit_code == (0 if all(line.startswith("OK: ") for line in lines.values()) else 3)
+    assert lines.keys() == {"store", "rights"}
+    return lines
+
+
+def test_doctor_finds_what_a_mirror_lacks(
+    run: Run, hub: Hub, small_releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(small_releases["25.0.0"])
+    hub.without_faults()
+    assert doctor(run) == {"store": f"OK: {TO} can be listed; it has a version", "rights": f"OK: {TO} may be written"}
+    assert {request.partition(" ")[0] for request in hub.requests} == {"GET"}
+    for token, store, rights in (
+        (
+            READER,
+            "OK",
+            "HTTP 403: You don't have the rights to write to this dataset. The token, or the trusted publisher",
+        ),
+        (EXPIRED, "not OK", "HTTP 401"),
+        ("", "OK", "HTTP 401"),
+    ):
+        monkeypatch.setenv("HF_TOKEN", token)
+        found = doctor(run)
+        assert found["store"].startswith(f"{store}: ")
+        assert found["rights"].startswith("not OK: ")
+        assert rights in found["rights"]
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert all("there is no such dataset" in line for line in doctor(run, "hf://datasets/idc/nothing").values())
+    assert all("Give hf://datasets/OWNER/NAME" in line for line in doctor(run, "hf://models/a/b").values())
+    hub.fault = lambda _: "throttled"
+    assert all("asks to wait 300 seconds" in line for line in doctor(run).values())
+
+
+def test_doctor_knows_trusted_publishers_and_a_missing_client(
+    run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_OIDC_RESOURCE", f"datasets/{DATASET}")
+    for name, value in hub.identity.items():
+        monkeypatch.setenv(name, value)
+    assert "HTTP 403: No trusted publisher matches" in doctor(run)["rights"]
+    hub.trusted.add(f"datasets/{DATASET}")
+    assert doctor(run)["rights"] == f"OK: {TO} may be written"
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "idc_indexer.publish.stores.hub")
+    assert all("needs the client of the Hugging Face Hub" in line for line in doctor(run).values())
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ def test_a_release_is_published_and_promoted(run: Run, place: Place, small_relea
         "recorded": True,
         "promoting": False,
         "problems": {},
+        "root_files": {},
     }
 
 

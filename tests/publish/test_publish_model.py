@@ -1,7 +1,8 @@
 """Publishing as a model: any sequence of commands, deaths, faults, other writers and vandals.
 
-After every step, published versions have not changed, and `current` has a complete copy of every file that the
-versions in question share. Whenever nothing interferes, the same commands complete everything. The ordinary run has
+After every step, published versions have not changed, `current` has a complete copy of every file that the versions
+in question share, and `versions.json` names complete versions only. After every command that ended well, it tells the
+truth. Whenever nothing interferes, the same commands complete everything. The ordinary run has
 few examples; IDC_INDEXER_TEST_EXAMPLES sets another number.
 """
 
@@ -29,15 +30,16 @@ from idc_indexer.release.manifest import Release
 from tests.conftest import contents
 from tests.emulators.gcs import FAULTS, Gcs
 from tests.emulators.places import BucketPlace, FolderPlace, Place, Seen
+from tests.support.root_files import ROOT, names_complete_versions, tells_the_truth
 
-VERSIONS = ("25.0.0", "25.0.1", "25.1.0")
+RELEASES = ("25.0.0", "25.0.1", "25.1.0")
 CURRENT = "current/release_artifacts/"
 STAGED = "current/staged/"
 EXAMPLES = int(os.environ.get("IDC_INDEXER_TEST_EXAMPLES", "12"))
 STEPS = 12
 DONE: Counter[str] = Counter()
 
-versions = st.sampled_from(VERSIONS)
+versions = st.sampled_from(RELEASES)
 numbers = st.integers(0, 45)
 
 
@@ -77,6 +79,7 @@ class Publishing(RuleBasedStateMachine):
         try:
             promote_room.promote(version, self.place.store(), workers=1)
             self.possible = {version}
+            tells_the_truth(self.place.look())
         except UsageError:
             assert self.place.look() == before
         except IndexerError:
@@ -128,9 +131,11 @@ class Publishing(RuleBasedStateMachine):
     # --- Vandals --------------------------------------------------------------------------------------------
 
     @rule(number=numbers, remove=st.booleans())
-    def spoil_current(self, number: int, remove: bool) -> None:
+    def spoil_what_changes(self, number: int, remove: bool) -> None:
         # Nobody reads staged objects: status says nothing of those that a promotion left that has lost.
-        names = [name for name in self.place.look() if name.startswith("current/") and not name.startswith(STAGED)]
+        # If a promotion is under way, it says nothing of the root files.
+        spoilt = ("current/", *ROOT)
+        names = [name for name in self.place.look() if name.startswith(spoilt) and not name.startswith(STAGED)]
         if names:
             names.sort()
             name = names[number % len(names)]
@@ -138,7 +143,7 @@ class Publishing(RuleBasedStateMachine):
                 self.place.remove(name)
             else:
                 self.place.write(name, b"spoilt")
-            self.vandalised = True
+            self.vandalised |= name not in ROOT
             DONE["spoilt"] += 1
             found = status(self.place.store())
             # Without its record, `current` may still be equal to a version.
@@ -146,7 +151,7 @@ class Publishing(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def remove_published(self, number: int) -> None:
-        names = sorted(name for name in self.place.look() if name.split("/")[0] in VERSIONS)
+        names = sorted(name for name in self.place.look() if name.split("/")[0] in RELEASES)
         if names:
             name = names[number % len(names)]
             version = name.split("/")[0]
@@ -167,6 +172,7 @@ class Publishing(RuleBasedStateMachine):
         seen = self.place.look()
         assert below(seen, CURRENT) == self.files[version]
         assert {name for name in seen if name.startswith("current/") and not name.startswith(CURRENT)} == {PROMOTION}
+        tells_the_truth(seen)
         found = status(self.place.store())
         assert found.ok, found
         assert found.current == version
@@ -175,11 +181,12 @@ class Publishing(RuleBasedStateMachine):
     def published_objects_never_change(self) -> None:
         seen = self.place.look()
         assert {name: seen.get(name) for name in self.published} == self.published
-        new = {name: found for name, found in seen.items() if name.split("/")[0] in VERSIONS}
+        new = {name: found for name, found in seen.items() if name.split("/")[0] in RELEASES}
         for name, found in new.items():
             version, _, file = name.partition("/release_artifacts/")
             assert not file or found.content == self.files[version][file]
         self.published |= new
+        names_complete_versions(seen)
 
     @invariant()
     def current_has_what_all_its_versions_have(self) -> None:
@@ -212,6 +219,7 @@ class Publishing(RuleBasedStateMachine):
                 promote_room.promote(version, store, rollback=True, replace_unrecorded=True, workers=1)
                 self.possible = {version}
                 self.vandalised = False
+            tells_the_truth(self.place.look())
         except IndexerError:
             DONE["given up"] += 1
             assert allowed

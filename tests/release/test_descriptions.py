@@ -15,9 +15,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from idc_indexer.release.descriptions import SUMS, croissant, describe, dictionary, duckdb_file, write_descriptions
+from idc_indexer.release.descriptions import SUMS, describe, duckdb_file, write_descriptions
 from idc_indexer.release.descriptions.description import Description, LicenseShare
-from idc_indexer.release.manifest import PUBLISHED, Release
+from idc_indexer.release.manifest import CROISSANT, DICTIONARY, DUCKDB_FILE, PUBLISHED, Release
 from tests.conftest import Run, contents
 from tests.support.damage import manifest
 
@@ -38,7 +38,7 @@ def release(small_releases: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def test_a_view_of_each_table_reads_the_versioned_address(sample_release: Path, description: Description) -> None:
-    with duckdb.connect(str(sample_release / duckdb_file.NAME), read_only=True) as connection:
+    with duckdb.connect(str(sample_release / DUCKDB_FILE), read_only=True) as connection:
         views = dict(connection.execute("SELECT view_name, sql FROM duckdb_views() WHERE NOT internal").fetchall())
         comments = connection.execute(
             "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
@@ -53,11 +53,11 @@ def test_a_view_of_each_table_reads_the_versioned_address(sample_release: Path, 
     expected = {(t.name, c.name): c.description for t in description.tables for c in t.schema.columns}
     assert described == expected
     assert {name: tables[name] for name in views} == {t.name: t.schema.description for t in description.tables}
-    assert (sample_release / duckdb_file.NAME).stat().st_size < 500_000
+    assert (sample_release / DUCKDB_FILE).stat().st_size < 500_000
 
 
 def test_the_view_release_has_the_facts_of_the_manifest(sample_release: Path) -> None:
-    with duckdb.connect(str(sample_release / duckdb_file.NAME), read_only=True) as connection:
+    with duckdb.connect(str(sample_release / DUCKDB_FILE), read_only=True) as connection:
         rows = connection.execute("SELECT file, rows, bytes, sha256 FROM release").fetchall()
         about = connection.execute(
             "SELECT DISTINCT release_version, idc_version, CAST(idc_release_date AS VARCHAR) FROM release"
@@ -79,7 +79,7 @@ def test_sha256sum_checks_the_release(sample_release: Path) -> None:
 
 
 def test_the_dictionary_has_every_column(sample_release: Path, description: Description) -> None:
-    text = (sample_release / dictionary.NAME).read_text(encoding="utf-8")
+    text = (sample_release / DICTIONARY).read_text(encoding="utf-8")
     for table in description.tables:
         section = text.partition(f"\n## {table.name}\n")[2].partition("\n## ")[0]
         assert table.schema.description in section
@@ -89,7 +89,7 @@ def test_the_dictionary_has_every_column(sample_release: Path, description: Desc
 
 
 def test_croissant_describes_what_can_be_loaded(sample_release: Path, description: Description) -> None:
-    document = json.loads((sample_release / croissant.NAME).read_bytes())
+    document = json.loads((sample_release / CROISSANT).read_bytes())
     assert document["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     fields = {one["name"]: [field["name"] for field in one["field"]] for one in document["recordSet"]}
     assert fields == {
@@ -124,7 +124,7 @@ def test_the_address_is_the_one_that_is_given(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "release"
     arguments = ["build", "version_metadata_index", "--source", "sample", "--release-version", "25.2.0", "--out", out]
     assert run(*arguments, "--published-at", "gs://mine/idc").exit_code == 0
-    document = json.loads((out / croissant.NAME).read_bytes())
+    document = json.loads((out / CROISSANT).read_bytes())
     address = "https://storage.googleapis.com/mine/idc/25.2.0/release_artifacts/version_metadata_index.parquet"
     assert document["distribution"][0]["contentUrl"] == address
     assert "license" not in document  # nothing in this release says it
@@ -149,15 +149,15 @@ def test_the_same_bytes_again(sample_release: Path, tmp_path: Path) -> None:
 def again(release: Path, change: Callable[[Description], Description]) -> None:
     """Write idc.duckdb of another description, with fitting digests everywhere."""
     opened = replace(Release.open(release), descriptions=())
-    (release / duckdb_file.NAME).write_bytes(duckdb_file.content(change(describe(opened, PUBLISHED))))
+    (release / DUCKDB_FILE).write_bytes(duckdb_file.content(change(describe(opened, PUBLISHED))))
     relist(release)
 
 
 def relist(release: Path) -> None:
     """Make SHA256SUMS and the manifest fit idc.duckdb."""
-    content = (release / duckdb_file.NAME).read_bytes()
+    content = (release / DUCKDB_FILE).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    sums = re.sub(rf"\w+  {duckdb_file.NAME}", f"{digest}  {duckdb_file.NAME}", (release / SUMS).read_text())
+    sums = re.sub(rf"\w+  {DUCKDB_FILE}", f"{digest}  {DUCKDB_FILE}", (release / SUMS).read_text())
     (release / SUMS).write_text(sums)
     listed: list[dict[str, Any]] = manifest(release)["descriptions"]
     for file in listed:
@@ -198,7 +198,7 @@ def test_another_idc_duckdb_is_found(
 
 def test_a_view_of_columns_that_the_table_has_no_longer(release: Path, run: Run) -> None:
     with duckdb.connect() as connection:
-        path = release / duckdb_file.NAME
+        path = release / DUCKDB_FILE
         connection.execute(f"ATTACH '{path}' AS made")
         url = f"{PUBLISHED}/25.1.0/release_artifacts/collections_index.parquet"
         (sql,) = connection.execute(
@@ -213,7 +213,7 @@ def test_a_view_of_columns_that_the_table_has_no_longer(release: Path, run: Run)
 
 
 def test_a_damaged_idc_duckdb_is_found(release: Path, run: Run) -> None:
-    (release / duckdb_file.NAME).write_bytes(b"DUCK" * 1000)
+    (release / DUCKDB_FILE).write_bytes(b"DUCK" * 1000)
     relist(release)
     assert [line for line in problems(run, release) if line.startswith("idc.duckdb: ") and "cannot be read" in line]
 

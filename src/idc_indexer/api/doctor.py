@@ -40,8 +40,8 @@ def check_setup(
     """Check what a release needs, before hours of building.
 
     Args:
-        to: where releases are published: `gs://bucket[/prefix]`, or a folder.
-        published_at: the public address of that.
+        to: where releases are published: `gs://bucket[/prefix]`, or a folder; or a mirror, `hf://datasets/OWNER/NAME`.
+        published_at: the public address of that; a mirror needs none.
         release_version: version of the release to be made; the source must have its IDC release.
         engine: `DuckDB(...)` or `BigQuery(...)`.
         first: nothing is published yet.
@@ -52,7 +52,10 @@ def check_setup(
         A result for each check.
     """
     from idc_indexer.publish import doctor
+    from idc_indexer.publish.stores import HUB
 
+    if to and to.startswith(HUB) and not published_at:
+        skip = {*skip, "address"}
     checks: dict[str, Callable[[], str]] = {
         "source": lambda: _source(engine, release_version),
         "store": lambda: doctor.check_store(_given(to, "--to", "PUBLISH_TO")),

@@ -86,9 +86,9 @@ def publish(
 ) -> None:
     """Upload a release as a new version.
 
-    Verifies the release, and writes it to <version>/release_artifacts/. A published version never changes: files that
-    are there already with the same bytes are kept, other bytes are an error. To continue an interrupted upload, run the
-    same command again.
+    Verifies the release, and writes it to <version>/release_artifacts/, and then versions.json and llms.txt at the
+    root. A published version never changes: files that are there already with the same bytes are kept, other bytes are
+    an error. To continue an interrupted upload, run the same command again.
 
     --promote does not look for regressions since `current`: run `verify DIR --against current` before.
 
@@ -161,7 +161,8 @@ def adopt(version: str, to: str, dry_run: bool, output: Output) -> None:
 
     For a bucket that had releases before this toolkit. Reads all files of VERSION and checks them: Parquet against its
     sidecar, its footer and its version, schemas, and the manifest if there is one. Then writes publication.json beside
-    them, and nothing else. `promote` can then replace `current` if it has the same files, and bring them back.
+    them, and versions.json and llms.txt at the root. `promote` can then replace `current` if it has the same files, and
+    bring them back.
 
     \b
     Example:
@@ -191,9 +192,9 @@ def _adoption(done: Adoption, dry_run: bool) -> Iterator[str]:
 def withdraw(version: str, to: str, reason: str, output: Output) -> None:
     """Mark a published version as bad.
 
-    Writes VERSION/withdrawal.json; the files stay, for those who pinned the version. `status`, `check`, `diff` and
-    `report` say that the version is withdrawn, and `promote` refuses it without --allow-withdrawn. To take the mark
-    back, remove that file.
+    Writes VERSION/withdrawal.json; the files stay, for those who pinned the version. versions.json, `status`, `check`,
+    `diff` and `report` say that the version is withdrawn, and `promote` refuses it without --allow-withdrawn. To take
+    the mark back, remove that file, and promote the current version again.
 
     \b
     Example:
@@ -211,8 +212,8 @@ def withdraw(version: str, to: str, reason: str, output: Output) -> None:
 def status(to: str, output: Output) -> None:
     """List the published versions and the state of `current`.
 
-    Only reads. Exits with 3 if `current` is not equal to a published version, or to one that is withdrawn, or if a
-    published version is damaged.
+    Only reads. Exits with 3 if `current` is not equal to a published version, or to one that is withdrawn, if a
+    published version is damaged, or if versions.json or llms.txt is missing or out of date.
 
     Of a mirror on the Hugging Face Hub, the versions are its tags, and `current` is its branch `main`.
 
@@ -235,6 +236,8 @@ def _versions(status: Status) -> Iterator[str]:
         yield from (f"    {line}" for line in aggregated(version.problems.items()))
     yield f"current: {_current(status)}"
     yield from (f"    {line}" for line in aggregated(status.problems.items()))
+    for name, problem in status.root_files.items():
+        yield f"{name} {problem}: each `publish`, `promote`, `adopt` or `withdraw` renews it"
 
 
 def _current(status: Status) -> str:
@@ -267,9 +270,9 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
 
     URL is the folder of the files, such as .../current/release_artifacts/. The command sends no credentials. It tests
     every file of the manifest: public read, size, content type, cache headers, range requests and cross-origin
-    requests. It compares the SHA-256 of small files, or with --deep of all. Where another tool published the files, it
-    tests those that have a sidecar. URL may also be a mirror, hf://datasets/OWNER/NAME,
-    whose files and card are tested.
+    requests. It compares the SHA-256 of small files, or with --deep of all, and looks the version up in versions.json.
+    Where another tool published the files, it tests those that have a sidecar. URL may also be a mirror,
+    hf://datasets/OWNER/NAME, whose files and card are tested.
 
     Prints one line for each problem, or for each cause of many, and exits with 3 if there are any.
 
@@ -288,8 +291,12 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
 
 @main.command()
 @engine_options("source", "project", "location")
-@option("--to", metavar="URI", help="Where releases are published: gs://bucket[/prefix], or a folder.")
-@option("--published-at", metavar="URL", help="The public address of that.")
+@option(
+    "--to",
+    metavar="URI",
+    help="Where releases are published: gs://bucket[/prefix], a folder, hf://datasets/OWNER/NAME.",
+)
+@option("--published-at", metavar="URL", help="The public address of that; a mirror needs none.")
 @option("--release-version", help="Version of the release to be made; the source must have its IDC release.")
 @option("--first", is_flag=True, help="Nothing is published yet.")
 @option("--pypi-url", metavar="URL", help="Address of PyPI, if it is not the public one.")
@@ -298,8 +305,8 @@ def check(url: str, deep: bool, rebuilt: Path | None, output: Output) -> None:
 def doctor(output: Output, skip: tuple[str, ...], **given: Any) -> None:
     """Check that all that a release needs is in place.
 
-    Checks the source and its credentials, the store, the rights of the account that is logged in, what readers find
-    at the public address, and the project on PyPI. It writes nothing.
+    Checks the source and its credentials, the store or mirror, the rights of the account that is logged in, what
+    readers find at the public address, and the project on PyPI. It writes nothing.
 
     Prints one line for each check, and exits with 3 if something is missing.
 

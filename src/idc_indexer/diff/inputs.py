@@ -12,8 +12,7 @@ from idc_indexer import documents
 from idc_indexer.errors import UsageError
 from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.release_source import ReleaseSource, bundled_schemas, check_given, open_source
-from idc_indexer.release.descriptions import duckdb_file
-from idc_indexer.release.manifest import PUBLISHED
+from idc_indexer.release.manifest import DUCKDB_FILE, PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,11 @@ def _input(source: ReleaseSource) -> DiffInput:
 
 
 def _views(source: ReleaseSource) -> InputViews | None:
-    if duckdb_file.NAME not in source.file_names:
+    if DUCKDB_FILE not in source.file_names:
         return None
     listed = source.manifest.descriptions if source.manifest else ()
-    sha256 = next((file.sha256 for file in listed if file.name == duckdb_file.NAME), "")
-    return InputViews(sha256, lambda: source.files.fetch(duckdb_file.NAME))
+    sha256 = next((file.sha256 for file in listed if file.name == DUCKDB_FILE), "")
+    return InputViews(sha256, lambda: source.files.fetch(DUCKDB_FILE))
 
 
 def _table(source: ReleaseSource, name: str) -> InputTable:

@@ -28,6 +28,7 @@ from idc_indexer.publish.records import (
     too_many_conflicts,
     upload_order,
 )
+from idc_indexer.publish.root_files import write_root_files
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
 from idc_indexer.release.manifest import (
     MANIFEST,
@@ -98,6 +99,8 @@ def adopt(version: str, store: Store, *, dry_run: bool = False, listener: Progre
         except ConflictError as error:
             conflict = error  # The next listing shows what happened.
             continue
+        if not dry_run:
+            write_root_files(store)
         names = {file.name for file in publication.files}
         return Adoption(
             version,

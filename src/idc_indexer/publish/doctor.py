@@ -1,4 +1,4 @@
-"""What publishing needs: a store that may be written, a public address, a project on PyPI. Nothing is written.
+"""What publishing needs: a store or mirror that may be written, a public address, a project on PyPI. It only reads.
 
 A release finds out at its end, hours after its start, that the account may not write. These checks find out before.
 """
@@ -12,26 +12,30 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.http import request
 from idc_indexer.publish.records import CURRENT, PROMOTION
 from idc_indexer.publish.release_source import open_source
-from idc_indexer.publish.stores import open_store
+from idc_indexer.publish.stores import HUB, open_store
 from idc_indexer.publish.stores.local import LocalStore
 from idc_indexer.release.manifest import MANIFEST, folder
 
 if TYPE_CHECKING:
     from idc_indexer.publish.stores.gcs import GcsStore
+    from idc_indexer.publish.stores.hub import HubDataset
 
 PYPI = "https://pypi.org"
 PROJECT = "idc-index-data"
 
 
 def check_store(to: str) -> str:
-    """Find the store.
+    """Find the store, or the dataset of a mirror.
 
     Returns:
         What was found, as all functions here do.
 
     Raises:
-        IndexerError: it cannot be listed, or there are no credentials.
+        IndexerError: it cannot be listed, there are no credentials, or the client of the service is not installed.
     """
+    if to.startswith(HUB):
+        _, tags = _mirror(to).refs()
+        return f"{to} can be listed; {'it has a version' if tags else 'no version was published'}"
     store = open_store(to, new=True)
     promoted = PROMOTION in store.list(PROMOTION)
     return f"{to} can be listed; {'a version is current' if promoted else 'no version was promoted'}"
@@ -43,6 +47,9 @@ def check_rights(to: str) -> str:
     Raises:
         IndexerError: it may not, or the store does not answer.
     """
+    if to.startswith(HUB):
+        _mirror(to).check_write()
+        return f"{to} may be written"
     missing = _store(to).missing_permissions()
     if missing:
         raise IndexerError(
@@ -50,6 +57,12 @@ def check_rights(to: str) -> str:
             "Give the account the role Storage Object Admin on the bucket, or the user write access to the folder.",
         )
     return f"{to} may be written"
+
+
+def _mirror(to: str) -> HubDataset:
+    from idc_indexer.publish.stores.hub import HubDataset
+
+    return HubDataset(to)
 
 
 def _store(to: str) -> GcsStore | LocalStore:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from idc_indexer.errors import IndexerError, UsageError
@@ -25,8 +24,8 @@ from idc_indexer.publish.records import (
     Promotion,
     Publication,
     Step,
-    artifacts,
     check_release_version,
+    explaining_version,
     files_meter,
     in_parallel,
     in_upload_order,
@@ -35,9 +34,9 @@ from idc_indexer.publish.records import (
     read_publication,
     read_withdrawal,
     too_many_conflicts,
-    versions_in,
     withdrawal_name,
 )
+from idc_indexer.publish.root_files import write_root_files
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
 from idc_indexer.release.manifest import folder
 
@@ -103,18 +102,22 @@ def promote(
                 new_id=secrets.token_hex(8),
                 written=written,
                 rollback=rollback,
-                explained_by=None if record or own else _explaining_version(store, listing),
+                explained_by=None if record or own else explaining_version(store, store.list(""), listing),
                 replace_unrecorded=replace_unrecorded,
             )
             decision = decide(state)
             first = first or _promoted(store, state)
             if dry_run or isinstance(decision, Done):
-                return first
+                break
             own = decision.record.id
             _carry_out(store, state.publication, decision, written, workers, listener)
         except ConflictError as error:
             conflict = error  # The next listing shows what happened.
-    raise too_many_conflicts(store, CURRENT, conflict)
+    else:
+        raise too_many_conflicts(store, CURRENT, conflict)
+    if not dry_run:
+        write_root_files(store, workers)
+    return first
 
 
 def _promoted(store: Store, state: State) -> Promoted:
@@ -131,19 +134,6 @@ def _refuse_withdrawn(store: Store, source: Mapping[str, StoredObject], version:
         raise UsageError(
             f"{version} is withdrawn: {reason}", "Choose another version. To promote it anyway, give --allow-withdrawn."
         )
-
-
-def _explaining_version(store: Store, current: Mapping[str, StoredObject]) -> str | None:
-    """The newest recorded version whose files `current` has; None if there is none, or `current` has no files."""
-    if not artifacts(current, CURRENT):
-        return None
-    everything = store.list("")
-    for version in reversed(versions_in(everything)):
-        with suppress(MalformedError):
-            publication = read_publication(store, everything, version)
-            if publication and publication.is_content_of(current, CURRENT):
-                return version
-    return None
 
 
 def _carry_out(

@@ -17,7 +17,7 @@ from functools import cached_property
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ from idc_indexer.publish.records import (
     parse_withdrawal,
 )
 from idc_indexer.publish.release_source import bundled_schemas, read_release
+from idc_indexer.publish.root_files import VERSIONS
 from idc_indexer.release.manifest import (
     ARTIFACTS,
     MANIFEST,
@@ -94,8 +95,9 @@ def check(
     records = folder.records()
     manifest = folder.ask(MANIFEST)
     expected = _expected(folder, records, manifest)
+    about = [*records.problems, *folder.root_problems(records, manifest)]
     if isinstance(expected, Problem):
-        return [*records.problems, expected]
+        return [*about, expected]
     if expected.note:
         listener.message(expected.note)
     meter = Meter(listener, "checking", "files", len(expected.files), expected.size if deep else 0)
@@ -112,7 +114,7 @@ def check(
     table = next((file for file in expected.files if file.name.endswith(".parquet")), None)
     preflight = list(folder.preflight(table.name)) if table else []
     different = list(differences(rebuilt, expected.release, expected.files)) if rebuilt else []
-    return [*records.problems, *(problem for of_file in found for problem in of_file), *preflight, *different]
+    return [*about, *(problem for of_file in found for problem in of_file), *preflight, *different]
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,24 @@ class _Records:
         if self.withdrawn:
             found.append(Problem(MANIFEST, f"the version is withdrawn: {self.withdrawn}"))
         return found
+
+    def differences(self, told: Mapping[str, Any], manifest_sha256: str) -> Iterator[str]:
+        """What `versions.json` says that these records do not.
+
+        Args:
+            told: its content.
+            manifest_sha256: of the manifest; empty if there is none, which is not the matter here.
+        """
+        version = self.publication.release_version if self.publication else ""
+        entry = next((one for one in told["versions"] if one["release_version"] == version), None)
+        if entry is None:
+            yield f"is out of date: it lacks {version}"
+        elif manifest_sha256 and entry.get("manifest_sha256") != manifest_sha256:
+            yield f"has another digest of the manifest of {version}: {entry.get('manifest_sha256')}"
+        elif entry.get("withdrawn", "") != self.withdrawn:
+            yield f"is out of date: it does not say whether {version} is withdrawn as its record does"
+        if self.promotion and told.get("current") != version:
+            yield f"is out of date: current is {version}, and it says {told.get('current', 'none')}"
 
 
 @dataclass(frozen=True)
@@ -246,6 +266,20 @@ class _PublicFolder:
             self._record(f"{base}/publication.json", Publication.parse),
             self._record(f"{base}/withdrawal.json", parse_withdrawal) or "",
         )
+
+    def root_problems(self, records: _Records, manifest: Response) -> Iterator[Problem]:
+        """What `versions.json` says wrong of a version that this toolkit published or adopted."""
+        if not records.publication or records.moving:
+            return
+        address = urljoin(self._url, f"../../{VERSIONS}")
+        response = request(address, follow=True, sleep=self._sleep, retries=self._retries)
+        digest = "" if manifest.problem else sha256(manifest.body).hexdigest()
+        try:
+            told = {} if response.problem else documents.parse(response.body, "versions", VERSIONS)
+            messages = [response.problem] if response.problem else [*records.differences(told, digest)]
+        except IndexerError as error:
+            messages = [f"is damaged: {error.message.removeprefix(f'{VERSIONS}: ')}"]
+        yield from (Problem(VERSIONS, message) for message in messages)
 
     def _record(self, place: str, parse: Callable[[bytes, str], Parsed]) -> Parsed | None:
         address = urljoin(self._url, place)

@@ -24,6 +24,7 @@ from idc_indexer.publish.records import (
     read_publication,
     too_many_conflicts,
 )
+from idc_indexer.publish.root_files import write_root_files
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store, StoredObject
 from idc_indexer.release.manifest import MANIFEST, folder
 from idc_indexer.release.verify import open_valid
@@ -70,6 +71,7 @@ def publish(
             conflict = error
             continue  # Another publisher wrote the object, or we did and the response was lost: list again.
         _read_back(store, publication)
+        write_root_files(store, workers)
         return first
     raise too_many_conflicts(store, publication.release_version, conflict)
 

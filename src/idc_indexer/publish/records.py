@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -46,10 +47,9 @@ _MEDIA_TYPES = {
     ".sql": "application/sql",
     ".html": "text/html",
     ".md": "text/markdown",
+    ".txt": "text/plain",
     "": "text/plain",
 }
-_RECORD = Headers("application/json", NO_CACHE, {})
-
 Item = TypeVar("Item")
 
 
@@ -126,6 +126,7 @@ class Publication:
         return cls(release.idc_version, release.release_version, tuple(entries), checksums)
 
     @classmethod
+    @lru_cache(maxsize=1000)  # each turn of a command reads the same records
     def parse(cls, data: bytes, context: str) -> Publication:
         """Read a record. Raises MalformedError if it is not valid."""
         document = _parse(data, "publication", context)
@@ -181,9 +182,8 @@ class Publication:
             return f"has other content: {found.bytes:,} bytes, {found.checksum}, not {content}"
         if self.adopted and cache_control == IMMUTABLE:
             return ""
-        if cache_control and found.headers:
-            for key, expected, actual in self.headers(file, cache_control).differences(found.headers):
-                return f"has {key} {actual!r}, not {expected!r}"
+        if cache_control and (problem := self.headers(file, cache_control).problem(found.headers)):
+            return problem
         composite = found.composite and not self.adopted
         return "is composite: it has no MD5, and readers compare ETags" if composite else ""
 
@@ -196,11 +196,14 @@ class Publication:
             strays, f"is not of {self.release_version}"
         )
 
+    def has_all_files(self, listing: Mapping[str, StoredObject], version: str) -> bool:
+        """Whether all files are there, of a version or in `current`, whatever headers they have and what else is."""
+        found = {file: listing.get(folder(version) + file.name) for file in self.files}
+        return all(one and self.same_content(file, one) for file, one in found.items())
+
     def is_content_of(self, listing: Mapping[str, StoredObject], version: str) -> bool:
-        """Whether the files of a version, or of `current`, are these, whatever headers they have."""
-        found = artifacts(listing, version)
-        names = {folder(version) + file.name: file for file in self.files}
-        return found.keys() == names.keys() and all(self.same_content(file, found[n]) for n, file in names.items())
+        """Whether the files of a version, or of `current`, are these and no others, whatever headers they have."""
+        return self.has_all_files(listing, version) and len(artifacts(listing, version)) == len(self.files)
 
 
 def artifacts(listing: Mapping[str, StoredObject], version: str) -> dict[str, StoredObject]:
@@ -238,17 +241,37 @@ class Promotion:
 PROMOTION = f"{CURRENT}/promotion.json"
 
 
+class ReadOnce:
+    """Reads each generation of an object once. It never changes, so what was read stays right."""
+
+    def __init__(self, store: Store) -> None:
+        self.uri, self._store = store.uri, store
+        self._contents: dict[tuple[str, int], bytes] = {}
+
+    def read(self, source: StoredObject) -> bytes:
+        """The bytes of that generation of an object; ConflictError if it had another one when it was read."""
+        key = source.name, source.generation
+        if key not in self._contents:
+            self._contents[key] = self._store.read(source)
+        return self._contents[key]
+
+
 def publication_name(version: str) -> str:
     """Name of the record of a version."""
     return f"{version}/{_PUBLICATION}"
 
 
+def record_headers(name: str) -> Headers:
+    """The headers of a record, which may change at any time."""
+    return Headers(media_type(name), NO_CACHE, {})
+
+
 def put_record(store: Store, name: str, data: bytes, generation: int) -> StoredObject:
     """Write a record, in place of that generation of it."""
-    return store.put(name, data, _RECORD, generation)
+    return store.put(name, data, record_headers(name), generation)
 
 
-def read_publication(store: Store, listing: Mapping[str, StoredObject], version: str) -> Publication | None:
+def read_publication(store: Store | ReadOnce, listing: Mapping[str, StoredObject], version: str) -> Publication | None:
     """The record of a version; None if there is none. Raises MalformedError if it is not valid."""
     name = publication_name(version)
     if name not in listing:
@@ -259,7 +282,7 @@ def read_publication(store: Store, listing: Mapping[str, StoredObject], version:
     return found
 
 
-def read_promotion(store: Store, listing: Mapping[str, StoredObject]) -> Promotion | None:
+def read_promotion(store: Store | ReadOnce, listing: Mapping[str, StoredObject]) -> Promotion | None:
     """The record of `current`; None if there is none. Raises MalformedError if it is not valid."""
     if PROMOTION not in listing:
         return None
@@ -286,10 +309,27 @@ def parse_withdrawal(data: bytes, context: str) -> str:
     return reason
 
 
-def read_withdrawal(store: Store, listing: Mapping[str, StoredObject], version: str) -> str:
+def read_withdrawal(store: Store | ReadOnce, listing: Mapping[str, StoredObject], version: str) -> str:
     """Why a version is withdrawn; empty if it is not."""
     name = withdrawal_name(version)
     return parse_withdrawal(store.read(listing[name]), f"{store.uri}/{name}") if name in listing else ""
+
+
+def explaining_version(
+    store: Store | ReadOnce, listing: Mapping[str, StoredObject], current: Mapping[str, StoredObject]
+) -> str | None:
+    """The newest recorded version whose files `current` has; None if there is none.
+
+    Args:
+        listing: of the entire store.
+        current: of `current/`.
+    """
+    for version in reversed(versions_in(listing)):
+        with suppress(MalformedError):
+            publication = read_publication(store, listing, version)
+            if publication and publication.is_content_of(current, CURRENT):
+                return version
+    return None
 
 
 def versions_in(listing: Mapping[str, StoredObject]) -> list[str]:

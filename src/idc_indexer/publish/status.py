@@ -1,12 +1,12 @@
 """Status: the versions at a store, the one that `current` equals, and the objects that differ from what was published.
 
-One listing and the records are enough: the store's checksums stand for the bytes.
+One listing, the records and the manifests are enough: the store's checksums stand for the bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from idc_indexer.publish.records import (
@@ -15,6 +15,7 @@ from idc_indexer.publish.records import (
     NO_CACHE,
     PROMOTION,
     MalformedError,
+    ReadOnce,
     artifacts,
     publication_name,
     read_promotion,
@@ -22,6 +23,7 @@ from idc_indexer.publish.records import (
     read_withdrawal,
     versions_in,
 )
+from idc_indexer.publish.root_files import root_files, root_problems
 from idc_indexer.publish.stores import Store, StoredObject
 from idc_indexer.release.manifest import MANIFEST, folder
 
@@ -54,6 +56,8 @@ class Status:
         recorded: whether a record says so. If none does, `current` is the newest version that has the same files.
         promoting: whether a promotion to it has begun and not ended.
         problems: of `current`, by name of object.
+        root_files: problems of `versions.json` and `llms.txt`, by name. While a promotion is under way, which renews
+            them at its end, they are not compared.
     """
 
     versions: tuple[VersionStatus, ...]
@@ -61,6 +65,7 @@ class Status:
     recorded: bool
     promoting: bool
     problems: Mapping[str, str]
+    root_files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def withdrawn(self) -> str:
@@ -69,14 +74,18 @@ class Status:
 
     @property
     def ok(self) -> bool:
-        """Whether `current` is equal to a version that is not withdrawn, and no published version is damaged."""
+        """Whether `current` is equal to a version that is not withdrawn, no published version is damaged, and the
+        root files say so.
+        """
         damaged = any(version.state == "damaged" for version in self.versions)
-        return self.current is not None and not (self.promoting or self.problems or damaged or self.withdrawn)
+        wrong = self.promoting or self.problems or self.root_files or damaged or self.withdrawn
+        return self.current is not None and not wrong
 
     def to_document(self) -> dict[str, Any]:
         """For `--json`."""
         versions = [{**vars(version), "problems": dict(version.problems)} for version in self.versions]
-        return {"ok": self.ok, **vars(self), "versions": versions, "problems": dict(self.problems)}
+        problems = {"problems": dict(self.problems), "root_files": dict(self.root_files)}
+        return {"ok": self.ok, **vars(self), "versions": versions, **problems}
 
 
 def status(store: Store) -> Status:
@@ -85,7 +94,14 @@ def status(store: Store) -> Status:
     Raises:
         IndexerError: the store cannot be used, or a record was replaced while it was read.
     """
-    listing = store.list("")
+    reads, listing = ReadOnce(store), store.list("")
+    root = root_problems(store, listing, root_files(reads, listing))
+    found = _status(reads, listing)
+    return found if found.promoting else replace(found, root_files=root)
+
+
+def _status(store: ReadOnce, listing: Mapping[str, StoredObject]) -> Status:
+    """The status of a store but for its root files."""
     versions = tuple(_version(store, listing, version) for version in versions_in(listing))
     try:
         record = read_promotion(store, listing)
@@ -120,7 +136,7 @@ def _contents(listing: Mapping[str, StoredObject], version: str) -> dict[str, tu
     return {name.removeprefix(folder(version)): (one.bytes, one.checksum) for name, one in found}
 
 
-def _version(store: Store, listing: Mapping[str, StoredObject], version: str) -> VersionStatus:
+def _version(store: ReadOnce, listing: Mapping[str, StoredObject], version: str) -> VersionStatus:
     withdrawn = read_withdrawal(store, listing, version)
     try:
         publication = read_publication(store, listing, version)

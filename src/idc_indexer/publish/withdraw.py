@@ -15,6 +15,7 @@ from idc_indexer.publish.records import (
     too_many_conflicts,
     withdrawal_name,
 )
+from idc_indexer.publish.root_files import write_root_files
 from idc_indexer.publish.stores import ABSENT, ConflictError, Store
 
 
@@ -37,6 +38,7 @@ def withdraw(version: str, reason: str, store: Store) -> None:
         if not listing:
             raise IndexerError(f"{store.uri}: there is no version {version}", "`idc-indexer status` lists all.")
         if read_withdrawal(store, listing, version) == reason:
+            write_root_files(store)
             return
         present = listing.get(withdrawal_name(version))
         try:

@@ -19,6 +19,9 @@ from idc_indexer.errors import IndexerError, UsageError
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
+DUCKDB_FILE = "idc.duckdb"
+CROISSANT = "croissant.json"
+DICTIONARY = "data-dictionary.md"
 LOCK = ".lock"
 """The lock of a release that is filled in place; others have `<dir>.lock` beside them."""
 FORMAT_VERSION = 1

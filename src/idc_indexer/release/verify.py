@@ -23,6 +23,7 @@ from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.descriptions import SUMS, describe, duckdb_file, sums
 from idc_indexer.release.history import SERIES_HISTORY
 from idc_indexer.release.manifest import (
+    DUCKDB_FILE,
     LOCK,
     MANIFEST,
     REPORT,
@@ -375,13 +376,13 @@ def _descriptions(found: _Findings) -> Iterator[Problem]:
         if (release.path / SUMS).read_bytes() != sums(listed):
             yield Problem(SUMS, "does not hold the digests that the manifest has")
     tables = {entry.name for entry in release.entries if entry.schema_sha256 is not None}
-    if duckdb_file.NAME in present and found.in_order(duckdb_file.NAME) and tables <= found.readable:
+    if DUCKDB_FILE in present and found.in_order(DUCKDB_FILE) and tables <= found.readable:
         try:
             description = describe(release, release.published_at)
-            problems = list(duckdb_file.problems(description, release.path / duckdb_file.NAME))
+            problems = list(duckdb_file.problems(description, release.path / DUCKDB_FILE))
         except IndexerError as error:
             problems = [error.message]
-        yield from (Problem(duckdb_file.NAME, problem) for problem in problems)
+        yield from (Problem(DUCKDB_FILE, problem) for problem in problems)
 
 
 CHECKS: tuple[Callable[[_Findings], Iterator[Problem]], ...] = (

@@ -28,11 +28,13 @@ from idc_indexer.progress import ProgressListener
 from idc_indexer.publish.release_source import bundled_schemas, derived_tables
 from idc_indexer.publish.wheel import LIMIT, NEEDED, wheel_files
 from idc_indexer.release.derived import IDC_INDEX
-from idc_indexer.release.descriptions import describe, dictionary, duckdb_file
+from idc_indexer.release.descriptions import describe
 from idc_indexer.release.descriptions.croissant import schema_org
 from idc_indexer.release.descriptions.description import percent
 from idc_indexer.release.history import SERIES_HISTORY
 from idc_indexer.release.manifest import (
+    DICTIONARY,
+    DUCKDB_FILE,
     MANIFEST,
     PUBLISHED,
     REPORT,
@@ -121,8 +123,8 @@ def release_page(facts: ReleaseFacts, difference: Difference | None, found: Sequ
         wheel=_wheel(release),
         description=description,
         base=description.address if public else "",
-        views=public_address(release.published_at, release.release_version) if duckdb_file.NAME in described else "",
-        dictionary=dictionary.NAME if dictionary.NAME in described else "",
+        views=public_address(release.published_at, release.release_version) if DUCKDB_FILE in described else "",
+        dictionary=DICTIONARY if DICTIONARY in described else "",
         # Nobody knows the address of a release without descriptions, unless it is given.
         dataset=schema_org(description) if public or described else None,
         indices=indices,

@@ -7,7 +7,7 @@ A store has no locks across requests. Every write names the generation of the ob
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,17 +33,20 @@ class Headers:
     cache_control: str
     metadata: Mapping[str, str]
 
-    def differences(self, found: Headers) -> Iterator[tuple[str, str, str | None]]:
-        """The values of these headers that others do not have: name, value here, value there.
+    def problem(self, found: Headers | None) -> str:
+        """The first of these headers that an object does not have; empty if it has all, or the store keeps none.
 
-        Metadata that only the others have is no difference.
+        Metadata that only the object has is no problem.
         """
-        pairs = [
-            ("Content-Type", self.content_type, found.content_type),
-            ("Cache-Control", self.cache_control, found.cache_control),
-            *((f"metadata {key}", value, found.metadata.get(key)) for key, value in self.metadata.items()),
-        ]
-        yield from (pair for pair in pairs if pair[1] != pair[2])
+        if found is None:
+            return ""
+        expected, actual = (
+            {"Content-Type": of.content_type, "Cache-Control": of.cache_control}
+            | {f"metadata {key}": value for key, value in of.metadata.items()}
+            for of in (self, found)
+        )
+        wrong = (key for key, value in expected.items() if value != actual.get(key))
+        return next((f"has {key} {actual.get(key)!r}, not {expected[key]!r}" for key in wrong), "")
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,11 @@ class HubDataset:
         self._library = {"library_name": "idc-indexer", "library_version": idc_indexer.__version__}
         self._api = HfApi(token=self._token, **self._library)
 
+    def check_write(self) -> None:
+        """Raise IndexerError unless the token may write to the dataset. Nothing is written."""
+        with self._requesting("ask for the right to write to"):
+            self._api.auth_check(self.name, repo_type="dataset", write=True)
+
     def refs(self) -> tuple[str, dict[str, str]]:
         """The commit of `main`, and those of all tags by name."""
         with self._requesting("list the tags of"):

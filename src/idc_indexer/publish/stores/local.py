@@ -29,6 +29,7 @@ class LocalStore:
     def __init__(self, folder: Path) -> None:
         self.uri = str(folder)
         self._folder = folder
+        self._checksums: dict[tuple[str, int, int], str] = {}
 
     def checksum(self, data: Path | bytes) -> str:
         """The SHA-256."""
@@ -110,7 +111,10 @@ class LocalStore:
                 return None
             with path.open("rb") as file:
                 found = os.fstat(file.fileno())
-                return StoredObject(name, found.st_size, _checksum(files.sha256_of(file)), found.st_mtime_ns)
+                key = name, found.st_size, found.st_mtime_ns
+                if key not in self._checksums:  # a command lists several times, and reads each file once
+                    self._checksums[key] = _checksum(files.sha256_of(file))
+                return StoredObject(name, found.st_size, self._checksums[key], found.st_mtime_ns)
         except FileNotFoundError:
             return None
 

@@ -24,6 +24,9 @@ from idc_indexer.release.descriptions.description import (
     terabytes,
 )
 from idc_indexer.release.manifest import (
+    CROISSANT,
+    DICTIONARY,
+    DUCKDB_FILE,
     FileEntry,
     Release,
     file_entry,
@@ -104,9 +107,9 @@ def write_descriptions(release: Release, published: str) -> Release:
     """
     description = describe(release, published)
     contents = {
-        duckdb_file.NAME: duckdb_file.content(description),
-        croissant.NAME: croissant.document(description),
-        dictionary.NAME: dictionary.text(description).encode(),
+        DUCKDB_FILE: duckdb_file.content(description),
+        CROISSANT: croissant.document(description),
+        DICTIONARY: dictionary.text(description).encode(),
     }
     entries = [file_entry(name, content) for name, content in contents.items()]
     contents[SUMS] = sums([*release.files, *entries])

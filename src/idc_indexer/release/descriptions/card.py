@@ -8,18 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from idc_indexer.release.descriptions import duckdb_file
-from idc_indexer.release.descriptions.description import (
-    ABOUT,
-    CITATION,
-    HOMEPAGE,
-    KEYWORDS,
-    Description,
-    LicenseShare,
-    percent,
-)
+from idc_indexer.release.about import ABOUT, CITATION, HOMEPAGE, KEYWORDS, TITLE
+from idc_indexer.release.descriptions.description import Description, LicenseShare, percent
 from idc_indexer.release.descriptions.markdown import render
-from idc_indexer.release.manifest import Release
+from idc_indexer.release.manifest import DUCKDB_FILE, Release
 
 NAME = "README.md"
 
@@ -47,7 +39,7 @@ def text(description: Description, dataset: str, prior: Release | None) -> str:
         "card.md.jinja",
         description,
         dataset=dataset,
-        pretty_name="Indices of NCI Imaging Data Commons",
+        pretty_name=TITLE,
         about=ABOUT,
         homepage=HOMEPAGE,
         citation=CITATION,
@@ -57,7 +49,7 @@ def text(description: Description, dataset: str, prior: Release | None) -> str:
         size_category=_size_category(sum(table.entry.rows for table in tables)),
         main_table=description.main_table,
         manifest_sha256=release.manifest_sha256,
-        duckdb_file=duckdb_file.NAME if duckdb_file.NAME in {file.name for file in release.descriptions} else "",
+        duckdb_file=DUCKDB_FILE if DUCKDB_FILE in {file.name for file in release.descriptions} else "",
         prior=prior.release_version if prior else "",
         changes=changes(prior, release) if prior else None,
     )

@@ -10,18 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from idc_indexer.release.descriptions.description import (
-    ABOUT,
-    CITATION,
-    HOMEPAGE,
-    KEYWORDS,
-    Description,
-    LicenseShare,
-    TableDescription,
-)
+from idc_indexer.release.about import ABOUT, CITATION, HOMEPAGE, KEYWORDS
+from idc_indexer.release.descriptions.description import Description, LicenseShare, TableDescription
 from idc_indexer.schema.column import Column
 
-NAME = "croissant.json"
 _VERSION = "http://mlcommons.org/croissant/1.1"
 _TYPES = {
     "STRING": "sc:Text",

@@ -11,18 +11,6 @@ from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.release.manifest import FileEntry, IndexEntry, Release
 from idc_indexer.schema.table import Schema
 
-HOMEPAGE = "https://imaging.datacommons.cancer.gov"
-ABOUT = (
-    "Tables by which to search the DICOM data of NCI Imaging Data Commons: radiology and pathology images of cancer, "
-    "segmentations, annotations and structure sets. They hold the metadata of each series, its licence and the address "
-    "of its files, not the images."
-)
-KEYWORDS = ("cancer imaging", "DICOM", "radiology", "digital pathology", "segmentation", "metadata")
-CITATION = (
-    "Fedorov, A., Longabaugh, W. J. R., Pot, D., et al.: National Cancer Institute Imaging Data Commons: Toward "
-    "Transparency, Reproducibility, and Scalability in Imaging Artificial Intelligence. RadioGraphics 43 (12), 2023. "
-    "https://doi.org/10.1148/rg.230180"
-)
 SERIES_MB = "coalesce(sum(TRY_CAST(series_size_MB AS DECIMAL(18, 6))), 0)"
 """SQL for the size of series, in MB (10^6 bytes). A sum of floats would depend on the order of the rows."""
 _CREATIVE_COMMONS = re.compile(r"CC (BY(?:-NC)?(?:-SA|-ND)?) ([34]\.0)")

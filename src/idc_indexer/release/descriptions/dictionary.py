@@ -5,8 +5,6 @@ from __future__ import annotations
 from idc_indexer.release.descriptions.description import Description
 from idc_indexer.release.descriptions.markdown import render
 
-NAME = "data-dictionary.md"
-
 
 def text(description: Description) -> str:
     """The content of `data-dictionary.md`."""

@@ -22,9 +22,8 @@ from fsspec import AbstractFileSystem
 from idc_indexer import files
 from idc_indexer.duckdb_session import connect, errors_for, interruptible, quote, quote_name
 from idc_indexer.release.descriptions.description import Description, TableDescription
-from idc_indexer.release.manifest import ARTIFACTS
+from idc_indexer.release.manifest import ARTIFACTS, DUCKDB_FILE
 
-NAME = "idc.duckdb"
 STORAGE_VERSION = "v1.0.0"
 """The oldest DuckDB that can attach the file."""
 RELEASE = "release"
@@ -47,7 +46,7 @@ def content(description: Description) -> bytes:
     Raises:
         IndexerError: a table of the release cannot be read.
     """
-    with interruptible(), _published(description) as (connection, path), errors_for(NAME):
+    with interruptible(), _published(description) as (connection, path), errors_for(DUCKDB_FILE):
         connection.execute(f"ATTACH {quote(str(path))} AS made (STORAGE_VERSION {quote(STORAGE_VERSION)})")
         for table in description.tables:
             _create_view(connection, table)
@@ -92,8 +91,8 @@ def facts(path: Path) -> dict[str, str]:
         IndexerError: DuckDB cannot read it.
     """
     with interruptible(), files.temporary_folder() as scratch, connect() as connection, errors_for(str(path)):
-        shutil.copyfile(path, scratch / NAME)
-        connection.execute(f"ATTACH {quote(str(scratch / NAME))} AS made (READ_ONLY)")
+        shutil.copyfile(path, scratch / DUCKDB_FILE)
+        connection.execute(f"ATTACH {quote(str(scratch / DUCKDB_FILE))} AS made (READ_ONLY)")
         views = _rows(connection, "SELECT view_name, comment, sql FROM duckdb_views() WHERE database_name = 'made'")
         columns = _rows(
             connection,
@@ -170,7 +169,7 @@ def _published(description: Description) -> Iterator[tuple[duckdb.DuckDBPyConnec
     """
     with files.temporary_folder() as scratch, ExitStack() as opened, connect() as connection:
         connection.register_filesystem(_ReleaseFiles(description.release.path, opened))
-        yield connection, scratch / NAME
+        yield connection, scratch / DUCKDB_FILE
 
 
 class _ReleaseFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
