@@ -15,6 +15,7 @@ import nox
 nox.needs_version = ">=2025.5.1"  # the first in which a session can require another one
 nox.options.sessions = ["tests"]
 nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv, if it is there, installs in a third of the time
 
 PROGRAMS = Path(".nox", "dev", "Scripts" if sys.platform == "win32" else "bin").absolute()
 in_dev = partial(nox.session, python=False, requires=["dev"])
@@ -22,8 +23,8 @@ in_dev = partial(nox.session, python=False, requires=["dev"])
 
 @nox.session
 def dev(session: nox.Session) -> None:
-    """Install the package and all tools."""
-    session.install("--editable", ".[dev]")
+    """Install the package and all tools; pip too, which tests and the session duckdb1 run."""
+    session.install("pip", "--editable", ".[dev]")
 
 
 def run(session: nox.Session, program: str, *arguments: str, **environment: str) -> None:
