@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from sqlglot import exp
 
 from idc_indexer.schema.source_tables import SourceTable
+from idc_indexer.sql import gaps
 from idc_indexer.sql.cast_forms import FORMS, form, types
 from idc_indexer.sql.coercion import kind
 from idc_indexer.sql.forms import duckdb_sql, is_number, quoted
@@ -20,6 +21,7 @@ from idc_indexer.sql.supported import NUMBER, nan_agrees, null_if_empty
 
 def rewrite(tree: exp.Expr) -> None:
     """Rewrite a typed statement without unsupported constructs, from the inner expressions to the outer."""
+    gaps.mark(tree)
     # UNNEST first: other rewrites parse text, and then a field of an element looks like a column of a table.
     first: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {exp.Select: _rewrite_unnest}
     for rewrites in (first, _REWRITES):
@@ -63,8 +65,15 @@ def _rewrite_sum(node: exp.Expr) -> None:
 
 def _rewrite_min(node: exp.Expr) -> None:
     """NaN is the smallest FLOAT64 in GoogleSQL and the largest in DuckDB; `-MAX(-x)` finds it as the smallest."""
-    if kind(node) == "FLOAT64":
+    if sql := gaps.form(node):
+        _put(node, sql)
+    elif kind(node) == "FLOAT64":
         node.replace(exp.Neg(this=exp.Max(this=exp.Neg(this=exp.paren(node.this)))))
+
+
+def _rewrite_max(node: exp.Expr) -> None:
+    if sql := gaps.form(node):
+        _put(node, sql)
 
 
 _LITERAL_CASTS = {
@@ -356,6 +365,7 @@ _REWRITES: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {
     **{cls: _rewrite_function for cls, function in FUNCTIONS.items() if function.form},
     exp.Sum: _rewrite_sum,
     exp.Min: _rewrite_min,
+    exp.Max: _rewrite_max,
     exp.Literal: _rewrite_literal,
     exp.Round: _rewrite_round,
     exp.Cast: _rewrite_cast,
