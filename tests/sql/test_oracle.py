@@ -248,6 +248,35 @@ def test_distances_to_the_row_before_are_the_same(without_window: bool, sql: str
     check()
 
 
+TWICE = "SELECT a.id, a.s, (SELECT COUNT(*) FROM `t` AS b WHERE {}) AS n FROM `t` AS a WHERE {} ORDER BY id, s"
+FEW = "x.s IN ('a', 'b') AND x.n = 1"
+
+
+@pytest.mark.parametrize(
+    ("scans", "one", "other"),
+    [
+        (1, FEW, FEW),
+        (1, "x.s = 'a'", "x.s = 'a'"),
+        (2, "x.s = 'a'", "x.s = 'b'"),
+        (2, "x.s = 'a'", "x.r = 'a'"),
+        (2, "x.s = 'a'", "x.s = 'a' OR x.n = 1"),
+        (2, "x.s = x.r", "x.s = x.r"),
+        (2, "x.s NOT IN ('a', 'b')", "x.s NOT IN ('a', 'b')"),
+    ],
+)
+def test_shared_scans_return_the_same_rows(scans: int, one: str, other: str) -> None:
+    it = statement(TWICE.format(one.replace("x.", "b."), other.replace("x.", "a.")))
+    assert to_duckdb(it, "it.sql").sql.count('FROM "idc_v25.t"') == scans
+    few = st.sampled_from(["a", "b", "", "ä"])
+
+    @settings(max_examples=10, deadline=None)
+    @given(rows_of(COLUMNS[T], {"n": st.integers(0, 2), "s": st.none() | few, "r": few}, key=["id"]))
+    def check(rows: Any) -> None:
+        assert_same(it, {T: rows.select(list({leaf.fields[0].name: None for leaf in it.leaves}))})
+
+    check()
+
+
 def projections_and_groupings() -> Texts:
     """Statements over `t` in a total order, since its `id` is unique."""
     projections = [form("SELECT id, {} AS k FROM `t` ORDER BY id", one) for one in expressions(2).values()]
