@@ -100,9 +100,11 @@ class Run:
     memory: float
 
 
-def measure(command: list[str]) -> Run:
+def measure(command: list[str], checkout: Path = ROOT) -> Run:
+    """Run a command with the toolkit of a checkout."""
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"benchmark: failed: {' '.join(command)}")
