@@ -1,7 +1,8 @@
 """Distances between neighbours, `x - LAG(x) OVER (PARTITION BY k ORDER BY x)`, that only aggregates of `k` use.
 
 A window sorts whole rows, with all their columns, by text. A sorted list of the numbers of each group gives the same
-distances, and rows stay where they are. volume_geometry_index of 7.5 million instances takes 0.8 of the time.
+distances, and rows stay where they are. volume_geometry_index of 7.5 million instances takes 0.85 of the processor
+time of the window with 6 GB.
 """
 
 from __future__ import annotations
