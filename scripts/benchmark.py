@@ -100,10 +100,11 @@ class Run:
     memory: float
 
 
-def measure(command: list[str], *, may_differ: bool = False) -> Run:
-    """Run a command; with `may_differ`, exit code 3 is no failure, as of a `diff` that finds differences."""
+def measure(command: list[str], checkout: Path = ROOT, *, may_differ: bool = False) -> Run:
+    """Run a command with the toolkit of a checkout; with `may_differ`, exit code 3 is that of a `diff`, no failure."""
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) not in ((0, 3) if may_differ else (0,)):
         sys.exit(f"benchmark: failed: {' '.join(command)}")

@@ -199,6 +199,84 @@ def test_both_engines_raise_the_errors_of_a_query(
         by_duckdb(index.statement, tables, index.schema.columns)
 
 
+# What comes before a distance is NULL, or the smallest number, of which several rows may have one.
+SPACED = "SELECT b, n, f AS x, IF(f > 1, NULL, -f) AS y, f - LAG(f) OVER (PARTITION BY b ORDER BY f) AS gap FROM `t`"
+FIRST = "MAX(IF(gap IS NULL, y, NULL)) AS k, MAX(IF(gap IS NULL, x, NULL)) AS first"
+
+
+@pytest.mark.parametrize(
+    ("without_window", "sql"),
+    [
+        (True, f"SELECT b, MIN(gap) AS low, MAX(gap) AS high, COUNT(x) AS n FROM ({SPACED}) GROUP BY b ORDER BY b"),
+        (True, f"SELECT b, {FIRST}, MAX(x) AS last FROM ({SPACED}) GROUP BY b HAVING MAX(gap) > 0 ORDER BY b"),
+        (True, f"WITH w AS ({SPACED} WHERE n > 0) SELECT b, MIN(gap) + 1 AS low, {FIRST} FROM w GROUP BY b ORDER BY b"),
+        (False, f"SELECT b, COUNT(gap) AS low, MAX(gap) AS high FROM ({SPACED}) GROUP BY b ORDER BY b"),
+        (False, f"SELECT b, MAX(gap) AS high FROM ({SPACED}) WHERE gap > 1 GROUP BY b ORDER BY b"),
+        (False, f"SELECT n, MAX(gap) AS high FROM ({SPACED}) GROUP BY n ORDER BY n"),
+        (False, f"SELECT b, n, MAX(gap) AS high FROM ({SPACED}) GROUP BY b, n ORDER BY b, n"),
+        (False, f"SELECT MAX(gap) AS high FROM ({SPACED})"),
+        (False, f"SELECT b, MIN(IF(gap IS NULL, x, NULL)) AS k FROM ({SPACED}) GROUP BY b ORDER BY b"),
+        (False, f"SELECT b, MAX(IF(gap IS NULL, x, 0)) AS k FROM ({SPACED}) GROUP BY b ORDER BY b"),
+        (False, f"SELECT b, MAX(IF(gap IS NOT NULL, x, NULL)) AS k FROM ({SPACED}) GROUP BY b ORDER BY b"),
+        (
+            False,
+            f"WITH w AS ({SPACED}) SELECT b, MIN(gap) AS low, (SELECT MAX(gap) FROM w) AS high FROM w "
+            "GROUP BY b ORDER BY b",
+        ),
+        (
+            False,
+            "SELECT b, MIN(gap) AS low FROM (SELECT DISTINCT b, f, f - LAG(f) OVER (PARTITION BY b ORDER BY f) AS gap "
+            "FROM `t`) GROUP BY b ORDER BY b",
+        ),
+        (
+            False,
+            "SELECT b, MIN(gap) AS low FROM (SELECT b, n, n - LAG(n) OVER (PARTITION BY b ORDER BY n) AS gap "
+            "FROM `t`) GROUP BY b ORDER BY b",
+        ),
+    ],
+)
+def test_distances_to_the_row_before_are_the_same(without_window: bool, sql: str) -> None:
+    it = statement(sql)
+    assert ("LAG(" not in to_duckdb(it, "it.sql").sql) == without_window
+    numbers = mostly(st.sampled_from([0.0, -0.0, 1.0, 1.5, 1e9, -2.5]), st.floats())
+
+    @settings(max_examples=15, deadline=None)
+    @given(rows_of(COLUMNS[T], {"n": st.integers(0, 2), "f": st.none() | numbers}, key=["id"]))
+    def check(rows: Any) -> None:
+        assert_same(it, {T: rows.select(list({leaf.fields[0].name: None for leaf in it.leaves}))})
+
+    check()
+
+
+TWICE = "SELECT a.id, a.s, (SELECT COUNT(*) FROM `t` AS b WHERE {}) AS n FROM `t` AS a WHERE {} ORDER BY id, s"
+FEW = "x.s IN ('a', 'b') AND x.n = 1"
+
+
+@pytest.mark.parametrize(
+    ("scans", "one", "other"),
+    [
+        (1, FEW, FEW),
+        (1, "x.s = 'a'", "x.s = 'a'"),
+        (2, "x.s = 'a'", "x.s = 'b'"),
+        (2, "x.s = 'a'", "x.r = 'a'"),
+        (2, "x.s = 'a'", "x.s = 'a' OR x.n = 1"),
+        (2, "x.s = x.r", "x.s = x.r"),
+        (2, "x.s NOT IN ('a', 'b')", "x.s NOT IN ('a', 'b')"),
+    ],
+)
+def test_shared_scans_return_the_same_rows(scans: int, one: str, other: str) -> None:
+    it = statement(TWICE.format(one.replace("x.", "b."), other.replace("x.", "a.")))
+    assert to_duckdb(it, "it.sql").sql.count('FROM "idc_v25.t"') == scans
+    few = st.sampled_from(["a", "b", "", "ä"])
+
+    @settings(max_examples=10, deadline=None)
+    @given(rows_of(COLUMNS[T], {"n": st.integers(0, 2), "s": st.none() | few, "r": few}, key=["id"]))
+    def check(rows: Any) -> None:
+        assert_same(it, {T: rows.select(list({leaf.fields[0].name: None for leaf in it.leaves}))})
+
+    check()
+
+
 def projections_and_groupings() -> Texts:
     """Statements over `t` in a total order, since its `id` is unique."""
     projections = [form("SELECT id, {} AS k FROM `t` ORDER BY id", one) for one in expressions(2).values()]

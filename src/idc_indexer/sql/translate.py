@@ -17,6 +17,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.sql.analyze import Statement, tables_read
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import UNPROVEN, rewrite
+from idc_indexer.sql.scans import share
 from idc_indexer.sql.supported import unsupported, untyped
 
 
@@ -168,10 +169,11 @@ def _checked(statement: Statement, context: str, unproven: bool = False) -> tupl
     return tree, tuple(rejected)
 
 
-def _translate(tree: exp.Expr) -> Translation:
+def _translate(tree: exp.Query) -> Translation:
     template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
     rewrite(tree)
     if template is None:
+        share(tree)
         return Translation(_sql(tree))
     extracts = [_sql(select) for select in _branches(template.this)]
     template.set("this", _all_of(PRIOR_ROWS))
