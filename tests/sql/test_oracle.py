@@ -258,6 +258,7 @@ FEW = "x.s IN ('a', 'b') AND x.n = 1"
         (1, FEW, FEW),
         (1, "x.s = 'a'", "x.s = 'a'"),
         (2, "x.s = 'a'", "x.s = 'b'"),
+        (2, "a.s = 'a'", "x.s = 'a'"),  # of the outer row
         (2, "x.s = 'a'", "x.r = 'a'"),
         (2, "x.s = 'a'", "x.s = 'a' OR x.n = 1"),
         (2, "x.s = x.r", "x.s = x.r"),

@@ -33,7 +33,7 @@ def share(tree: exp.Query) -> None:
 
 
 def _condition(select: exp.Select) -> str:
-    """The condition of a SELECT from a source table, if it compares columns with literals and is all of WHERE."""
+    """The condition of a SELECT from a source table, if it compares its columns with literals and is all of WHERE."""
     source, where = select.args["from_"].this if select.args.get("from_") else None, select.args.get("where")
     if not isinstance(source, exp.Table) or "." not in source.name or where is None or select.args.get("joins"):
         return ""
@@ -42,6 +42,8 @@ def _condition(select: exp.Select) -> str:
     if not all(isinstance(term, (exp.EQ, exp.In)) and _of_literals(term) for term in terms):
         return ""
     for column in condition.find_all(exp.Column):
+        if column.table != source.alias_or_name:  # of an outer row
+            return ""
         column.set("table", None)
     return duckdb_sql(condition)
 
