@@ -235,12 +235,13 @@ FIRST = "MAX(IF(gap IS NULL, y, NULL)) AS k, MAX(IF(gap IS NULL, x, NULL)) AS fi
         ),
     ],
 )
-def test_distances_to_the_row_before_are_the_same(without_window: bool, sql: str) -> None:
+@pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_distances_to_the_row_before_are_the_same(without_window: bool, sql: str, examples: int) -> None:
     it = statement(sql)
     assert ("LAG(" not in to_duckdb(it, "it.sql").sql) == without_window
     numbers = mostly(st.sampled_from([0.0, -0.0, 1.0, 1.5, 1e9, -2.5]), st.floats())
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=examples, deadline=None)
     @given(rows_of(COLUMNS[T], {"n": st.integers(0, 2), "f": st.none() | numbers}, key=["id"]))
     def check(rows: Any) -> None:
         assert_same(it, {T: rows.select(list({leaf.fields[0].name: None for leaf in it.leaves}))})
