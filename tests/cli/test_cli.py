@@ -95,7 +95,7 @@ def test_version() -> None:
     assert done.stderr == ""
 
 
-HEAVY = ("duckdb", "google", "pyarrow", "sqlglot", "jsonschema", "rich", "obstore", "boto3")
+HEAVY = ("duckdb", "filelock", "google", "pyarrow", "sqlglot", "jsonschema", "rich", "obstore", "boto3")
 
 
 @pytest.mark.emulator

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from idc_indexer import files
 from idc_indexer.errors import IndexerError
 
 
@@ -37,5 +36,7 @@ def as_markdown(title: str, lines: Sequence[str]) -> str:
 
 def _append(variable: str, text: str) -> None:
     if place := os.environ.get(variable):
+        from idc_indexer import files  # with its locks, a tenth of the processor time of `--help`
+
         with files.os_errors_for(Path(place)), Path(place).open("a", encoding="utf-8", newline="\n") as file:
             file.write(text)
