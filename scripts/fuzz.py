@@ -269,10 +269,13 @@ def fuzz(arguments: Any) -> int:
     reasons: dict[str, list[int]] = {}
     inputs_tried = 0
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="idc-indexer-fuzz-")))
+        # Not as the toolkit names its temporary folders: commands remove those that nobody has locked.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-of-idc-indexer-")))
         (folder / "export").mkdir()
         s3 = stack.enter_context(S3Server({"public": folder / "export" / "public"}))
         for number, kind, command, outcome in tries(Inputs(folder, s3), arguments.seed, numbers):
+            if number == inputs_tried and number % 100 == 0:
+                print(f"{number} inputs, {sum(failed.values())} failures", file=sys.stderr, flush=True)
             inputs_tried = max(inputs_tried, number + 1)
             tried[kind, command] += 1
             if arguments.only is not None:
