@@ -35,7 +35,6 @@ VERSION = ("--idc-version", "25", "--release-version", "25.0.0")
 
 def repeat(package: Path, folder: Path, times: int) -> Path:
     """A package with each series several times."""
-    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(package, folder, ignore=shutil.ignore_patterns("idc_index.parquet"))
     uuid = "md5(crdc_series_uuid || k)::UUID::VARCHAR"
     lengths = [f"len(string_split({name}, ','))" for name in LISTS]
@@ -99,7 +98,7 @@ def row(times: int, name: str, found: Run | None, smaller: tuple[int, Run] | Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path)
-    parser.add_argument("--scratch", type=Path, required=True, help="an empty folder; 10 times a release takes 30 GB")
+    parser.add_argument("--scratch", type=Path, required=True, help="an empty folder with much room")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 5, 10])
     options = parser.parse_args()
     print("| times | command | seconds | processor seconds | exponent | peak memory, GB |\n|---|---|---|---|---|---|")

@@ -24,6 +24,7 @@ from idc_indexer.publish.records import (
     Promotion,
     Publication,
     Step,
+    artifacts,
     check_release_version,
     explaining_version,
     files_meter,
@@ -92,6 +93,7 @@ def promote(
             if not allow_withdrawn:
                 _refuse_withdrawn(store, source, version)
             record = _current_record(store, listing)
+            unexplained = not (record or own) and artifacts(listing, CURRENT)
             state = State(
                 uri=store.uri,
                 publication=_complete_publication(store, source, version),
@@ -102,7 +104,7 @@ def promote(
                 new_id=secrets.token_hex(8),
                 written=written,
                 rollback=rollback,
-                explained_by=None if record or own else explaining_version(store, store.list(""), listing),
+                explained_by=explaining_version(store, store.list(""), listing) if unexplained else None,
                 replace_unrecorded=replace_unrecorded,
             )
             decision = decide(state)

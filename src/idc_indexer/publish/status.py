@@ -95,7 +95,7 @@ def status(store: Store) -> Status:
         IndexerError: the store cannot be used, or a record was replaced while it was read.
     """
     reads, listing = ReadOnce(store), store.list("")
-    root = root_problems(store, listing, root_files(reads, listing))
+    root = root_problems(store, listing, root_files(reads, listing))  # first: it reads records in parallel
     found = _status(reads, listing)
     return found if found.promoting else replace(found, root_files=root)
 

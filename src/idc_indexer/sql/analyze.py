@@ -20,6 +20,7 @@ from sqlglot.optimizer.qualify import qualify
 from idc_indexer.errors import IndexerError, did_you_mean
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.source_tables import PROJECT, SourceTable, SourceTables
+from idc_indexer.sql.coercion import kind
 from idc_indexer.sql.types import annotate
 
 DIALECT = "bigquery, normalization_strategy=case_sensitive"
@@ -92,9 +93,7 @@ def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
     names = [column.alias_or_name for column in typed.selects]
     if odd := {name for name in names if names.count(name) > 1 or name in ("*", "")}:
         raise IndexerError(f"{context}: output columns need a name each, and no name twice: {', '.join(sorted(odd))}")
-    returns = tuple(
-        (column.alias_or_name, column.type.sql(DIALECT) if column.type else "UNKNOWN") for column in typed.selects
-    )
+    returns = tuple((column.alias_or_name, kind(column)) for column in typed.selects)
     order = typed.args.get("order")
     return Statement(sql, typed, leaves, returns, tuple(_order(order.expressions) if order else ()), type_errors)
 
