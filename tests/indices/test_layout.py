@@ -30,7 +30,7 @@ from pathlib import Path
 import duckdb, duckdb_extension_httpfs
 (extension,) = Path(duckdb_extension_httpfs.__file__).parent.rglob("*.duckdb_extension")
 connection = duckdb.connect(config={"allow_unsigned_extensions": True, "threads": 2})
-connection.execute(f"LOAD '{extension}'")
+connection.execute(f"LOAD '{extension}'; SET enable_progress_bar = false")
 print(json.dumps(connection.execute(sys.argv[1]).fetchall(), default=str), flush=True)
 """
 
@@ -79,7 +79,7 @@ def httpfs() -> Path:
         ("SELECT * FROM {} WHERE PatientID = '100147' ORDER BY ALL", 5_000_000),
         ("SELECT * FROM {} WHERE PatientID = 'TCGA-05-4244' ORDER BY ALL", 5_000_000),
         ("SELECT series_aws_url FROM {} WHERE SeriesInstanceUID = '{series}'", 4_000_000),
-        ("SELECT * FROM {} WHERE SeriesInstanceUID = '{series}'", 4_000_000),
+        ("SELECT * FROM {} WHERE SeriesInstanceUID = '{series}'", 6_000_000),
     ],
 )
 def test_a_query_over_http_fetches_little(folder: Path, httpfs: Path, query: str, limit: int) -> None:

@@ -29,8 +29,8 @@ VERSION_KEY = b"idc_index_data_version"
 DESCRIPTION_KEY = b"description"
 # These values, and the encodings in the schemas of the indices, were chosen by measuring: scripts/layout.py, with the
 # figures in docs/layout.md.
-ROW_GROUP_ROWS = 28_672
-PAGE_BYTES = 512 << 10
+ROW_GROUP_ROWS = 61_440
+PAGE_BYTES = 256 << 10
 FALSE_POSITIVES = 0.05
 ZSTD_LEVEL = 12
 ZSTD_LEVEL_OF_TEXT_WITHOUT_DICTIONARY = 1
@@ -101,7 +101,6 @@ def layout(columns: Iterable[Column]) -> dict[str, Any]:
         },
         "data_page_size": PAGE_BYTES,
         "max_rows_per_page": ROW_GROUP_ROWS,  # that is, no limit besides PAGE_BYTES
-        "write_statistics": [path for column in columns if column.statistics for path in leaves(column)],
     }
 
 

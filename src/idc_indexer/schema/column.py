@@ -25,7 +25,6 @@ class Column:
         since, until: first and last IDC release that has the column; `until` is None if the newest has it.
         encoding: the Parquet encoding of a column whose values hardly repeat; None for a dictionary.
         bloom_filter: for a column by which readers look up rows: distinct values per row, above 0 and at most 1.
-        statistics: False for a column by whose minima and maxima a reader can skip hardly any row group.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Column:
     until: int | None = None
     encoding: str | None = None
     bloom_filter: float | None = None
-    statistics: bool = True
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Column:
