@@ -35,6 +35,7 @@ from idc_indexer.exports.pruning.footer import (
     check_names,
     chunk_ranges,
     coalesced,
+    not_parquet,
     read_footer,
 )
 from idc_indexer.exports.pruning.footer import check as check_footer
@@ -253,10 +254,13 @@ class TableStaging:
     def _schema_of(self, footer: Footer) -> ShardSchema:
         """The schema of a shard; computed once for all shards that share it."""
         for schema in self._schemas:
-            if schema.is_of(footer.metadata):
+            if schema.is_of(footer):
                 return schema
         check_names(str(self.table), footer.metadata)
-        self._schemas.append(ShardSchema(footer))
+        try:
+            self._schemas.append(ShardSchema(footer))
+        except DAMAGE as error:
+            raise not_parquet(str(self.table), str(error)) from error
         return self._schemas[-1]
 
     def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:

@@ -43,7 +43,7 @@ def check(name: str, footer: Footer, leaves: Sequence[int]) -> None:
     try:
         parquet_footer.check(footer.metadata, footer.start + len(footer.tail), leaves)
     except DamagedFooterError as error:
-        raise _not_parquet(name, str(error)) from error
+        raise not_parquet(name, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_footer(
     guess: int = FIRST_GUESS,
     parse: Callable[[pa.NativeFile], pq.FileMetaData] = read_metadata,
 ) -> Footer:
-    """Read a footer with one request, or with a second one for what the first lacked.
+    """Read a footer with one request, or with a second one for what the first lacked. `check_names` checks its texts.
 
     Args:
         read: gives the bytes of the file from a first one up to, and without, a last one.
@@ -89,34 +89,34 @@ def read_footer(
     start = max(size - guess, 0)
     tail = read(start, size) if size else memoryview(b"")
     if len(tail) < _TRAILER + len(MAGIC) or tail[-4:] != MAGIC:
-        raise _not_parquet(name, "it does not end like one")
+        raise not_parquet(name, "it does not end like one")
     length = int.from_bytes(tail[-8:-4], "little") + _TRAILER
     if length > size - len(MAGIC):
-        raise _not_parquet(name, "its footer is longer than the file")
+        raise not_parquet(name, "its footer is longer than the file")
     if length > len(tail):
         missing = read(size - length, start)
         tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
     try:
         metadata = parse(pa.BufferReader(pa.py_buffer(tail)))
-        arrow_schema(metadata)
     except DAMAGE as error:
-        raise _not_parquet(name, str(error).split("\n", 1)[0]) from error
+        raise not_parquet(name, str(error).split("\n", 1)[0]) from error
     return Footer(metadata, length, tail, start)
 
 
 def check_names(name: str, metadata: pq.FileMetaData) -> None:
-    """Check that the names of columns are text: pyarrow decodes each when it is asked for.
+    """Check that the names of columns and of the writer are text: pyarrow decodes each when it is asked for.
 
     Raises:
         DamagedError: one is not.
     """
     try:
-        leaf_paths(metadata.schema.to_arrow_schema())
+        leaf_paths(arrow_schema(metadata))
     except DAMAGE as error:
-        raise _not_parquet(name, str(error)) from error
+        raise not_parquet(name, str(error)) from error
 
 
-def _not_parquet(name: str, why: str) -> DamagedError:
+def not_parquet(name: str, why: str) -> DamagedError:
+    """The error for a file that has no valid footer."""
     return DamagedError(f"{name}: not a complete Parquet file: {why}", "Fetch that shard again.")
 
 

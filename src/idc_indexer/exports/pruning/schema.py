@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import pyarrow.parquet as pq
-
 from idc_indexer.exports.pruning.footer import Footer, leaf_paths
 from idc_indexer.exports.pruning.thrift_compact import Encoded, Reader, encode
 
@@ -33,16 +31,13 @@ class ShardSchema:
         self.digest = hashlib.sha256(arrow.serialize()).hexdigest()
         self.leaves = leaf_paths(arrow)
         self.arrow = arrow
-        self._footer = footer
+        self._elements, end = _elements(bytes(footer.encoded))
+        self._encoded = bytes(footer.encoded[:end])
         self._narrow: dict[frozenset[str], list[Encoded]] = {}
 
-    def is_of(self, metadata: pq.FileMetaData) -> bool:
-        """Whether a shard with that footer has this schema."""
-        return self._footer.metadata.schema.equals(metadata.schema)
-
-    @cached_property
-    def _elements(self) -> list[_Element]:
-        return list(_elements(bytes(self._footer.encoded)))
+    def is_of(self, footer: Footer) -> bool:
+        """Whether a shard with that footer has this schema, byte by byte: then its names need no check."""
+        return footer.encoded[: len(self._encoded)] == self._encoded
 
     @cached_property
     def paths(self) -> list[tuple[str, ...]]:
@@ -99,8 +94,9 @@ class _Element:
         return Encoded(self.data[: self.place.start] + encode(children) + self.data[self.place.stop :])
 
 
-def _elements(footer: bytes) -> Iterator[_Element]:
-    reader = Reader(footer)
+def _elements(footer: bytes) -> tuple[list[_Element], int]:
+    """The elements of the schema, and where in the footer they end."""
+    reader, elements = Reader(footer), []
     for field in reader.fields():
         if field != _SCHEMA:
             reader.skip()
@@ -116,5 +112,6 @@ def _elements(footer: bytes) -> Iterator[_Element]:
                     place = slice(before, reader.at - start)
                 else:
                     reader.skip()
-            yield _Element(name, children, footer[start : reader.at], place)
-        return
+            elements.append(_Element(name, children, footer[start : reader.at], place))
+        break
+    return elements, reader.at
