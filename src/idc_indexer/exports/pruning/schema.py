@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from idc_indexer.exports.pruning.footer import Footer, leaf_paths
+import pyarrow.parquet as pq
+
+from idc_indexer.exports.pruning.footer import leaf_paths
 from idc_indexer.exports.pruning.thrift_compact import Encoded, Reader, encode
 
 # Numbers of fields of FileMetaData and of SchemaElement.
@@ -21,23 +23,24 @@ class ShardSchema:
         digest: tells it from other schemas.
         leaves: the leaf columns in order, as `leaf_paths` names them.
         arrow: the schema itself.
+        encoded: the beginning of a footer, up to the end of its schema.
     """
 
-    def __init__(self, footer: Footer) -> None:
+    def __init__(self, footer: bytes, metadata: pq.FileMetaData) -> None:
         """Args:
-        footer: of any of the shards.
+        footer: of any of the shards, as it is in the file, and what it says.
         """
-        arrow = footer.metadata.schema.to_arrow_schema().remove_metadata()
+        arrow = metadata.schema.to_arrow_schema().remove_metadata()
         self.digest = hashlib.sha256(arrow.serialize()).hexdigest()
         self.leaves = leaf_paths(arrow)
         self.arrow = arrow
-        self._elements, end = _elements(bytes(footer.encoded))
-        self._encoded = bytes(footer.encoded[:end])
+        self._elements, end = _elements(footer)
+        self.encoded = footer[:end]
         self._narrow: dict[frozenset[str], list[Encoded]] = {}
 
-    def is_of(self, footer: Footer) -> bool:
+    def is_of(self, footer: bytes) -> bool:
         """Whether a shard with that footer has this schema, byte by byte: then its names need no check."""
-        return footer.encoded[: len(self._encoded)] == self._encoded
+        return footer.startswith(self.encoded)
 
     @cached_property
     def paths(self) -> list[tuple[str, ...]]:
@@ -53,6 +56,11 @@ class ShardSchema:
                 yield from below(*path)
 
         return [path[1:] for path in below()]  # without the root
+
+    @cached_property
+    def encoded_paths(self) -> list[bytes]:
+        """The same, as they are in the description of a column chunk."""
+        return [encode(path) for path in self.paths]
 
     def numbers(self, leaves: Collection[str]) -> list[int]:
         """Which leaf columns have these paths, in order."""
