@@ -75,21 +75,24 @@ class DuckDBEngine:
 
     def plan(self, indices: Sequence[PinnedIndex], history: History | None = None) -> DuckDBPlan:
         """Check the export for all that the indices read, and print what staging will take."""
+        tables = {leaf.table for index in indices for leaf in index.statement.leaves}
+        if history:  # has some of the prior releases, which are not read
+            tables = {table for table in tables if table.release in {index.release for index in indices}}
         queries = {}
-        for index in indices:
-            queries[index.name] = _query(index, history, self._unproven)
-            for problem in queries[index.name].unproven:
-                self._listener.message(f"{index.query_file}: {problem}: its rows may differ from those of BigQuery")
-            self._export.list_ahead(queries[index.name].tables)
+        with self._export.listed_ahead(tables):  # while the queries are translated
+            for index in indices:
+                queries[index.name] = _query(index, history, self._unproven)
+                for problem in queries[index.name].unproven:
+                    self._listener.message(f"{index.query_file}: {problem}: its rows may differ from those of BigQuery")
         extracts = PriorExtracts(self._export)
         missing = [one for one in _extracts(queries.values()) if not extracts.has(one)]
         leaves = [leaf for query in queries.values() for leaf in query.leaves]
         checked = self._export.plan([*leaves, *(leaf for one in missing for leaf in one.leaves)])
         current = checked.of({leaf.table for leaf in leaves})
-        tables: dict[int, set[SourceTable]] = {}
+        of_prior: dict[int, set[SourceTable]] = {}
         for one in missing:
-            tables.setdefault(one.release, set()).update(one.tables)
-        prior = {release: checked.of(of_release) for release, of_release in tables.items()}
+            of_prior.setdefault(one.release, set()).update(one.tables)
+        prior = {release: checked.of(of_release) for release, of_release in of_prior.items()}
         unread = self._export.count_rows(
             table for table in row_counts.instance_tables(current.tables) if table not in current.tables
         )

@@ -32,7 +32,6 @@ from idc_indexer.exports.pruning.footer import (
     DamagedError,
     Footer,
     Range,
-    check_names,
     chunk_ranges,
     coalesced,
     not_parquet,
@@ -109,7 +108,7 @@ class TableStaging:
         self.leaves = frozenset(leaves)
         self._limits = limits
         self._infos: dict[Path, tuple[tuple[int, int], ShardInfo | None]] = {}
-        self._sample: tuple[ObjectMeta, Footer, pq.FileMetaData] | None = None
+        self._sample: tuple[ObjectMeta, Footer] | None = None
         self._guess = FIRST_GUESS
         self._schemas: list[ShardSchema] = []
         self._intact: set[Path] = set()
@@ -139,8 +138,8 @@ class TableStaging:
         """The schema of the first shard that is not staged, whose footer is read; of a staged one if all are."""
         if missing := self.missing():
             if self._sample is None or self._sample[0] not in missing:
-                self._sample = (missing[0], *self._undamaged(partial(self._read_sample, missing[0])))
-            return self._sample[2].schema.to_arrow_schema()
+                self._sample = (missing[0], self._undamaged(partial(self._read_sample, missing[0])))
+            return self._schema_of(*self._sample).arrow
         return pq.read_schema(self.folder.shard(self.shards[0]))
 
     def estimate(self) -> StagingEstimate:
@@ -148,9 +147,11 @@ class TableStaging:
         missing = self.missing()
         if not missing or self._sample is None:
             return StagingEstimate()
-        shard, footer, metadata = self._sample
-        leaves = self._schema_of(footer.encoded).numbers(self.leaves - _leaves(self.info(shard)))
-        groups = self._chunks(footer, metadata, leaves)
+        shard, footer = self._sample
+        schema = self._schema_of(shard, footer)
+        leaves = schema.numbers(self.leaves - _leaves(self.info(shard)))
+        metadata, columns = self._columns(shard, footer, schema, leaves)
+        groups = self._chunks(footer, metadata, list(columns.values()))
         chunks = sum(map(_bytes, groups))
         share = sum(one.bytes for one in missing) / shard.bytes
         fetch = (1 + MAX_OVERREAD) * (footer.length * len(missing) + chunks * share)
@@ -232,11 +233,10 @@ class TableStaging:
         """Rows of all staged shards."""
         return sum(info.rows for shard in self.shards if (info := self.info(shard)))
 
-    def _read_sample(self, shard: ObjectMeta) -> tuple[Footer, pq.FileMetaData]:
+    def _read_sample(self, shard: ObjectMeta) -> Footer:
         footer = self._read_footer(shard)
-        metadata = self._parse(self._name(shard), footer.encoded)
-        check_names(self._name(shard), metadata)
-        return footer, metadata
+        self._schema_of(shard, footer)
+        return footer
 
     def _read_footer(self, shard: ObjectMeta) -> Footer:
         footer = read_footer(partial(self._location.read, shard), self._name(shard), shard.bytes, self._guess)
@@ -249,32 +249,31 @@ class TableStaging:
         sample = self._sample
         return sample[1] if sample and sample[0] == shard else self._read_footer(shard)
 
-    def _parse(self, name: str, encoded: bytes) -> pq.FileMetaData:
-        return parse(name, encoded, partial(self._limits.decode, read_metadata))
+    def _parse(self, shard: ObjectMeta, encoded: bytes) -> pq.FileMetaData:
+        return parse(self._name(shard), encoded, partial(self._limits.decode, read_metadata))
 
     def _name(self, shard: ObjectMeta) -> str:
         return f"{self._location.uri}/{shard.key}"
 
-    def _schema_of(self, footer: bytes) -> ShardSchema:
+    def _schema_of(self, shard: ObjectMeta, footer: Footer) -> ShardSchema:
         """The schema of a shard; computed once for all shards that share it."""
         for schema in self._schemas:
-            if schema.is_of(footer):
+            if schema.is_of(footer.encoded):
                 return schema
-        metadata = self._parse(str(self.table), footer)
-        check_names(str(self.table), metadata)
+        metadata = self._parse(shard, footer.encoded)
         try:
-            self._schemas.append(ShardSchema(footer, metadata))
+            self._schemas.append(ShardSchema(footer.encoded, metadata))
         except DAMAGE as error:
-            raise not_parquet(str(self.table), str(error)) from error
+            raise not_parquet(self._name(shard), str(error)) from error
         return self._schemas[-1]
 
     def _columns(
-        self, shard: ObjectMeta, footer: bytes, schema: ShardSchema, leaves: Sequence[int]
+        self, shard: ObjectMeta, footer: Footer, schema: ShardSchema, leaves: Sequence[int]
     ) -> tuple[pq.FileMetaData, dict[int, int]]:
         """What the footer says of the column chunks of some leaves, and which of its columns each leaf is."""
-        if (pruned := pruned_footer(footer, schema, leaves)) is None:
-            return self._parse(self._name(shard), footer), {leaf: leaf for leaf in leaves}
-        return self._parse(self._name(shard), pruned), {leaf: column for column, leaf in enumerate(leaves)}
+        if (pruned := pruned_footer(footer.encoded, schema, leaves)) is None:
+            return self._parse(shard, footer.encoded), {leaf: leaf for leaf in leaves}
+        return self._parse(shard, pruned), {leaf: column for column, leaf in enumerate(leaves)}
 
     def _chunks(self, footer: Footer, metadata: pq.FileMetaData, columns: Sequence[int]) -> list[list[Range]]:
         """The byte ranges of the column chunks, by row group; they are checked before."""
@@ -284,8 +283,7 @@ class TableStaging:
     def _stage(self, shard: ObjectMeta) -> None:
         path, older = self.folder.shard(shard), self.info(shard)
         footer = self._footer(shard)
-        encoded = footer.encoded
-        schema = self._schema_of(encoded)
+        schema = self._schema_of(shard, footer)
         if schema.digest != self._schemas[0].digest:
             try:
                 self._compare(
@@ -295,7 +293,7 @@ class TableStaging:
             except IndexerError as error:
                 raise DamagedError(error.message, error.hint) from error  # or so it seems: the bytes may be damaged
         leaves = schema.numbers(self.leaves - _leaves(older))
-        metadata, columns = self._columns(shard, encoded, schema, leaves)
+        metadata, columns = self._columns(shard, footer, schema, leaves)
         about = ShardInfo(schema.digest, self.leaves | _leaves(older), metadata.num_rows)
         with files.atomic_path(path) as temporary:
             with temporary.open("wb") as file, ExitStack() as opened:

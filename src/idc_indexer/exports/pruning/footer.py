@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -62,7 +63,7 @@ class Footer:
     tail: memoryview
     start: int
 
-    @property
+    @cached_property
     def encoded(self) -> bytes:
         """The footer as it is in the file."""
         return bytes(self.tail[-self.length : -_TRAILER])

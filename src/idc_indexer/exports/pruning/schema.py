@@ -29,6 +29,9 @@ class ShardSchema:
     def __init__(self, footer: bytes, metadata: pq.FileMetaData) -> None:
         """Args:
         footer: of any of the shards, as it is in the file, and what it says.
+
+        Raises:
+            one of DAMAGE: a name is not UTF-8.
         """
         arrow = metadata.schema.to_arrow_schema().remove_metadata()
         self.digest = hashlib.sha256(arrow.serialize()).hexdigest()
