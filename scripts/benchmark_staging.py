@@ -148,7 +148,7 @@ def staging(bench: Bench, latency: float) -> None:
     head = ["", "requests", "MB", "× needed", "requests of a wide shard", "for its footer", "× needed"]
     head += ["seconds", "× floor", "processor seconds", "peak memory, GB"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    without = [name for name in Catalog().indices if name != PRIOR]
+    without = [index.name for index in Catalog().select() if index.name != PRIOR]
     stage_and_floor(bench, f"`stage` without `{PRIOR}`", without)
     floor, kept = stage_and_floor(bench, "`idc-indexer stage`")
     for name in ("dataset", "httpfs_threads", "httpfs"):
@@ -240,7 +240,7 @@ def gaps(bench: Bench) -> None:
 def kills(bench: Bench, latency: float) -> None:
     """Staging of all indices of one release, killed at random moments until it has been killed 20 times."""
     bench.s3.set(latency=latency)
-    without = [name for name in Catalog().indices if name != PRIOR]
+    without = [index.name for index in Catalog().select() if index.name != PRIOR]
     undisturbed = bench.stage(indices=without)[0].seen
     shard = sum(undisturbed.bytes[f"{BUCKET}/{key}"] for key in bench.wide) / len(bench.wide)
     chance = random.Random(7)  # noqa: S311
@@ -289,7 +289,10 @@ def main() -> None:
         S3Server({BUCKET: options.export.absolute()}) as s3,
     ):
         os.environ.update(s3.environment)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed toolkit has its bytecode
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(scratch, "bytecode"))
         bench = Bench(s3, options.export, Path(scratch), options.connections, options.httpfs)
+        bench.stage(indices=["collections_index"])  # writes the bytecode
         tables: dict[str, Callable[[], None]] = {
             "staging": lambda: staging(bench, options.latency),
             "readers": lambda: readers(bench, options.shards),

@@ -23,7 +23,7 @@ from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, pl
 from idc_indexer.exports import Export, StagedExport, StagingPlan
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
-from idc_indexer.sql import Leaf, to_duckdb
+from idc_indexer.sql import Leaf, Translation, to_duckdb
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,15 @@ class _Query:
         history: None if the index takes nothing from one.
     """
 
-    sql: str
+    translation: Translation
     leaves: list[Leaf]
     extracts: list[ReleaseExtract]
     history: History | None
-    unproven: tuple[str, ...]
+
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """One message for each construct that is translated although it is not supported."""
+        return self.translation.unproven
 
     @property
     def tables(self) -> set[SourceTable]:
@@ -75,21 +79,24 @@ class DuckDBEngine:
 
     def plan(self, indices: Sequence[PinnedIndex], history: History | None = None) -> DuckDBPlan:
         """Check the export for all that the indices read, and print what staging will take."""
+        tables = {leaf.table for index in indices for leaf in index.statement.leaves}
+        if history:  # has some of the prior releases, which are not read
+            tables = {table for table in tables if table.release in {index.release for index in indices}}
         queries = {}
-        for index in indices:
-            queries[index.name] = _query(index, history, self._unproven)
-            for problem in queries[index.name].unproven:
-                self._listener.message(f"{index.query_file}: {problem}: its rows may differ from those of BigQuery")
-            self._export.list_ahead(queries[index.name].tables)
+        with self._export.listed_ahead(tables):  # while the queries are translated
+            for index in indices:
+                queries[index.name] = _query(index, history, self._unproven)
+                for problem in queries[index.name].unproven:
+                    self._listener.message(f"{index.query_file}: {problem}: its rows may differ from those of BigQuery")
         extracts = PriorExtracts(self._export)
         missing = [one for one in _extracts(queries.values()) if not extracts.has(one)]
         leaves = [leaf for query in queries.values() for leaf in query.leaves]
         checked = self._export.plan([*leaves, *(leaf for one in missing for leaf in one.leaves)])
         current = checked.of({leaf.table for leaf in leaves})
-        tables: dict[int, set[SourceTable]] = {}
+        of_prior: dict[int, set[SourceTable]] = {}
         for one in missing:
-            tables.setdefault(one.release, set()).update(one.tables)
-        prior = {release: checked.of(of_release) for release, of_release in tables.items()}
+            of_prior.setdefault(one.release, set()).update(one.tables)
+        prior = {release: checked.of(of_release) for release, of_release in of_prior.items()}
         unread = self._export.count_rows(
             table for table in row_counts.instance_tables(current.tables) if table not in current.tables
         )
@@ -225,7 +232,7 @@ class DuckDBRun:
             mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in leaves))
             _create_views(cursor, self.staged, query.leaves)
             self._prior_rows(cursor, query)
-            yield batches(cursor, query.sql)
+            yield batches(cursor, query.translation.sql)
 
     def _prior_rows(self, cursor: duckdb.DuckDBPyConnection, query: _Query) -> None:
         """Create the view of what the query reads of prior releases, if it does."""
@@ -272,7 +279,7 @@ def _query(index: PinnedIndex, history: History | None, unproven: bool) -> _Quer
     ]
     leaves = [leaf for leaves in of_release.values() for leaf in leaves]
     known_history = history if known else None
-    return _Query(translation.sql, leaves, extracts[known:], known_history, translation.unproven)
+    return _Query(translation, leaves, extracts[known:], known_history)
 
 
 def _extracts(queries: Iterable[_Query]) -> list[ReleaseExtract]:

@@ -6,9 +6,10 @@ order of calls, `staging` makes pruned local shards with `pruning`, and `staged`
 
 from idc_indexer.cache import Cache
 from idc_indexer.exports.export import SAMPLE, Export, open_export
+from idc_indexer.exports.limits import together
 from idc_indexer.exports.listing import BATCH_WINDOW
 from idc_indexer.exports.plan import ExportTableFacts, StagedExport, StagingPlan
-from idc_indexer.exports.staging import StagingEstimate, together
+from idc_indexer.exports.staging import StagingEstimate
 
 __all__ = [
     "BATCH_WINDOW",

@@ -24,7 +24,7 @@ from idc_indexer.exports.limits import StagingLimits
 from idc_indexer.exports.listing import BATCH_WINDOW, STAGE_FIRST, Listing, folder_of
 from idc_indexer.exports.location import Location, ObjectMeta, open_location
 from idc_indexer.exports.plan import ExportTableFacts, StagingPlan, TableInPlace, remove_unused
-from idc_indexer.exports.pruning.footer import check_names, leaf_paths, read_footer
+from idc_indexer.exports.pruning.footer import check_names, leaf_paths, parse, read_footer
 from idc_indexer.exports.retry import ATTEMPTS, Retrier
 from idc_indexer.exports.shard_schemas import compare, leaf_types
 from idc_indexer.exports.staging import StagingEstimate, TableStaging
@@ -143,9 +143,9 @@ class Export(Listing):
         return rows
 
     def _footer(self, shard: ObjectMeta) -> pq.FileMetaData:
-        read = partial(self.location.read, shard)
-        metadata = read_footer(read, f"{self.uri}/{shard.key}", shard.bytes).metadata
-        check_names(f"{self.uri}/{shard.key}", metadata)
+        name = f"{self.uri}/{shard.key}"
+        metadata = parse(name, read_footer(partial(self.location.read, shard), name, shard.bytes).encoded)
+        check_names(name, metadata)
         return metadata
 
     def _facts(self, table: SourceTable, rows: int) -> ExportTableFacts:

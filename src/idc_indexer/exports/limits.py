@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -51,3 +51,17 @@ class StagingLimits:
         pyarrow keeps memory for each thread that ever decoded: 1.3 GB in all with 2 threads, 2.3 GB with 32.
         """
         return self._decoding.submit(function, argument).result()
+
+
+def together(items: Iterable[Argument], size: Callable[[Argument], int], most: int) -> Iterator[list[Argument]]:
+    """Groups of items in their order, each of at most that size in all, or of one item that is larger."""
+    group: list[Argument] = []
+    free = most
+    for item in items:
+        if group and size(item) > free:
+            yield group
+            group, free = [], most
+        group.append(item)
+        free -= size(item)
+    if group:
+        yield group

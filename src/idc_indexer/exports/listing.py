@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from idc_indexer import files
 from idc_indexer.cache import Cache
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.exports.location import Location, ObjectMeta
+from idc_indexer.exports.retry import Stopped
 from idc_indexer.exports.staged import StagedTable
 from idc_indexer.schema.source_tables import SourceTable
 
@@ -94,14 +96,21 @@ class Listing:
             self._checked[table] = shards
         return self._checked[table]
 
-    def list_ahead(self, tables: Iterable[SourceTable]) -> None:
-        """List tables at the same time; `shards` raises the errors."""
+    @contextmanager
+    def listed_ahead(self, tables: Iterable[SourceTable]) -> Iterator[None]:
+        """List tables while the block runs; `shards` raises the errors."""
 
         def ahead(table: SourceTable) -> None:
-            with suppress(IndexerError):
+            with suppress(IndexerError, Stopped):
                 self._objects(table)
 
-        self.location.retrier.each(ahead, tables)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self.location.retrier.each, ahead, tables)
+            try:
+                yield
+            except BaseException:
+                self.location.retrier.stop()
+                raise
 
     def _objects(self, table: SourceTable) -> list[ObjectMeta]:
         if table not in self._listed:

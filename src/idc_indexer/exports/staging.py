@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from idc_indexer import files
 from idc_indexer.cache import is_intact, remove_file, write_digest
 from idc_indexer.errors import IndexerError
-from idc_indexer.exports.limits import StagingLimits
+from idc_indexer.exports.limits import StagingLimits, together
 from idc_indexer.exports.listing import some
 from idc_indexer.exports.location import Location, ObjectMeta
 from idc_indexer.exports.pruning.footer import (
@@ -32,20 +32,21 @@ from idc_indexer.exports.pruning.footer import (
     DamagedError,
     Footer,
     Range,
-    check_names,
     chunk_ranges,
     coalesced,
+    not_parquet,
+    parse,
     read_footer,
 )
 from idc_indexer.exports.pruning.footer import check as check_footer
+from idc_indexer.exports.pruning.pruned_footer import pruned_footer
 from idc_indexer.exports.pruning.schema import ShardSchema
-from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, read_shard_info
+from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, pruned_source, read_shard_info
 from idc_indexer.exports.shard_schemas import compare, leaf_types
 from idc_indexer.exports.staged import StagedTable
 from idc_indexer.parquet_footer import DAMAGE, read_metadata
 from idc_indexer.schema.source_tables import SourceTable
 
-Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 FIRST_CONNECTIONS, CONNECTIONS = 4, 32
@@ -138,7 +139,7 @@ class TableStaging:
         if missing := self.missing():
             if self._sample is None or self._sample[0] not in missing:
                 self._sample = (missing[0], self._undamaged(partial(self._read_sample, missing[0])))
-            return self._sample[1].metadata.schema.to_arrow_schema()
+            return self._schema_of(*self._sample).arrow
         return pq.read_schema(self.folder.shard(self.shards[0]))
 
     def estimate(self) -> StagingEstimate:
@@ -147,10 +148,13 @@ class TableStaging:
         if not missing or self._sample is None:
             return StagingEstimate()
         shard, footer = self._sample
-        groups = self._chunks(footer, self._schema_of(footer).numbers(self.leaves - _leaves(self.info(shard))))
+        schema = self._schema_of(shard, footer)
+        leaves = schema.numbers(self.leaves - _leaves(self.info(shard)))
+        metadata, columns = self._columns(shard, footer, schema, leaves)
+        groups = self._chunks(footer, metadata, list(columns.values()))
         chunks = sum(map(_bytes, groups))
         share = sum(one.bytes for one in missing) / shard.bytes
-        fetch = (1 + MAX_OVERREAD) * (footer.bytes * len(missing) + chunks * share)
+        fetch = (1 + MAX_OVERREAD) * (footer.length * len(missing) + chunks * share)
         requests = 1 + len(_to_read(footer, sorted(each for group in groups for each in group)))
         return StagingEstimate(len(missing), int(fetch), requests * len(missing), int(chunks * share * DISK))
 
@@ -231,15 +235,13 @@ class TableStaging:
 
     def _read_sample(self, shard: ObjectMeta) -> Footer:
         footer = self._read_footer(shard)
-        check_names(self._name(shard), footer.metadata)
+        self._schema_of(shard, footer)
         return footer
 
     def _read_footer(self, shard: ObjectMeta) -> Footer:
-        parse = partial(self._limits.decode, read_metadata)
-        read = partial(self._location.read, shard)
-        footer = read_footer(read, self._name(shard), shard.bytes, self._guess, parse)
+        footer = read_footer(partial(self._location.read, shard), self._name(shard), shard.bytes, self._guess)
         # Footers of one table differ by the lengths of their statistics.
-        self._guess = max(self._guess, footer.bytes + footer.bytes // 64)
+        self._guess = max(self._guess, footer.length + footer.length // 64)
         return footer
 
     def _footer(self, shard: ObjectMeta) -> Footer:
@@ -247,27 +249,41 @@ class TableStaging:
         sample = self._sample
         return sample[1] if sample and sample[0] == shard else self._read_footer(shard)
 
+    def _parse(self, shard: ObjectMeta, encoded: bytes) -> pq.FileMetaData:
+        return parse(self._name(shard), encoded, partial(self._limits.decode, read_metadata))
+
     def _name(self, shard: ObjectMeta) -> str:
         return f"{self._location.uri}/{shard.key}"
 
-    def _schema_of(self, footer: Footer) -> ShardSchema:
+    def _schema_of(self, shard: ObjectMeta, footer: Footer) -> ShardSchema:
         """The schema of a shard; computed once for all shards that share it."""
         for schema in self._schemas:
-            if schema.is_of(footer.metadata):
+            if schema.is_of(footer.encoded):
                 return schema
-        check_names(str(self.table), footer.metadata)
-        self._schemas.append(ShardSchema(footer))
+        metadata = self._parse(shard, footer.encoded)
+        try:
+            self._schemas.append(ShardSchema(footer.encoded, metadata))
+        except DAMAGE as error:
+            raise not_parquet(self._name(shard), str(error)) from error
         return self._schemas[-1]
 
-    def _chunks(self, footer: Footer, leaves: Sequence[int]) -> list[list[Range]]:
+    def _columns(
+        self, shard: ObjectMeta, footer: Footer, schema: ShardSchema, leaves: Sequence[int]
+    ) -> tuple[pq.FileMetaData, dict[int, int]]:
+        """What the footer says of the column chunks of some leaves, and which of its columns each leaf is."""
+        if (pruned := pruned_footer(footer.encoded, schema, leaves)) is None:
+            return self._parse(shard, footer.encoded), {leaf: leaf for leaf in leaves}
+        return self._parse(shard, pruned), {leaf: column for column, leaf in enumerate(leaves)}
+
+    def _chunks(self, footer: Footer, metadata: pq.FileMetaData, columns: Sequence[int]) -> list[list[Range]]:
         """The byte ranges of the column chunks, by row group; they are checked before."""
-        check_footer(str(self.table), footer, leaves)
-        return [chunk_ranges(footer.metadata, group, leaves) for group in range(footer.metadata.num_row_groups)]
+        check_footer(str(self.table), metadata, footer.file_bytes, columns)
+        return [chunk_ranges(metadata, group, columns) for group in range(metadata.num_row_groups)]
 
     def _stage(self, shard: ObjectMeta) -> None:
         path, older = self.folder.shard(shard), self.info(shard)
         footer = self._footer(shard)
-        schema = self._schema_of(footer)
+        schema = self._schema_of(shard, footer)
         if schema.digest != self._schemas[0].digest:
             try:
                 self._compare(
@@ -276,14 +292,16 @@ class TableStaging:
                 )
             except IndexerError as error:
                 raise DamagedError(error.message, error.hint) from error  # or so it seems: the bytes may be damaged
-        about = ShardInfo(schema.digest, self.leaves | _leaves(older), footer.metadata.num_rows)
+        leaves = schema.numbers(self.leaves - _leaves(older))
+        metadata, columns = self._columns(shard, footer, schema, leaves)
+        about = ShardInfo(schema.digest, self.leaves | _leaves(older), metadata.num_rows)
         with files.atomic_path(path) as temporary:
             with temporary.open("wb") as file, ExitStack() as opened:
-                before = [opened.enter_context(_pruned_source(path, schema, older))] if older else []
+                before = [opened.enter_context(pruned_source(path, schema, older))] if older else []
                 writer = Writer(file, schema)
-                self._copy(shard, footer, schema.numbers(self.leaves - _leaves(older)), before, writer)
+                self._copy(shard, footer, metadata, columns, before, writer)
                 with self._damage(shard, ValueError):
-                    created_by = footer.metadata.created_by
+                    created_by = metadata.created_by
                 writer.finish(about, created_by)
             with self._damage(shard, *DAMAGE):
                 self._limits.decode(check, temporary)
@@ -292,14 +310,20 @@ class TableStaging:
         self._infos[path] = (_version(path.stat()), about)
 
     def _copy(
-        self, shard: ObjectMeta, footer: Footer, leaves: Sequence[int], before: Sequence[Source], writer: Writer
+        self,
+        shard: ObjectMeta,
+        footer: Footer,
+        metadata: pq.FileMetaData,
+        columns: Mapping[int, int],
+        before: Sequence[Source],
+        writer: Writer,
     ) -> None:
         """Fetch the column chunks of some leaves, and write them together with those of the older pruned shard."""
-        chunks = self._chunks(footer, leaves)
+        chunks = self._chunks(footer, metadata, list(columns.values()))
         for groups in together(range(len(chunks)), lambda group: _bytes(chunks[group]), PART):
             ranges = sorted(each for group in groups for each in chunks[group])
             with self._fetched(shard, footer, ranges) as parts, self._damage(shard, ValueError):
-                fetched = Source(footer.metadata, {leaf: leaf for leaf in leaves}, parts.read)
+                fetched = Source(metadata, columns, parts.read)
                 for group in groups:
                     writer.copy(group, [*before, fetched])
 
@@ -356,7 +380,7 @@ def stage_all(
 def _to_read(footer: Footer, ranges: Sequence[Range]) -> list[Range]:
     """What to request of a shard for some ranges, besides its footer and the bytes that came with it."""
     before = [(start, min(end, footer.start)) for start, end in ranges if start < footer.start]
-    return coalesced(before, int(MAX_OVERREAD * (footer.bytes + _bytes(before))))
+    return coalesced(before, int(MAX_OVERREAD * (footer.length + _bytes(before))))
 
 
 def _bytes(ranges: Iterable[Range]) -> int:
@@ -369,32 +393,3 @@ def _leaves(info: ShardInfo | None) -> frozenset[str]:
 
 def _version(status: os.stat_result) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
-
-
-@contextmanager
-def _pruned_source(path: Path, schema: ShardSchema, about: ShardInfo) -> Iterator[Source]:
-    """A pruned shard, to copy from."""
-    with path.open("rb") as file:
-
-        def read(start: int, end: int) -> list[bytes]:
-            file.seek(start)
-            return [file.read(end - start)]
-
-        with pa.OSFile(str(path), "rb") as arrow_file:
-            metadata = read_metadata(arrow_file)
-        columns = {leaf: column for column, leaf in enumerate(schema.numbers(about.leaves))}
-        yield Source(metadata, columns, read)
-
-
-def together(items: Iterable[Argument], size: Callable[[Argument], int], most: int) -> Iterator[list[Argument]]:
-    """Groups of items in their order, each of at most that size in all, or of one item that is larger."""
-    group: list[Argument] = []
-    free = most
-    for item in items:
-        if group and size(item) > free:
-            yield group
-            group, free = [], most
-        group.append(item)
-        free -= size(item)
-    if group:
-        yield group

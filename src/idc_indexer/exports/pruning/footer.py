@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -34,16 +35,19 @@ class DamagedError(IndexerError):
     """The bytes of a shard are not what a Parquet file has in that place."""
 
 
-def check(name: str, footer: Footer, leaves: Sequence[int]) -> None:
-    """Check what a footer says of the column chunks of some leaves.
+def check(name: str, metadata: pq.FileMetaData, size: int, columns: Sequence[int]) -> None:
+    """Check what a footer says of the column chunks of some of its columns.
+
+    Args:
+        size: of the file that has the chunks.
 
     Raises:
         DamagedError: it says what no Parquet file has.
     """
     try:
-        parquet_footer.check(footer.metadata, footer.start + len(footer.tail), leaves)
+        parquet_footer.check(metadata, size, columns)
     except DamagedFooterError as error:
-        raise _not_parquet(name, str(error)) from error
+        raise not_parquet(name, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -51,28 +55,26 @@ class Footer:
     """The footer of a shard.
 
     Attributes:
-        bytes: how long it is in the file, with its length and magic number.
+        length: how many bytes it has in the file, with its length and magic number.
         tail: the end of the file that was read to get it, and where that begins.
     """
 
-    metadata: pq.FileMetaData
-    bytes: int
+    length: int
     tail: memoryview
     start: int
 
-    @property
-    def encoded(self) -> memoryview:
+    @cached_property
+    def encoded(self) -> bytes:
         """The footer as it is in the file."""
-        return self.tail[-self.bytes : -_TRAILER]
+        return bytes(self.tail[-self.length : -_TRAILER])
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the shard."""
+        return self.start + len(self.tail)
 
 
-def read_footer(
-    read: Callable[[int, int], memoryview],
-    name: str,
-    size: int,
-    guess: int = FIRST_GUESS,
-    parse: Callable[[pa.NativeFile], pq.FileMetaData] = read_metadata,
-) -> Footer:
+def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, guess: int = FIRST_GUESS) -> Footer:
     """Read a footer with one request, or with a second one for what the first lacked.
 
     Args:
@@ -80,7 +82,6 @@ def read_footer(
         name: of the file, for messages.
         size: of the file.
         guess: how many bytes at the end of the file are likely to hold it.
-        parse: `read_metadata`, wherever it is to run.
 
     Raises:
         DamagedError: it is no Parquet file.
@@ -89,34 +90,49 @@ def read_footer(
     start = max(size - guess, 0)
     tail = read(start, size) if size else memoryview(b"")
     if len(tail) < _TRAILER + len(MAGIC) or tail[-4:] != MAGIC:
-        raise _not_parquet(name, "it does not end like one")
+        raise not_parquet(name, "it does not end like one")
     length = int.from_bytes(tail[-8:-4], "little") + _TRAILER
     if length > size - len(MAGIC):
-        raise _not_parquet(name, "its footer is longer than the file")
+        raise not_parquet(name, "its footer is longer than the file")
     if length > len(tail):
         missing = read(size - length, start)
         tail, start = memoryview(bytes(missing) + bytes(tail)), size - length
+    return Footer(length, tail, start)
+
+
+def parse(
+    name: str, encoded: bytes, read: Callable[[pa.NativeFile], pq.FileMetaData] = read_metadata
+) -> pq.FileMetaData:
+    """What a footer says. `check_names` checks its texts, and `check` its column chunks.
+
+    Args:
+        name: of the file, for messages.
+        encoded: the footer as it is in the file.
+        read: `read_metadata`, wherever it is to run.
+
+    Raises:
+        DamagedError: it is no footer of a Parquet file.
+    """
     try:
-        metadata = parse(pa.BufferReader(pa.py_buffer(tail)))
-        arrow_schema(metadata)
+        return read(pa.BufferReader(pa.py_buffer(encoded + len(encoded).to_bytes(4, "little") + MAGIC)))
     except DAMAGE as error:
-        raise _not_parquet(name, str(error).split("\n", 1)[0]) from error
-    return Footer(metadata, length, tail, start)
+        raise not_parquet(name, str(error).split("\n", 1)[0]) from error
 
 
 def check_names(name: str, metadata: pq.FileMetaData) -> None:
-    """Check that the names of columns are text: pyarrow decodes each when it is asked for.
+    """Check that the names of columns and of the writer are text: pyarrow decodes each when it is asked for.
 
     Raises:
         DamagedError: one is not.
     """
     try:
-        leaf_paths(metadata.schema.to_arrow_schema())
+        leaf_paths(arrow_schema(metadata))
     except DAMAGE as error:
-        raise _not_parquet(name, str(error)) from error
+        raise not_parquet(name, str(error)) from error
 
 
-def _not_parquet(name: str, why: str) -> DamagedError:
+def not_parquet(name: str, why: str) -> DamagedError:
+    """The error for a file that has no valid footer."""
     return DamagedError(f"{name}: not a complete Parquet file: {why}", "Fetch that shard again.")
 
 

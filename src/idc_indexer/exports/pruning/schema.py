@@ -9,7 +9,7 @@ from functools import cached_property
 
 import pyarrow.parquet as pq
 
-from idc_indexer.exports.pruning.footer import Footer, leaf_paths
+from idc_indexer.exports.pruning.footer import leaf_paths
 from idc_indexer.exports.pruning.thrift_compact import Encoded, Reader, encode
 
 # Numbers of fields of FileMetaData and of SchemaElement.
@@ -23,26 +23,27 @@ class ShardSchema:
         digest: tells it from other schemas.
         leaves: the leaf columns in order, as `leaf_paths` names them.
         arrow: the schema itself.
+        encoded: the beginning of a footer, up to the end of its schema.
     """
 
-    def __init__(self, footer: Footer) -> None:
+    def __init__(self, footer: bytes, metadata: pq.FileMetaData) -> None:
         """Args:
-        footer: of any of the shards.
+        footer: of any of the shards, as it is in the file, and what it says.
+
+        Raises:
+            one of DAMAGE: a name is not UTF-8.
         """
-        arrow = footer.metadata.schema.to_arrow_schema().remove_metadata()
+        arrow = metadata.schema.to_arrow_schema().remove_metadata()
         self.digest = hashlib.sha256(arrow.serialize()).hexdigest()
         self.leaves = leaf_paths(arrow)
         self.arrow = arrow
-        self._footer = footer
+        self._elements, end = _elements(footer)
+        self.encoded = footer[:end]
         self._narrow: dict[frozenset[str], list[Encoded]] = {}
 
-    def is_of(self, metadata: pq.FileMetaData) -> bool:
-        """Whether a shard with that footer has this schema."""
-        return self._footer.metadata.schema.equals(metadata.schema)
-
-    @cached_property
-    def _elements(self) -> list[_Element]:
-        return list(_elements(bytes(self._footer.encoded)))
+    def is_of(self, footer: bytes) -> bool:
+        """Whether a shard with that footer has this schema, byte by byte: then its names need no check."""
+        return footer.startswith(self.encoded)
 
     @cached_property
     def paths(self) -> list[tuple[str, ...]]:
@@ -58,6 +59,11 @@ class ShardSchema:
                 yield from below(*path)
 
         return [path[1:] for path in below()]  # without the root
+
+    @cached_property
+    def encoded_paths(self) -> list[bytes]:
+        """The same, as they are in the description of a column chunk."""
+        return [encode(path) for path in self.paths]
 
     def numbers(self, leaves: Collection[str]) -> list[int]:
         """Which leaf columns have these paths, in order."""
@@ -99,8 +105,9 @@ class _Element:
         return Encoded(self.data[: self.place.start] + encode(children) + self.data[self.place.stop :])
 
 
-def _elements(footer: bytes) -> Iterator[_Element]:
-    reader = Reader(footer)
+def _elements(footer: bytes) -> tuple[list[_Element], int]:
+    """The elements of the schema, and where in the footer they end."""
+    reader, elements = Reader(footer), []
     for field in reader.fields():
         if field != _SCHEMA:
             reader.skip()
@@ -116,5 +123,6 @@ def _elements(footer: bytes) -> Iterator[_Element]:
                     place = slice(before, reader.at - start)
                 else:
                     reader.skip()
-            yield _Element(name, children, footer[start : reader.at], place)
-        return
+            elements.append(_Element(name, children, footer[start : reader.at], place))
+        break
+    return elements, reader.at

@@ -87,15 +87,19 @@ def _write_varint(out: bytearray, number: int) -> None:
 class Reader:
     """Reads a struct, one field after the other."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, at: int = 0) -> None:
         self._data = data
-        self.at = 0
-        """How many bytes were read."""
+        self.at = at
+        """Where the next byte is read."""
         self._kind = _STOP
 
-    def fields(self) -> Iterator[int]:
-        """The numbers of a struct's fields. Of each the value has to be read, or skipped, before the next."""
-        number = 0
+    def fields(self, after: int = 0) -> Iterator[int]:
+        """The numbers of a struct's fields. Of each the value has to be read, or skipped, before the next.
+
+        Args:
+            after: the field that was read last.
+        """
+        number = after
         while header := self._byte():
             self._kind = header & 0xF
             number = number + (header >> 4) if header >> 4 else self.number()
@@ -103,7 +107,7 @@ class Reader:
 
     def structs(self) -> Iterator[None]:
         """One for each struct of a list, whose fields have to be read before the next."""
-        for _ in range(self._size()):
+        for _ in range(self.size()):
             yield
 
     def number(self) -> int:
@@ -118,6 +122,10 @@ class Reader:
         if self._kind not in (_TRUE, _FALSE):  # which a field has no more of
             self._skip(self._kind)
 
+    def skip_struct(self) -> None:
+        """Pass over an item of a list of structs."""
+        self._skip(_STRUCT)
+
     def _skip(self, kind: int) -> None:
         if kind in (_TRUE, _FALSE, _BYTE):
             self.at += 1
@@ -128,7 +136,7 @@ class Reader:
         elif kind == _BINARY:
             self._bytes()
         elif kind in (_LIST, _SET):
-            size = self._size()
+            size = self.size()
             kind_of_items = self._kind
             for _ in range(size):
                 self._skip(kind_of_items)
@@ -138,7 +146,7 @@ class Reader:
         else:
             raise ValueError(f"a footer has no field of type {kind}")
 
-    def _size(self) -> int:
+    def size(self) -> int:
         """The size of a list, whose items become what is read."""
         header = self._byte()
         self._kind = header & 0xF

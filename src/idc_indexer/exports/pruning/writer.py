@@ -6,7 +6,8 @@ Nothing is decoded to be encoded again. That the copy can be read is seen by rea
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +29,10 @@ _ENCODINGS = (
     "PLAIN", "", "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY",
     "DELTA_BYTE_ARRAY", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT",
 )  # fmt: skip
+
+_BATCH = 2048
+"""Values that `check` decodes at a time. Arrow fills that many with zeros first for each column: a shard of 9,400 rows
+and 132 leaf columns takes 11.7 ms; with 65,536, the default, 16.0 ms."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,21 @@ class Source:
     metadata: pq.FileMetaData
     columns: Mapping[int, int]
     read: Callable[[int, int], Iterable[memoryview | bytes]]
+
+
+@contextmanager
+def pruned_source(path: Path, schema: ShardSchema, about: ShardInfo) -> Iterator[Source]:
+    """A pruned shard, to copy from."""
+    with path.open("rb") as file:
+
+        def read(start: int, end: int) -> list[bytes]:
+            file.seek(start)
+            return [file.read(end - start)]
+
+        with pa.OSFile(str(path), "rb") as arrow_file:
+            metadata = read_metadata(arrow_file)
+        columns = {leaf: column for column, leaf in enumerate(schema.numbers(about.leaves))}
+        yield Source(metadata, columns, read)
 
 
 class Writer:
@@ -152,7 +172,7 @@ def check(path: Path) -> None:
     """
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         # Decodes all and keeps nothing, in half the time that reading takes.
-        if file.scan_contents() != file.metadata.num_rows:
+        if file.scan_contents(batch_size=_BATCH) != file.metadata.num_rows:
             raise ValueError("it has not as many rows as it says")
 
 
