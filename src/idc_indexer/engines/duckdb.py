@@ -23,7 +23,7 @@ from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, pl
 from idc_indexer.exports import Export, StagedExport, StagingPlan
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
-from idc_indexer.sql import Leaf, Translation, to_duckdb
+from idc_indexer.sql import Leaf, to_duckdb
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,11 @@ class _Query:
         history: None if the index takes nothing from one.
     """
 
-    translation: Translation
+    sql: str
     leaves: list[Leaf]
     extracts: list[ReleaseExtract]
     history: History | None
-
-    @property
-    def unproven(self) -> tuple[str, ...]:
-        """One message for each construct that is translated although it is not supported."""
-        return self.translation.unproven
+    unproven: tuple[str, ...]
 
     @property
     def tables(self) -> set[SourceTable]:
@@ -232,7 +228,7 @@ class DuckDBRun:
             mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in leaves))
             _create_views(cursor, self.staged, query.leaves)
             self._prior_rows(cursor, query)
-            yield batches(cursor, query.translation.sql)
+            yield batches(cursor, query.sql)
 
     def _prior_rows(self, cursor: duckdb.DuckDBPyConnection, query: _Query) -> None:
         """Create the view of what the query reads of prior releases, if it does."""
@@ -279,7 +275,7 @@ def _query(index: PinnedIndex, history: History | None, unproven: bool) -> _Quer
     ]
     leaves = [leaf for leaves in of_release.values() for leaf in leaves]
     known_history = history if known else None
-    return _Query(translation, leaves, extracts[known:], known_history)
+    return _Query(translation.sql, leaves, extracts[known:], known_history, translation.unproven)
 
 
 def _extracts(queries: Iterable[_Query]) -> list[ReleaseExtract]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
@@ -36,36 +36,20 @@ class PriorExtract:
 
 @dataclass(frozen=True)
 class Translation:
-    """A statement for DuckDB, which is translated when its SQL is first asked for: `stage` runs no query.
+    """A statement for DuckDB.
 
     A source table is named `"idc_vN.table"`, as one identifier. The rows of all prior extracts together are the
     table `PRIOR_ROWS`.
 
     Attributes:
+        sql: DuckDB SQL.
+        prior_extracts: one for each prior release, in order; empty for most indices.
         unproven: one message for each construct that is translated although it is not supported.
     """
 
-    _tree: exp.Query
-    _template: exp.CTE | None
-    _context: str
-    unproven: tuple[str, ...]
-
-    @property
-    def sql(self) -> str:
-        """DuckDB SQL."""
-        return self._translated[0]
-
-    @property
-    def prior_extracts(self) -> tuple[PriorExtract, ...]:
-        """One for each prior release, in order; empty for most indices."""
-        return self._translated[1] if self._template else ()
-
-    @cached_property
-    def _translated(self) -> tuple[str, tuple[PriorExtract, ...]]:
-        try:
-            return _translate(self._tree, self._template)
-        except SqlglotError as error:
-            raise IndexerError(f"{self._context}: {error}", "Not even --unproven translates it.") from error
+    sql: str
+    prior_extracts: tuple[PriorExtract, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,11 +108,11 @@ def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Tra
         IndexerError: naming each operand of a wrong type and each construct that is not supported, with its line.
     """
     tree, rejected = _checked(statement, context, unproven)
-    template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
-    translation = Translation(tree, template, context, rejected)
-    if rejected:
-        translation.sql  # noqa: B018 -- that it can be translated is not known before
-    return translation
+    try:
+        translation = _translate(tree)
+    except SqlglotError as error:
+        raise IndexerError(f"{context}: {error}", "Not even --unproven translates it.") from error
+    return replace(translation, unproven=rejected)
 
 
 def split(statement: Statement, context: str, known: int) -> Split:
@@ -185,14 +169,15 @@ def _checked(statement: Statement, context: str, unproven: bool = False) -> tupl
     return tree, tuple(rejected)
 
 
-def _translate(tree: exp.Query, template: exp.CTE | None) -> tuple[str, tuple[PriorExtract, ...]]:
+def _translate(tree: exp.Query) -> Translation:
+    template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
     rewrite(tree)
     if template is None:
         share(tree)
-        return _sql(tree), ()
+        return Translation(_sql(tree))
     extracts = [_sql(select) for select in _branches(template.this)]
     template.set("this", _all_of(PRIOR_ROWS))
-    return _sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1))
+    return Translation(_sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1)))
 
 
 def _table(part: str) -> str:
