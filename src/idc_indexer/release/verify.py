@@ -334,12 +334,13 @@ def _dangling(name: str, reference: Reference) -> str:
     """SQL for how many rows refer to nothing, and the columns of one; its parameter is a list of exceptions."""
     table, other, columns = quote_name(name), quote_name(reference.index), _columns(reference.columns)
     pairs = [(quote_name(a), quote_name(b)) for a, b in zip(reference.columns, reference.to, strict=True)]
-    joined = " AND ".join(f"{other}.{to} = {table}.{column}" for column, to in pairs)
+    joined = " AND ".join(f"other.{to} = referring.{column}" for column, to in pairs)
     given = " AND ".join(f"{column} IS NOT NULL" for column, _ in pairs)
+    # With NOT EXISTS, DuckDB keeps the keys of `other` in memory, and not those of the smaller table.
     return f"""
-        SELECT count(*) OVER (), {columns} FROM {table}
-        WHERE {given} AND NOT list_contains(?, {pairs[0][0]}::VARCHAR)
-            AND NOT EXISTS (SELECT 1 FROM {other} WHERE {joined})
+        SELECT count(*) OVER (), {columns}
+        FROM (FROM {table} WHERE {given} AND NOT list_contains(?, {pairs[0][0]}::VARCHAR)) AS referring
+        ANTI JOIN {other} AS other ON {joined}
         ORDER BY {columns} LIMIT 1
     """
 
