@@ -1,98 +1,292 @@
-"""How the commands grow with IDC: seconds, memory and bytes of each for 1, 2, 5 and 10 times the series of a release.
+"""How the commands grow with IDC: seconds, memory, disk and bytes of each for 1, 2, 5 and 10 times a release.
 
     python scripts/growth.py PACKAGE --scratch FOLDER
 
-PACKAGE is a published idc-index-data wheel, or a folder with its Parquet files. Each series is repeated with other
-identifiers, and has no more instances than its lists of transfer syntaxes and the like need, most often one: builds
-with all instances are measured by benchmark_all.py. All seventeen indices are built; `diff` compares with the release
-of the size before. Each command is a process of its own. The exponent is between a size and the one before: with 1, a
-command takes twice as long for twice the series. Linux and macOS.
+PACKAGE is a published idc-index-data wheel, or a folder with its Parquet files. Each copy of its series, and of the
+instances in them, has other identifiers. A series has no more instances than its lists of transfer syntaxes and the
+like need, most often one: builds with all instances are measured by benchmark_all.py. All seventeen indices are built,
+from an export that is copied shard by shard. Releases above --build-up-to are not built from an export: the rows of
+the smallest one are written several times by the code that writes a release. `diff` compares with the release of the
+size before; `check --deep` downloads from a server on loopback what `publish` wrote to a folder. Each command is a
+process of its own.
+
+The exponent is between a size and the one before: with 1, a command takes twice as long for twice the series. Disk is
+by how much the scratch folder, which has the temporary files too, grows while a command runs, sampled twice a second.
+Needs about 1 GB of disk for each time the release, and 3 GB of memory. Linux and macOS.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+import re
 import shutil
 import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise, takewhile
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmark import ROOT, Run, measure
 
 sys.path.insert(0, str(ROOT))
 
+from tests.emulators.loopback import LoopbackServer, QuietHandler
 from tests.support.reference.job import literal, open_package
 from tests.support.reference_export import export
 
-COPIED = ("SeriesInstanceUID", "StudyInstanceUID", "PatientID")
+from idc_indexer.catalog import Catalog, PinnedIndex
+from idc_indexer.engines import QueryEstimate, TableFetch
+from idc_indexer.publish.records import EXPOSED, media_type
+from idc_indexer.release.build import build, plan_build
+from idc_indexer.release.manifest import Release
+
 LISTS = ("TransferSyntaxUID", "PhotometricInterpretation", "PixelRepresentation")
-VERSION = ("--idc-version", "25", "--release-version", "25.0.0")
+IDENTIFIERS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+IDC, RELEASE = 25, "25.0.0"
+VERSION = ("--idc-version", str(IDC), "--release-version", RELEASE)
+HEADER = ("times", "command", "seconds", "processor seconds", "exponent", "peak memory, GB", "disk, MB", "left, MB")
 
 
-def repeat(package: Path, folder: Path, times: int) -> Path:
-    """A package with each series several times."""
-    shutil.copytree(package, folder, ignore=shutil.ignore_patterns("idc_index.parquet"))
-    uuid = "md5(crdc_series_uuid || k)::UUID::VARCHAR"
-    lengths = [f"len(string_split({name}, ','))" for name in LISTS]
-    changed = {
-        **{name: f"{name} || CASE k WHEN 0 THEN '' ELSE '.' || k END" for name in COPIED},
-        "crdc_series_uuid": uuid,
-        "series_aws_url": f"'s3://' || aws_bucket || '/' || {uuid} || '/*'",
-        "instanceCount": f"greatest(1, {', '.join(lengths)})",
-    }
-    with duckdb.connect() as connection:
+def make_export(package: Path, folder: Path) -> None:
+    """Write the export that is copied: of a package whose series have as few instances as they can."""
+    lengths = ", ".join(f"len(string_split({name}, ','))" for name in LISTS)
+    with open_package(package) as unpacked, duckdb.connect() as connection:
+        few = shutil.copytree(unpacked, folder / "package", ignore=shutil.ignore_patterns("idc_index.parquet"))
         connection.execute(f"""
             COPY (
-                SELECT * EXCLUDE k REPLACE ({", ".join(f"{sql} AS {name}" for name, sql in changed.items())})
-                FROM read_parquet({literal(package / "idc_index.parquet")}), range({times}) AS copies(k)
-            ) TO {literal(folder / "idc_index.parquet")} (FORMAT parquet, COMPRESSION zstd)
+                SELECT * REPLACE (greatest(1, {lengths}) AS instanceCount)
+                FROM read_parquet({literal(unpacked / "idc_index.parquet")})
+            ) TO {literal(few / "idc_index.parquet")} (FORMAT parquet, COMPRESSION zstd)
         """)
-    return folder
+        export(few, folder / "once")
+    shutil.rmtree(few)
 
 
-def make_export(package: Path, folder: Path, times: int) -> None:
-    with open_package(package) as unpacked:
-        export(repeat(unpacked, folder / "package", times), folder / "export", shards=8 * times)
+def other_identifiers(names: Iterable[str], copy: int) -> str:
+    """SQL for the columns of a copy; its patients, studies, series and instances sort behind all others."""
+    if copy == 0:
+        return "*"
+    names = list(names)
+    uuids = {name: f"md5({name} || '{copy}')::UUID::VARCHAR" for name in names if name.endswith("_uuid")}
+    new = uuids | {name: f"'~{copy:02}.' || {name}" for name in names if name.endswith(IDENTIFIERS)}
+    for name in names:
+        if name.endswith(("gcs_url", "aws_url")):
+            new[name] = name
+            for uuid, sql in uuids.items():
+                new[name] = f"replace({new[name]}, {uuid}, {sql})"
+    return f"* REPLACE ({', '.join(f'{sql} AS {name}' for name, sql in new.items())})"
 
 
-def commands(folder: Path, release: Path, before: Path | None) -> dict[str, list[str]]:
-    """The commands on a release, in the order of a release."""
-    source = ("--source", str(folder / "export"), "--cache-dir", str(folder / "cache"))
+def add_copies(once: Path, grown: Path, copies: Iterable[int]) -> None:
+    """Add copies of an export to another one. Copy 0 is the export itself."""
+    with duckdb.connect(config={"memory_limit": "2GB", "temp_directory": str(grown / "spill")}) as connection:
+        connection.execute("SET disabled_optimizers = 'statistics_propagation'")  # see reference_export
+        for copy in copies:
+            for table in once.glob("idc_v*/*"):
+                shards = sorted(table.iterdir())
+                for number, shard in enumerate(shards, start=copy * len(shards)):
+                    target = grown / table.relative_to(once) / f"{number:012}.parquet"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    footer = pq.read_metadata(shard)
+                    names = footer.schema.to_arrow_schema().names
+                    if copy == 0:
+                        target.hardlink_to(shard)
+                    elif "SeriesInstanceUID" in names:
+                        connection.execute(f"""
+                            COPY (SELECT {other_identifiers(names, copy)} FROM read_parquet({literal(shard)}))
+                            TO {literal(target)} (
+                                FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1,
+                                ROW_GROUP_SIZE {footer.row_group(0).num_rows})""")
+
+
+@dataclass(frozen=True)
+class Copies:
+    """An engine whose rows are those of a release, several times. They need no sorting."""
+
+    release: Release
+    times: int
+    estimates: Mapping[str, QueryEstimate] = field(default_factory=dict)
+    fetches: Mapping[str, TableFetch] = field(default_factory=dict)
+
+    def plan(self, *_: Any) -> Copies:
+        return self
+
+    def fingerprint(self, index: PinnedIndex) -> str:
+        return f"{index.name} {self.times}"
+
+    @contextmanager
+    def running(self, _: Any) -> Iterator[Copies]:
+        yield self
+
+    def describe(self) -> dict[str, Any]:
+        return {name: self.release.about[name] for name in ("engine", "source")}
+
+    @contextmanager
+    def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
+        yield self._rows(index)
+
+    def _rows(self, index: PinnedIndex) -> Iterator[pa.RecordBatch]:
+        """Rows that agree in all columns before the first identifier in the order, once for each copy."""
+        table = pq.read_table(self.release.path / f"{index.name}.parquet")
+        order = [term.removesuffix(" DESC") for term in index.schema.order]
+        leading = list(takewhile(lambda name: not name.endswith(IDENTIFIERS), order))
+        copies = self.times if leading != order else 1
+        starts = [0, table.num_rows]
+        with duckdb.connect() as connection:
+            if copies > 1 and leading:
+                before = " OR ".join(f"{name} IS DISTINCT FROM lag({name}) OVER (ORDER BY row)" for name in leading)
+                connection.register("rows", table.select(leading).append_column("row", pa.array(range(table.num_rows))))
+                found = connection.execute(f"SELECT row FROM rows QUALIFY row > 0 AND ({before}) ORDER BY row")
+                starts[1:1] = [row for (row,) in found.fetchall()]
+            for start, end in pairwise(starts):
+                part = connection.from_arrow(table.slice(start, end - start))
+                for copy in range(copies):
+                    selected = other_identifiers(table.column_names, copy)
+                    yield from part.project(selected).to_arrow_reader(65_536)
+
+
+def repeat_release(once: Path, out: Path, times: int) -> None:
+    """Write a release with copies of the rows of another one, as a build does."""
+    plan = plan_build(Catalog(), (), IDC, RELEASE, out)
+    build(plan, Copies(Release.open(once), times))
+
+
+class Bucket(QuietHandler):
+    """Serves a folder with releases as a public bucket does."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, folder: Path, *arguments: Any) -> None:
+        self._folder = folder
+        super().__init__(*arguments)
+
+    def do_OPTIONS(self) -> None:
+        self._send(204, {"Access-Control-Allow-Methods": "GET, HEAD", "Access-Control-Allow-Headers": "Range"})
+
+    def do_HEAD(self) -> None:
+        path = self._folder / self.path.lstrip("/")
+        if not path.is_file():
+            self._send(404, {"Content-Length": "0"})
+            return
+        size = path.stat().st_size
+        first, length, status, headers = 0, size, 200, {"Content-Type": media_type(path.name)}
+        if asked := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
+            first = int(asked[1]) if asked[1] else size - int(asked[2])
+            length = (int(asked[2]) + 1 if asked[1] and asked[2] else size) - first
+            status, headers["Content-Range"] = 206, f"bytes {first}-{first + length - 1}/{size}"
+        self._send(status, {**headers, "Content-Length": str(length), "Cache-Control": "public, max-age=31536000"})
+        if self.command == "GET":
+            with path.open("rb") as file:
+                file.seek(first)
+                while length and (block := file.read(min(length, 1 << 20))):
+                    self.wfile.write(block)
+                    length -= len(block)
+
+    do_GET = do_HEAD
+
+    def _send(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {
+            **headers,
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Expose-Headers": ", ".join(EXPOSED),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def commands(scratch: Path, release: Path, before: Path | None, url: str) -> dict[str, list[str]]:
+    """The commands on a release, in the order of a release; without `build` if it is there."""
+    source = ("--source", str(scratch / "export"), "--cache-dir", str(scratch / "cache"))
+    to = ("--to", str(scratch / "store"))
     found = {
-        "build": ["build", *VERSION, *source, "--memory-limit", "3GB", "--threads", "2", "--out", str(release)],
+        "build": ["build", *VERSION, *source, "--out", str(release)],
         "verify": ["verify", str(release)],
         "diff": ["diff", str(before), str(release)],
         "report": ["report", str(release)],
-        "wheel": ["wheel", str(release), "--out", str(folder / "dist")],
-        "publish": ["publish", str(release), "--to", str(folder / "store")],
-        "publish, up to date": ["publish", str(release), "--to", str(folder / "store"), "--dry-run"],
+        "wheel": ["wheel", str(release), "--out", str(scratch / "dist")],
+        "publish --dry-run": ["publish", str(release), *to, "--dry-run"],
+        "publish": ["publish", str(release), *to],
+        "check --deep": ["check", f"{url}/25.0.0/release_artifacts/", "--deep"],
     }
-    return {name: command for name, command in found.items() if before or name != "diff"}
+    unwanted = {name for name, wanted in {"build": not release.exists(), "diff": before}.items() if not wanted}
+    return {name: command for name, command in found.items() if name not in unwanted}
 
 
 def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of all files; those that are removed meanwhile do not count."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(root, name).lstat().st_size
+            except FileNotFoundError:
+                continue
+    return total
 
 
-def run(command: list[str]) -> Run | None:
-    """None if the command fails, as `wheel` does for a wheel that PyPI would refuse."""
+@dataclass(frozen=True)
+class Measured:
+    """A command: how it ran, and bytes by which the scratch folder was larger at most, and is larger after it."""
+
+    run: Run
+    disk: int
+    left: int
+
+
+def run(command: list[str], scratch: Path) -> Measured | None:
+    """None if the wheel is refused because PyPI would not take it."""
+    start, most, ended = size(scratch), [0], threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(0.5):
+            most.append(size(scratch) - start)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
     try:
-        return measure([sys.executable, "-m", "idc_indexer", *command], may_differ=command[0] == "diff")
+        found = measure([sys.executable, "-m", "idc_indexer", *command], may_differ=command[0] == "diff")
     except SystemExit:
+        if command[0] != "wheel":
+            raise
         return None
+    finally:
+        ended.set()
+        sampler.join()
+    left = size(scratch) - start
+    return Measured(found, max(*most, left), left)
 
 
-def row(times: int, name: str, found: Run | None, smaller: tuple[int, Run] | None) -> str:
+def row(times: int, name: str, found: Measured | None, smaller: tuple[int, Measured] | None) -> list[str]:
     if found is None:
-        return f"| {times} | {name} | refused | | | |"
+        return [str(times), name, "refused", *[""] * (len(HEADER) - 3)]
     exponent = ""
     if smaller:
-        exponent = f"{math.log(found.cpu / smaller[1].cpu) / math.log(times / smaller[0]):.2f}"
-    return f"| {times} | {name} | {found.wall:.1f} | {found.cpu:.1f} | {exponent} | {found.memory:.2f} |"
+        exponent = f"{math.log(found.run.cpu / smaller[1].run.cpu) / math.log(times / smaller[0]):.2f}"
+    seconds = [f"{found.run.wall:.1f}", f"{found.run.cpu:.1f}", exponent]
+    return [str(times), name, *seconds, f"{found.run.memory:.2f}", f"{found.disk / 1e6:.0f}", f"{found.left / 1e6:.0f}"]
+
+
+def show(cells: Iterable[str]) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def apart(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in a process of its own: a command would inherit the peak of the memory of this one."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(function, *arguments).result()
 
 
 def main() -> None:
@@ -100,25 +294,33 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("--scratch", type=Path, required=True, help="an empty folder with much room")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 5, 10])
+    parser.add_argument("--build-up-to", type=int, default=5, metavar="TIMES", help="(default: 5)")
     options = parser.parse_args()
-    print("| times | command | seconds | processor seconds | exponent | peak memory, GB |\n|---|---|---|---|---|---|")
-    before, smaller = None, dict[str, tuple[int, Run]]()
+    scratch = options.scratch
+    (scratch / "tmp").mkdir(parents=True)
+    os.environ["TMPDIR"] = str(scratch / "tmp")
+    show(HEADER)
+    show(["---"] * len(HEADER))
+    apart(make_export, options.package, scratch)
+    made, releases, smaller = 0, list[Path](), dict[str, tuple[int, Measured]]()
     for times in options.times:
-        folder = options.scratch / str(times)
-        folder.mkdir(parents=True)
-        # In a process of its own: a command would inherit the peak of the memory of this one.
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            pool.submit(make_export, options.package, folder, times).result()
-        release = folder / "release"
-        for name, command in commands(folder, release, before).items():
-            found = run(command)
-            print(row(times, name, found, smaller.get(name)), flush=True)
-            if found:
-                smaller[name] = times, found
-        print(f"| {times} | bytes of the release: {size(release) / 1e6:,.0f} MB | | | | |", flush=True)
-        before = release
-        for done in ("package", "export", "cache", "dist", "store"):
-            shutil.rmtree(folder / done, ignore_errors=True)
+        release = scratch / f"release-{times}"
+        if times <= options.build_up_to or not releases:
+            apart(add_copies, scratch / "once", scratch / "export", range(made, times))
+            made = times
+        else:
+            apart(repeat_release, releases[0], release, times // options.times[0])
+        before = releases[-1] if releases else None
+        with LoopbackServer(partial(Bucket, scratch / "store")) as server:
+            for name, command in commands(scratch, release, before, server.url).items():
+                found = run(command, scratch)
+                show(row(times, name, found, smaller.get(name)))
+                if found:
+                    smaller[name] = times, found
+        show([str(times), "bytes of the release, MB", *[""] * (len(HEADER) - 3), f"{size(release) / 1e6:.0f}"])
+        for name in ("cache", "dist", "store"):
+            shutil.rmtree(scratch / name, ignore_errors=True)
+        releases.append(release)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ TIER_OF = {
     "test_files.py": "emulator",
     "test_fuzz.py": "emulator",
     "test_http.py": "emulator",
+    "test_duckdb_session.py": "emulator",
     "test_locks.py": "emulator",
     "test_parquet_footer.py": "emulator",
 }

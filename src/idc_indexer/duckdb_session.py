@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from idc_indexer.errors import IndexerError, UsageError
+from idc_indexer.files import temporary_folder
 
 _MEMORY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
+_BOUND = "600MB"
+"""Memory of DuckDB in `bounded`: two idc_index of a million rows are compared with it in less than 1 GB in all."""
+_THREADS = 4
+"""Each has buffers of its own. Only one can read a file of a single row group, which is what IDC has published."""
 
 
 def connect(
@@ -49,6 +55,18 @@ def connect(
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # BigQuery's; not that of the machine
     return connection
+
+
+@contextmanager
+def bounded() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB whose memory does not grow with the tables: rows that do not fit go to a temporary folder.
+
+    Raises:
+        IndexerError: no temporary folder can be made.
+    """
+    threads = min(_THREADS, os.cpu_count() or 1)
+    with temporary_folder() as scratch, closing(connect(threads, _BOUND, scratch)) as connection:
+        yield connection
 
 
 def mistrust_statistics(connection: duckdb.DuckDBPyConnection, mistrust: bool = True) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idc_indexer.duckdb_session import connect
 from idc_indexer.errors import IndexerError
 from idc_indexer.release import parquet
-from idc_indexer.release.keys import KeyCheck
+from idc_indexer.release.keys import KeyCheck, hold
 from idc_indexer.release.parquet import write_parquet
 from idc_indexer.schema.arrow import arrow_schema
 from idc_indexer.schema.column import Column
@@ -52,6 +54,16 @@ def write(rows: list[Row], folder: Path, schema: Schema = SCHEMA) -> None:
     write_parquet(table.to_batches(max_chunksize=3), schema, folder / "x.parquet", version="25.0.0", context="mine")
 
 
+def holds(rows: list[Row], folder: Path) -> bool:
+    """What `hold` says of a file with these rows, which `verify` reads without knowing how it was written."""
+    path = folder / "any.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, arrow_schema(SCHEMA.columns)), path, row_group_size=4)
+    with connect() as connection:
+        found = hold(connection, path, SCHEMA)
+    path.unlink()
+    return found
+
+
 @settings(deadline=None, max_examples=60)
 @given(ROWS, st.booleans())
 def test_only_rows_in_order_with_unique_keys_are_written(
@@ -64,6 +76,7 @@ def test_only_rows_in_order_with_unique_keys_are_written(
     folder = tmp_path_factory.mktemp("keys")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet, "ROW_GROUP_ROWS", 4)  # neighbours are compared across row groups, too
+        assert holds(rows, folder) == fits
         if fits:
             write(rows, folder)
             return
@@ -91,6 +104,7 @@ def test_messages_name_index_key_and_values(tmp_path: Path, rows: list[Row], mes
     assert error.value.message.startswith(message)
     assert "Fix the query" in error.value.hint
     assert list(tmp_path.iterdir()) == []
+    assert not holds(rows, tmp_path)
 
 
 def test_a_hash_that_two_keys_share_is_no_repeated_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,6 +294,26 @@ def test_finds_all_at_once(release: Path, run: Run) -> None:
         assert [line for line in lines if line.startswith(f"{file}: ") and message in line]
 
 
+def test_finds_the_same_when_rows_do_not_fit_in_memory(
+    release: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repeated key, a row out of order and rows that refer to nothing, in a table of 300,000 rows."""
+
+    def larger(table: pa.Table) -> pa.Table:
+        position = table.column_names.index("SeriesInstanceUID")
+        column = table.field(position)
+        uids = pa.array([f"{'1.2.840' * 8}.{number % 299_999:06}" for number in range(300_000)])
+        return table.take([0] * 300_000).set_column(position, column, uids.cast(column.type))
+
+    rewrite("idc_index", larger)(release)
+    rewrite("collections_index", lambda table: table.slice(50))(release)
+    expected = run("verify", release).stdout
+    assert "1 keys are there more than once" in expected
+    assert "collection_id of 300000 rows is not in collections_index" in expected
+    monkeypatch.setattr("idc_indexer.duckdb_session._BOUND", "48MB")
+    assert run("verify", release).stdout == expected
+
+
 def test_changed_sidecar_is_all_that_is_named(release: Path, run: Run) -> None:
     change_byte("idc_index.parquet.sha256")(release)
     result = run("verify", release)

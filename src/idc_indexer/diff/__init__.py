@@ -6,9 +6,7 @@ rows; the rest goes to temporary files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -20,19 +18,13 @@ from idc_indexer.diff.inputs import DiffInput, InputTable, open_inputs, primary_
 from idc_indexer.diff.removed_collections import forget_removed, note_removed, removed_with
 from idc_indexer.diff.result import Change, ColumnDifference, Difference, IdcSummary, TableDifference
 from idc_indexer.diff.views import compare_views
-from idc_indexer.duckdb_session import connect, interruptible, mistrust_statistics
+from idc_indexer.duckdb_session import bounded, interruptible, mistrust_statistics
 from idc_indexer.errors import UsageError
-from idc_indexer.files import temporary_folder
 from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release.derived import IDC_INDEX
 from idc_indexer.schema.column import Column
 
 __all__ = ["DiffInput", "Difference", "diff", "open_inputs"]
-
-_MEMORY = "600MB"
-"""DuckDB's memory limit: two idc_index of a million rows are compared with it in less than 1 GB in all."""
-_THREADS = 4
-"""Each has buffers of its own. Only one can read a file of a single row group, which is what IDC has published."""
 
 
 def diff(
@@ -60,17 +52,15 @@ def diff(
     # idc_index says which collections were removed, which explains rows that other tables have lost.
     chosen = sorted(set(names) or tables, key=lambda name: (name != IDC_INDEX, name))
     meter = Meter(listener or NullListener(), "comparing", "tables", len(chosen))
-    with temporary_folder() as scratch:
-        threads = min(_THREADS, os.cpu_count() or 1)
-        with interruptible(), closing(connect(threads, _MEMORY, scratch)) as connection:
-            mistrust_statistics(connection)
-            forget_removed(connection)
-            for name in chosen:
-                meter.add(name, done=0)
-                table, of_idc = _table(connection, name, old, new, key)
-                found.append(table)
-                summary = of_idc or summary
-                meter.add(name)
+    with interruptible(), bounded() as connection:
+        mistrust_statistics(connection)
+        forget_removed(connection)
+        for name in chosen:
+            meter.add(name, done=0)
+            table, of_idc = _table(connection, name, old, new, key)
+            found.append(table)
+            summary = of_idc or summary
+            meter.add(name)
     withdrawn = {name: why for name, why in ((old.name, old.withdrawn), (new.name, new.withdrawn)) if why}
     found.sort(key=lambda table: table.name)
     views = {} if names else compare_views(old, new, found)

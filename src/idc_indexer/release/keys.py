@@ -13,8 +13,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from idc_indexer.duckdb_session import connect, first_line, interruptible, quote_name, read_parquet
+from idc_indexer.duckdb_session import bounded, first_line, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.schema.table import Schema
 
@@ -87,24 +88,52 @@ class KeyCheck:
         Raises:
             IndexerError: a repeated key.
         """
-        key = self._schema.primary_key
-        leading = [term.removesuffix(" DESC") for term in self._schema.order[: len(key)]]
-        if set(leading) == set(key):  # then equal keys are neighbours
+        if _adjoin(self._schema):
             return
-        columns, rows = ", ".join(map(quote_name, key)), read_parquet([str(path)])
-        # A hash of the key first: 119 MB of memory for idc_index; grouping by the UIDs themselves takes 223 MB.
-        with interruptible(), connect() as connection:
+        key, rows = self._schema.primary_key, read_parquet([str(path)])
+        with interruptible(), bounded() as connection:
             try:
-                different = connection.execute(
-                    f"SELECT count(*) - count(DISTINCT {HASH.format(columns)}) FROM {rows}"
-                ).fetchone()
-                if different == (0,):
+                if _hashes_differ(connection, rows, key):
                     return
+                columns = ", ".join(map(quote_name, key))
                 twice = f"SELECT {columns} FROM {rows} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
                 if found := connection.execute(twice).fetchone():
                     raise _repeated(self._context, key, found)
             except duckdb.Error as error:
                 raise IndexerError(f"{self._context}: the keys cannot be compared: {first_line(error)}") from error
+
+
+def hold(connection: duckdb.DuckDBPyConnection, path: Path, schema: Schema) -> bool:
+    """Whether the rows of a file are in order and their keys unique, without NULL; no row is sorted for that.
+
+    Returns:
+        False also if that cannot be told: two keys have the same hash, or pages are damaged.
+    """
+    check = KeyCheck(schema, path.name)
+    names = list(dict.fromkeys((*(term.removesuffix(" DESC") for term in schema.order), *schema.primary_key)))
+    try:
+        with pq.ParquetFile(path) as parquet_file:
+            for batch in parquet_file.iter_batches(columns=names):
+                check.add(pa.Table.from_batches([batch]))
+    except (IndexerError, pa.ArrowException, OSError, ValueError, OverflowError, MemoryError):
+        return False
+    return _adjoin(schema) or _hashes_differ(connection, read_parquet([str(path)]), schema.primary_key)
+
+
+def _adjoin(schema: Schema) -> bool:
+    """Whether equal keys would be neighbours in the order."""
+    key = schema.primary_key
+    return {term.removesuffix(" DESC") for term in schema.order[: len(key)]} == set(key)
+
+
+def _hashes_differ(connection: duckdb.DuckDBPyConnection, rows: str, key: Iterable[str]) -> bool:
+    """Whether all keys have different hashes, and so are different.
+
+    119 MB of memory for idc_index; grouping by the UIDs themselves takes 223 MB.
+    """
+    columns = ", ".join(map(quote_name, key))
+    sql = f"SELECT count(*) - count(DISTINCT {HASH.format(columns)}) FROM {rows}"
+    return connection.execute(sql).fetchone() == (0,)
 
 
 def _compared(a: Any, b: Any) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from idc_indexer import parquet_footer
-from idc_indexer.duckdb_session import connect, errors_for, interruptible, mistrust_statistics, quote_name, read_parquet
+from idc_indexer.duckdb_session import bounded, errors_for, interruptible, mistrust_statistics, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release.derived import IDC_INDEX
@@ -142,7 +142,7 @@ def gather(description: Description, listener: ProgressListener | None = None) -
     """
     release = description.release
     schemas = {table.name: table.schema for table in description.tables}
-    with interruptible(), connect() as connection:
+    with interruptible(), bounded() as connection:
         mistrust_statistics(connection)
         meter = Meter(listener or NullListener(), "describing", "tables", len(release.entries))
         tables = tuple(_table(connection, release, entry, schemas.get(entry.name), meter) for entry in release.entries)
