@@ -126,7 +126,8 @@ def timed(connection: duckdb.DuckDBPyConnection, asked: dict[str, list[str]]) ->
     def ask(query: str) -> Timed:
         def seconds(path: Path) -> float:
             start = time.perf_counter()
-            connection.execute(query.format(path)).to_arrow_table()
+            if (rows := connection.sql(query.format(path))) is not None:
+                rows.to_arrow_table()
             return time.perf_counter() - start
 
         return seconds
