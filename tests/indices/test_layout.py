@@ -50,7 +50,6 @@ def folder(published: Path, shared: Path) -> Path:
 
 def test_it_is_smaller_than_the_published_one(folder: Path, published: Path) -> None:
     ours, theirs = folder / "ours.parquet", published / "idc_index.parquet"
-    # 0.946 with an encoding of UUIDs that Spark before 3.3 and fastparquet cannot read
     assert ours.stat().st_size <= 0.97 * theirs.stat().st_size
     assert pq.read_metadata(ours).num_rows == pq.read_metadata(theirs).num_rows
 
