@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -132,22 +133,26 @@ def temporary_folder(prefix: str = "idc-indexer-", parent: Path | None = None) -
     Raises:
         IndexerError: it cannot be made.
     """
+    folder = None
     try:
-        parent = parent or Path(tempfile.gettempdir())
-        if locks.supported(parent):
-            for left in parent.glob(f"{prefix}*"):
-                _remove_abandoned(left)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    except OSError as error:
-        raise IndexerError(
-            f"no temporary folder can be made: {error.strerror or error}", "Set TMPDIR to a folder that can be written."
-        ) from error
-    try:
+        try:
+            parent = parent or Path(tempfile.gettempdir())
+            if locks.supported(parent):
+                for left in parent.glob(f"{prefix}*"):
+                    _remove_abandoned(left)
+            folder = parent / f"{prefix}{secrets.token_hex(8)}"  # known before it is made, so that Ctrl-C leaves none
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise IndexerError(
+                f"no temporary folder can be made: {error.strerror or error}",
+                "Set TMPDIR to a folder that can be written.",
+            ) from error
         with locks.exclusive(_lock_of(folder)):
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _lock_of(folder).unlink(missing_ok=True)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+            _lock_of(folder).unlink(missing_ok=True)
 
 
 def _lock_of(folder: Path) -> Path:
