@@ -1,4 +1,4 @@
-"""`bounded`: what does not fit in its memory goes to a temporary folder, and nothing is left there."""
+"""A DuckDB of bounded memory, and the first row of a result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from idc_indexer import duckdb_session
-from idc_indexer.duckdb_session import bounded
+from idc_indexer.duckdb_session import bounded, first_row
 
 TEXTS = "FROM (SELECT DISTINCT repeat('x', 60) || i AS text FROM range(1_000_000) AS numbers(i))"
 
@@ -26,3 +26,11 @@ def test_rows_that_do_not_fit_in_memory_go_to_a_folder_that_is_removed(
             connection.execute(f"SELECT count(*) {TEXTS}").fetchone()
         assert len(list(tmp_path.glob("idc-indexer-*"))) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.duckdb
+def test_after_the_first_row_a_connection_takes_other_work() -> None:
+    with bounded() as connection:
+        assert first_row(connection, "SELECT ? + i FROM range(3) AS numbers(i) ORDER BY i", 4) == (4,)
+        assert connection.sql("SELECT 7 AS n").to_arrow_reader().read_all().to_pylist() == [{"n": 7}]
+        assert first_row(connection, "SELECT 1 WHERE false") is None

@@ -69,6 +69,15 @@ def bounded() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+def first_row(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> tuple[Any, ...] | None:
+    """The first row of a short result, None if there is none.
+
+    The result is read to its end: with `fetchone`, DuckDB 2 refuses to make an Arrow reader on that connection.
+    """
+    rows: list[tuple[Any, ...]] = connection.execute(sql, parameters).fetchall()
+    return rows[0] if rows else None
+
+
 def mistrust_statistics(connection: duckdb.DuckDBPyConnection, mistrust: bool = True) -> None:
     """Make DuckDB read the values of Parquet files instead of their statistics, or trust the statistics again.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from idc_indexer.duckdb_session import quote_name, read_parquet
+from idc_indexer.duckdb_session import first_row, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql import PRIOR_ROWS, PriorExtract
 
@@ -71,7 +71,7 @@ class History:
                 SELECT {VERSION_ID} FROM {read_parquet([str(self.path)])}
                 WHERE list_contains(idc_versions, {self.idc_version})
             ) LIMIT 1"""
-        if not connection.execute(shared).fetchone():
+        if not first_row(connection, shared):
             raise IndexerError(
                 f"the history, series_history of {self.release_version}, is of other series: the release that is "
                 f"built serves no series version that IDC release {self.idc_version} served according to it",

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from idc_indexer import files
-from idc_indexer.duckdb_session import connect, first_line, quote_name, read_parquet
+from idc_indexer.duckdb_session import connect, first_line, first_row, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.release.gdc import Gdc
 from idc_indexer.release.parquet import Written
@@ -153,7 +153,7 @@ def _mapping_problems(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
             SELECT DISTINCT collection_id FROM idc_index WHERE {_RELATED} AND collection_id NOT IN {_WITHOUT_CASES}
                 AND collection_id NOT IN (SELECT collection_id FROM {GDC})""",
     }.items():
-        wrong = connection.execute(f"SELECT count(*) OVER (), * FROM ({sql}) ORDER BY ALL LIMIT 1").fetchone()
+        wrong = first_row(connection, f"SELECT count(*) OVER (), * FROM ({sql}) ORDER BY ALL LIMIT 1")
         if wrong:
             yield f"{wrong[0]} rows {message}, such as {', '.join(map(str, wrong[1:]))}"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from idc_indexer import files
-from idc_indexer.duckdb_session import connect, errors_for, first_line, interruptible, read_parquet
+from idc_indexer.duckdb_session import connect, errors_for, first_line, first_row, interruptible, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.release.derived import IDC_INDEX
 
@@ -100,7 +100,7 @@ def problems(connection: duckdb.DuckDBPyConnection, idc_version: int, readable: 
         if problem := _gap({release for (release,) in present}, idc_version):
             yield problem
         for message, sql in checks.items():
-            wrong = connection.execute(f"SELECT count(*) OVER (), * FROM ({sql}) ORDER BY ALL LIMIT 1").fetchone()
+            wrong = first_row(connection, f"SELECT count(*) OVER (), * FROM ({sql}) ORDER BY ALL LIMIT 1")
             if wrong:
                 yield f"{wrong[0]} rows {message}, such as {', '.join(map(str, wrong[1:]))}"
     except (duckdb.Error, ValueError, OverflowError, MemoryError) as error:

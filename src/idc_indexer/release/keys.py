@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from idc_indexer.duckdb_session import bounded, first_line, interruptible, quote_name, read_parquet
+from idc_indexer.duckdb_session import bounded, first_line, first_row, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError
 from idc_indexer.schema.table import Schema
 
@@ -97,7 +97,7 @@ class KeyCheck:
                     return
                 columns = ", ".join(map(quote_name, key))
                 twice = f"SELECT {columns} FROM {rows} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
-                if found := connection.execute(twice).fetchone():
+                if found := first_row(connection, twice):
                     raise _repeated(self._context, key, found)
             except duckdb.Error as error:
                 raise IndexerError(f"{self._context}: the keys cannot be compared: {first_line(error)}") from error
@@ -133,7 +133,7 @@ def _hashes_differ(connection: duckdb.DuckDBPyConnection, rows: str, key: Iterab
     """
     columns = ", ".join(map(quote_name, key))
     sql = f"SELECT count(*) - count(DISTINCT {HASH.format(columns)}) FROM {rows}"
-    return connection.execute(sql).fetchone() == (0,)
+    return first_row(connection, sql) == (0,)
 
 
 def _compared(a: Any, b: Any) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from idc_indexer import documents, files, parquet_footer
-from idc_indexer.duckdb_session import bounded, errors_for, interruptible, quote_name, read_parquet
+from idc_indexer.duckdb_session import bounded, errors_for, first_row, interruptible, quote_name, read_parquet
 from idc_indexer.errors import IndexerError, UsageError
 from idc_indexer.progress import Meter, NullListener, ProgressListener
 from idc_indexer.release import derived, history, keys
@@ -287,14 +287,10 @@ def _rows(found: _Findings) -> Iterator[Problem]:
             yield Problem(name, error.message.removeprefix(f"{name}: "))
 
 
-def _first(found: _Findings, sql: str, *parameters: Any) -> tuple[Any, ...] | None:
-    row: tuple[Any, ...] | None = found.connection.execute(sql, parameters).fetchone()
-    return row
-
-
 def _null_keys(found: _Findings, name: str) -> Iterator[str]:
     for column in found.schemas[name].primary_key:
-        nulls = _first(found, f"SELECT count(*) FROM {quote_name(name)} WHERE {quote_name(column)} IS NULL")
+        null = f"SELECT count(*) FROM {quote_name(name)} WHERE {quote_name(column)} IS NULL"
+        nulls = first_row(found.connection, null)
         if nulls and nulls[0]:
             yield f"{column} is part of the key and is NULL in {nulls[0]} rows"
 
@@ -306,7 +302,7 @@ def _repeated_keys_or_order(found: _Findings, name: str) -> Iterator[str]:
         return  # the queries below, which find what is wrong, group and sort all rows
     table, key = quote_name(name), _columns(schema.primary_key)
     repeated = f"SELECT count(*) OVER (), {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 1"
-    if twice := _first(found, repeated):
+    if twice := first_row(found.connection, repeated):
         yield f"{twice[0]} keys are there more than once, such as {_values(twice[1:])}"
         return
     order = ", ".join(f"{quote_name(term.removesuffix(' DESC'))}{_direction(term)}" for term in schema.order)
@@ -315,7 +311,7 @@ def _repeated_keys_or_order(found: _Findings, name: str) -> Iterator[str]:
         FROM (SELECT {key}, file_row_number AS row, row_number() OVER (ORDER BY {order}) - 1 AS place FROM {table})
         WHERE row <> place ORDER BY row LIMIT 1
     """
-    if row := _first(found, astray):
+    if row := first_row(found.connection, astray):
         yield f"is not in the order {', '.join(schema.order)}: first at row {row[0]}, {_values(row[1:])}"
 
 
@@ -323,7 +319,7 @@ def _broken_references(found: _Findings, name: str) -> Iterator[str]:
     for reference in found.schemas[name].references:
         if reference.index not in found.readable:
             continue
-        if missing := _first(found, _dangling(name, reference), list(reference.unless)):
+        if missing := first_row(found.connection, _dangling(name, reference), list(reference.unless)):
             yield (
                 f"{', '.join(reference.columns)} of {missing[0]} rows is not in {reference.index}, "
                 f"such as {_values(missing[1:])}"
