@@ -84,6 +84,21 @@ class StagingEstimate:
         )
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """The column chunks to fetch of a shard.
+
+    Attributes:
+        metadata: a footer that has them.
+        columns: which of its columns each leaf column is.
+        chunks: their byte ranges, by row group.
+    """
+
+    metadata: pq.FileMetaData
+    columns: dict[int, int]
+    chunks: list[list[Range]]
+
+
 class TableStaging:
     """One table of an export that is copied to this machine."""
 
@@ -148,10 +163,7 @@ class TableStaging:
         if not missing or self._sample is None:
             return StagingEstimate()
         shard, footer = self._sample
-        schema = self._schema_of(shard, footer)
-        leaves = schema.numbers(self.leaves - _leaves(self.info(shard)))
-        metadata, columns = self._columns(shard, footer, schema, leaves)
-        groups = self._chunks(footer, metadata, list(columns.values()))
+        groups = self._wanted(shard, footer, self._schema_of(shard, footer), self.info(shard)).chunks
         chunks = sum(map(_bytes, groups))
         share = sum(one.bytes for one in missing) / shard.bytes
         fetch = (1 + MAX_OVERREAD) * (footer.length * len(missing) + chunks * share)
@@ -267,18 +279,15 @@ class TableStaging:
             raise not_parquet(self._name(shard), str(error)) from error
         return self._schemas[-1]
 
-    def _columns(
-        self, shard: ObjectMeta, footer: Footer, schema: ShardSchema, leaves: Sequence[int]
-    ) -> tuple[pq.FileMetaData, dict[int, int]]:
-        """What the footer says of the column chunks of some leaves, and which of its columns each leaf is."""
-        if (pruned := pruned_footer(footer.encoded, schema, leaves)) is None:
-            return self._parse(shard, footer.encoded), {leaf: leaf for leaf in leaves}
-        return self._parse(shard, pruned), {leaf: column for column, leaf in enumerate(leaves)}
-
-    def _chunks(self, footer: Footer, metadata: pq.FileMetaData, columns: Sequence[int]) -> list[list[Range]]:
-        """The byte ranges of the column chunks, by row group; they are checked before."""
+    def _wanted(self, shard: ObjectMeta, footer: Footer, schema: ShardSchema, older: ShardInfo | None) -> _Wanted:
+        """The column chunks that the pruned shard lacks, after a check of what the footer says of them."""
+        leaves = schema.numbers(self.leaves - _leaves(older))
+        pruned = pruned_footer(footer.encoded, schema, leaves)
+        metadata = self._parse(shard, footer.encoded if pruned is None else pruned)
+        columns = leaves if pruned is None else range(len(leaves))
         check_footer(str(self.table), metadata, footer.file_bytes, columns)
-        return [chunk_ranges(metadata, group, columns) for group in range(metadata.num_row_groups)]
+        chunks = [chunk_ranges(metadata, group, columns) for group in range(metadata.num_row_groups)]
+        return _Wanted(metadata, dict(zip(leaves, columns, strict=True)), chunks)
 
     def _stage(self, shard: ObjectMeta) -> None:
         path, older = self.folder.shard(shard), self.info(shard)
@@ -292,16 +301,15 @@ class TableStaging:
                 )
             except IndexerError as error:
                 raise DamagedError(error.message, error.hint) from error  # or so it seems: the bytes may be damaged
-        leaves = schema.numbers(self.leaves - _leaves(older))
-        metadata, columns = self._columns(shard, footer, schema, leaves)
-        about = ShardInfo(schema.digest, self.leaves | _leaves(older), metadata.num_rows)
+        wanted = self._wanted(shard, footer, schema, older)
+        about = ShardInfo(schema.digest, self.leaves | _leaves(older), wanted.metadata.num_rows)
         with files.atomic_path(path) as temporary:
             with temporary.open("wb") as file, ExitStack() as opened:
                 before = [opened.enter_context(pruned_source(path, schema, older))] if older else []
                 writer = Writer(file, schema)
-                self._copy(shard, footer, metadata, columns, before, writer)
+                self._copy(shard, footer, wanted, before, writer)
                 with self._damage(shard, ValueError):
-                    created_by = metadata.created_by
+                    created_by = wanted.metadata.created_by
                 writer.finish(about, created_by)
             with self._damage(shard, *DAMAGE):
                 self._limits.decode(check, temporary)
@@ -310,20 +318,14 @@ class TableStaging:
         self._infos[path] = (_version(path.stat()), about)
 
     def _copy(
-        self,
-        shard: ObjectMeta,
-        footer: Footer,
-        metadata: pq.FileMetaData,
-        columns: Mapping[int, int],
-        before: Sequence[Source],
-        writer: Writer,
+        self, shard: ObjectMeta, footer: Footer, wanted: _Wanted, before: Sequence[Source], writer: Writer
     ) -> None:
-        """Fetch the column chunks of some leaves, and write them together with those of the older pruned shard."""
-        chunks = self._chunks(footer, metadata, list(columns.values()))
+        """Fetch the wanted column chunks, and write them together with those of the older pruned shard."""
+        chunks = wanted.chunks
         for groups in together(range(len(chunks)), lambda group: _bytes(chunks[group]), PART):
             ranges = sorted(each for group in groups for each in chunks[group])
             with self._fetched(shard, footer, ranges) as parts, self._damage(shard, ValueError):
-                fetched = Source(metadata, columns, parts.read)
+                fetched = Source(wanted.metadata, wanted.columns, parts.read)
                 for group in groups:
                     writer.copy(group, [*before, fetched])
 
