@@ -140,7 +140,7 @@ class Copies:
     def _rows(self, index: PinnedIndex) -> Iterator[pa.RecordBatch]:
         """Rows that agree in all columns before the first identifier in the order, once for each copy."""
         table = pq.read_table(self.release.path / f"{index.name}.parquet")
-        order = [term.removesuffix(" DESC") for term in index.schema.order]
+        order = index.schema.order_columns
         leading = list(takewhile(lambda name: not name.endswith(IDENTIFIERS), order))
         copies = self.times if leading != order else 1
         starts = [0, table.num_rows]
@@ -219,7 +219,7 @@ def commands(scratch: Path, release: Path, before: Path | None, url: str) -> dic
         "wheel": ["wheel", str(release), "--out", str(scratch / "dist")],
         "publish --dry-run": ["publish", str(release), *to, "--dry-run"],
         "publish": ["publish", str(release), *to],
-        "check --deep": ["check", f"{url}/25.0.0/release_artifacts/", "--deep"],
+        "check --deep": ["check", f"{url}/{RELEASE}/release_artifacts/", "--deep"],
     }
     unwanted = {name for name, wanted in {"build": not release.exists(), "diff": before}.items() if not wanted}
     return {name: command for name, command in found.items() if name not in unwanted}

@@ -48,8 +48,7 @@ class KeyCheck:
         for column in self._schema.primary_key:
             if nulls := table[column].null_count:
                 raise IndexerError(f"{self._context}: {column} is part of the key and is NULL in {nulls} rows", _FIX)
-        names = [term.removesuffix(" DESC") for term in self._schema.order]
-        ordered = table.select(names)
+        ordered = table.select(self._schema.order_columns)
         if self._last is not None:
             self._compare(pa.concat_tables([self._last, ordered.slice(0, 1)]).combine_chunks(), self._rows - 1)
         self._compare(ordered, self._rows)
@@ -110,10 +109,9 @@ def hold(connection: duckdb.DuckDBPyConnection, path: Path, schema: Schema) -> b
         False also if that cannot be told: two keys have the same hash, or pages are damaged.
     """
     check = KeyCheck(schema, path.name)
-    names = list(dict.fromkeys((*(term.removesuffix(" DESC") for term in schema.order), *schema.primary_key)))
     try:
         with pq.ParquetFile(path) as parquet_file:
-            for batch in parquet_file.iter_batches(columns=names):
+            for batch in parquet_file.iter_batches(columns=schema.order_columns):
                 check.add(pa.Table.from_batches([batch]))
     except (IndexerError, pa.ArrowException, OSError, ValueError, OverflowError, MemoryError):
         return False
@@ -123,7 +121,7 @@ def hold(connection: duckdb.DuckDBPyConnection, path: Path, schema: Schema) -> b
 def _adjoin(schema: Schema) -> bool:
     """Whether equal keys would be neighbours in the order."""
     key = schema.primary_key
-    return {term.removesuffix(" DESC") for term in schema.order[: len(key)]} == set(key)
+    return set(schema.order_columns[: len(key)]) == set(key)
 
 
 def _hashes_differ(connection: duckdb.DuckDBPyConnection, rows: str, key: Iterable[str]) -> bool:

@@ -61,16 +61,21 @@ class Schema:
             on_request=document.get("on_request", False),
         )
 
+    @property
+    def order_columns(self) -> list[str]:
+        """The columns of `order`, without their directions."""
+        return [term.removesuffix(" DESC") for term in self.order]
+
     def problem(self) -> str:
         """The first contradiction within the schema, "" if there is none."""
         names = [column.name for column in self.columns]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             return f"two columns have the same name: {', '.join(twice)}"
-        ordered = [term.removesuffix(" DESC") for term in self.order]
-        for name in (*self.primary_key, *ordered, *(column for r in self.references for column in r.columns)):
+        referring = [column for reference in self.references for column in reference.columns]
+        for name in (*self.primary_key, *self.order_columns, *referring):
             if name not in names:
                 return f"{name} is not among the columns"
-        if missing := sorted(set(self.primary_key) - set(ordered)):
+        if missing := sorted(set(self.primary_key) - set(self.order_columns)):
             return f"the order must end with the key, so that it is total: {', '.join(missing)}"
         for reference in self.references:
             if len(reference.columns) != len(reference.to):
