@@ -12,7 +12,7 @@ process of its own.
 
 The exponent is between a size and the one before: with 1, a command takes twice as long for twice the series. Disk is
 by how much the scratch folder, which has the temporary files too, grows while a command runs, sampled twice a second.
-Needs about 1 GB of disk for each time the release, and 3 GB of memory. Linux and macOS.
+Needs about 1 GB of disk for each time the release, and 4 GB of memory. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -207,12 +207,12 @@ class Bucket(QuietHandler):
         self.end_headers()
 
 
-def commands(scratch: Path, release: Path, before: Path | None, url: str) -> dict[str, list[str]]:
+def commands(scratch: Path, release: Path, before: Path | None, url: str, memory_limit: str) -> dict[str, list[str]]:
     """The commands on a release, in the order of a release; without `build` if it is there."""
     source = ("--source", str(scratch / "export"), "--cache-dir", str(scratch / "cache"))
     to = ("--to", str(scratch / "store"))
     found = {
-        "build": ["build", *VERSION, *source, "--out", str(release)],
+        "build": ["build", *VERSION, *source, "--memory-limit", memory_limit, "--out", str(release)],
         "verify": ["verify", str(release)],
         "diff": ["diff", str(before), str(release)],
         "report": ["report", str(release)],
@@ -294,7 +294,8 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("--scratch", type=Path, required=True, help="an empty folder with much room")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 5, 10])
-    parser.add_argument("--build-up-to", type=int, default=5, metavar="TIMES", help="(default: 5)")
+    parser.add_argument("--build-up-to", type=int, default=10, metavar="TIMES", help="(default: 10)")
+    parser.add_argument("--memory-limit", default="3GB", help="of build (default: 3GB)")
     options = parser.parse_args()
     scratch = options.scratch
     (scratch / "tmp").mkdir(parents=True)
@@ -312,7 +313,7 @@ def main() -> None:
             apart(repeat_release, releases[0], release, times // options.times[0])
         before = releases[-1] if releases else None
         with LoopbackServer(partial(Bucket, scratch / "store")) as server:
-            for name, command in commands(scratch, release, before, server.url).items():
+            for name, command in commands(scratch, release, before, server.url, options.memory_limit).items():
                 found = run(command, scratch)
                 show(row(times, name, found, smaller.get(name)))
                 if found:

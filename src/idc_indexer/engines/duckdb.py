@@ -228,7 +228,8 @@ class DuckDBRun:
             mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in leaves))
             _create_views(cursor, self.staged, query.leaves)
             self._prior_rows(cursor, query)
-            yield batches(cursor, query.sql)
+            again = f"{index.name}: out of memory with several threads; starting again with one"
+            yield batches(cursor, query.sql, lambda: self.plan.listener.message(again))
 
     def _prior_rows(self, cursor: duckdb.DuckDBPyConnection, query: _Query) -> None:
         """Create the view of what the query reads of prior releases, if it does."""

@@ -1,0 +1,42 @@
+"""Queries that DuckDB runs on this machine."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from idc_indexer.duckdb_session import connect, threads_of
+from idc_indexer.engines.local import batches
+
+NEEDS_MUCH_WITH_THREADS = """
+    SELECT list(i) AS numbers
+    FROM range(CASE WHEN current_setting('threads')::INT > 1 THEN 50_000_000 ELSE 3 END) AS numbers(i)
+"""
+
+
+@pytest.mark.duckdb
+def test_a_query_that_is_out_of_memory_starts_again_with_one_thread() -> None:
+    told: list[str] = []
+    with connect(2, "100MB") as connection:
+        rows = [
+            row
+            for batch in batches(connection, NEEDS_MUCH_WITH_THREADS, lambda: told.append("again"))
+            for row in batch.to_pylist()
+        ]
+        assert [sorted(row["numbers"]) for row in rows] == [[0, 1, 2]]
+        assert told == ["again"]
+        assert threads_of(connection) == 2
+
+
+@pytest.mark.duckdb
+def test_a_query_that_is_out_of_memory_with_one_thread_fails() -> None:
+    told: list[str] = []
+    with connect(1, "100MB") as connection, pytest.raises(duckdb.OutOfMemoryException):
+        list(
+            batches(
+                connection,
+                "SELECT list(i) AS numbers FROM range(50_000_000) AS numbers(i)",
+                lambda: told.append("again"),
+            )
+        )
+    assert told == []
