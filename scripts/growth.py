@@ -63,6 +63,7 @@ def make_export(package: Path, folder: Path) -> None:
     """Write the export that is copied: of a package whose series have as few instances as they can."""
     lengths = ", ".join(f"len(string_split({name}, ','))" for name in LISTS)
     with open_package(package) as unpacked, duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")  # see reference_export
         few = shutil.copytree(unpacked, folder / "package", ignore=shutil.ignore_patterns("idc_index.parquet"))
         connection.execute(f"""
             COPY (
@@ -92,7 +93,8 @@ def other_identifiers(names: Iterable[str], copy: int) -> str:
 def add_copies(once: Path, grown: Path, copies: Iterable[int]) -> None:
     """Add copies of an export to another one. Copy 0 is the export itself."""
     with duckdb.connect(config={"memory_limit": "2GB", "temp_directory": str(grown / "spill")}) as connection:
-        connection.execute("SET disabled_optimizers = 'statistics_propagation'")  # see reference_export
+        # see reference_export
+        connection.execute("SET disabled_optimizers = 'statistics_propagation'; SET enable_progress_bar = false")
         for copy in copies:
             for table in once.glob("idc_v*/*"):
                 shards = sorted(table.iterdir())

@@ -90,6 +90,7 @@ def export(
     anything is written. Without ``attributes``, dicom_all has only the columns of the data wheel's indices.
     """
     with open_package(package) as folder, duckdb.connect() as con:
+        con.execute("SET enable_progress_bar = false")  # which a process of multiprocessing would print on stdout
         # Knowing its statistics, DuckDB 2 makes columns required; those of the source are all nullable.
         con.execute("SET disabled_optimizers = 'statistics_propagation'")
         con.execute(f"SET threads = {threads}")
