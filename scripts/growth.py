@@ -5,14 +5,12 @@
 PACKAGE is a published idc-index-data wheel, or a folder with its Parquet files. Each copy of its series, and of the
 instances in them, has other identifiers. A series has no more instances than its lists of transfer syntaxes and the
 like need, most often one: builds with all instances are measured by benchmark_all.py. All seventeen indices are built,
-from an export that is copied shard by shard. Releases above --build-up-to are not built from an export: the rows of
-the smallest one are written several times by the code that writes a release. `diff` compares with the release of the
-size before; `check --deep` downloads from a server on loopback what `publish` wrote to a folder. Each command is a
-process of its own.
+from an export that is copied shard by shard. `diff` compares with the release of the size before; `check --deep`
+downloads from a server on loopback what `publish` wrote to a folder. Each command is a process of its own.
 
 The exponent is between a size and the one before: with 1, a command takes twice as long for twice the series. Disk is
 by how much the scratch folder, which has the temporary files too, grows while a command runs, sampled twice a second.
-Needs about 1 GB of disk for each time the release, and 4 GB of memory. Linux and macOS.
+Needs about 25 GB of disk for ten times the release, and 4 GB of memory. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -24,18 +22,15 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, takewhile
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark import ROOT, Run, measure
@@ -46,11 +41,7 @@ from tests.emulators.loopback import LoopbackServer, QuietHandler
 from tests.support.reference.job import literal, open_package
 from tests.support.reference_export import export
 
-from idc_indexer.catalog import Catalog, PinnedIndex
-from idc_indexer.engines import QueryEstimate, TableFetch
 from idc_indexer.publish.records import EXPOSED, media_type
-from idc_indexer.release.build import build, plan_build
-from idc_indexer.release.manifest import Release
 
 LISTS = ("TransferSyntaxUID", "PhotometricInterpretation", "PixelRepresentation")
 IDENTIFIERS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -113,58 +104,6 @@ def add_copies(once: Path, grown: Path, copies: Iterable[int]) -> None:
                                 ROW_GROUP_SIZE {footer.row_group(0).num_rows})""")
 
 
-@dataclass(frozen=True)
-class Copies:
-    """An engine whose rows are those of a release, several times. They need no sorting."""
-
-    release: Release
-    times: int
-    estimates: Mapping[str, QueryEstimate] = field(default_factory=dict)
-    fetches: Mapping[str, TableFetch] = field(default_factory=dict)
-
-    def plan(self, *_: Any) -> Copies:
-        return self
-
-    def fingerprint(self, index: PinnedIndex) -> str:
-        return f"{index.name} {self.times}"
-
-    @contextmanager
-    def running(self, _: Any) -> Iterator[Copies]:
-        yield self
-
-    def describe(self) -> dict[str, Any]:
-        return {name: self.release.about[name] for name in ("engine", "source")}
-
-    @contextmanager
-    def rows(self, index: PinnedIndex) -> Iterator[Iterator[pa.RecordBatch]]:
-        yield self._rows(index)
-
-    def _rows(self, index: PinnedIndex) -> Iterator[pa.RecordBatch]:
-        """Rows that agree in all columns before the first identifier in the order, once for each copy."""
-        table = pq.read_table(self.release.path / f"{index.name}.parquet")
-        order = index.schema.order_columns
-        leading = list(takewhile(lambda name: not name.endswith(IDENTIFIERS), order))
-        copies = self.times if leading != order else 1
-        starts = [0, table.num_rows]
-        with duckdb.connect() as connection:
-            if copies > 1 and leading:
-                before = " OR ".join(f"{name} IS DISTINCT FROM lag({name}) OVER (ORDER BY row)" for name in leading)
-                connection.register("rows", table.select(leading).append_column("row", pa.array(range(table.num_rows))))
-                found = connection.execute(f"SELECT row FROM rows QUALIFY row > 0 AND ({before}) ORDER BY row")
-                starts[1:1] = [row for (row,) in found.fetchall()]
-            for start, end in pairwise(starts):
-                part = connection.from_arrow(table.slice(start, end - start))
-                for copy in range(copies):
-                    selected = other_identifiers(table.column_names, copy)
-                    yield from part.project(selected).to_arrow_reader(65_536)
-
-
-def repeat_release(once: Path, out: Path, times: int) -> None:
-    """Write a release with copies of the rows of another one, as a build does."""
-    plan = plan_build(Catalog(), (), IDC, RELEASE, out)
-    build(plan, Copies(Release.open(once), times))
-
-
 class Bucket(QuietHandler):
     """Serves a folder with releases as a public bucket does."""
 
@@ -210,7 +149,7 @@ class Bucket(QuietHandler):
 
 
 def commands(scratch: Path, release: Path, before: Path | None, url: str, memory_limit: str) -> dict[str, list[str]]:
-    """The commands on a release, in the order of a release; without `build` if it is there."""
+    """The commands on a release, in the order of a release."""
     source = ("--source", str(scratch / "export"), "--cache-dir", str(scratch / "cache"))
     to = ("--to", str(scratch / "store"))
     found = {
@@ -223,8 +162,7 @@ def commands(scratch: Path, release: Path, before: Path | None, url: str, memory
         "publish": ["publish", str(release), *to],
         "check --deep": ["check", f"{url}/{RELEASE}/release_artifacts/", "--deep"],
     }
-    unwanted = {name for name, wanted in {"build": not release.exists(), "diff": before}.items() if not wanted}
-    return {name: command for name, command in found.items() if name not in unwanted}
+    return {name: command for name, command in found.items() if before or name != "diff"}
 
 
 def size(folder: Path) -> int:
@@ -296,7 +234,6 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("--scratch", type=Path, required=True, help="an empty folder with much room")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 5, 10])
-    parser.add_argument("--build-up-to", type=int, default=10, metavar="TIMES", help="(default: 10)")
     parser.add_argument("--memory-limit", default="3GB", help="of build (default: 3GB)")
     options = parser.parse_args()
     scratch = options.scratch
@@ -308,11 +245,8 @@ def main() -> None:
     made, releases, smaller = 0, list[Path](), dict[str, tuple[int, Measured]]()
     for times in options.times:
         release = scratch / f"release-{times}"
-        if times <= options.build_up_to or not releases:
-            apart(add_copies, scratch / "once", scratch / "export", range(made, times))
-            made = times
-        else:
-            apart(repeat_release, releases[0], release, times // options.times[0])
+        apart(add_copies, scratch / "once", scratch / "export", range(made, times))
+        made = times
         before = releases[-1] if releases else None
         with LoopbackServer(partial(Bucket, scratch / "store")) as server:
             for name, command in commands(scratch, release, before, server.url, options.memory_limit).items():
