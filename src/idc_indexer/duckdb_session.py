@@ -78,23 +78,6 @@ def first_row(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any)
     return rows[0] if rows else None
 
 
-def threads_of(connection: duckdb.DuckDBPyConnection) -> int:
-    """How many threads DuckDB uses."""
-    (threads,) = first_row(connection, "SELECT current_setting('threads')") or (1,)
-    return int(threads)
-
-
-@contextmanager
-def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Make DuckDB use one thread, and then as many as before."""
-    threads = threads_of(connection)
-    connection.execute("SET threads = 1")
-    try:
-        yield
-    finally:
-        connection.execute(f"SET threads = {threads}")
-
-
 def mistrust_statistics(connection: duckdb.DuckDBPyConnection, mistrust: bool = True) -> None:
     """Make DuckDB read the values of Parquet files instead of their statistics, or trust the statistics again.
 

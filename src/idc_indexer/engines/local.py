@@ -11,7 +11,7 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
-from idc_indexer.duckdb_session import connect, first_line, interruptible, one_thread, quote_name, threads_of
+from idc_indexer.duckdb_session import connect, first_line, first_row, interruptible, quote_name
 from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql import Split
@@ -50,15 +50,19 @@ def batches(cursor: duckdb.DuckDBPyConnection, sql: str, starts_again: Callable[
     Args:
         starts_again: called before that.
     """
-    with ExitStack() as opened:
-        pool = opened.enter_context(ThreadPoolExecutor(1))
+    # The pool ends first, so that no query runs when the number of threads is restored.
+    with ExitStack() as restored, ThreadPoolExecutor(1) as pool:
         try:
             reader, batch = wait_for(cursor, pool.submit(_start, cursor, sql))
         except duckdb.OutOfMemoryException:
-            if threads_of(cursor) == 1:
+            (threads,) = first_row(cursor, "SELECT current_setting('threads')") or (1,)
+            if threads == 1:
                 raise
             starts_again()
-            opened.enter_context(one_thread(cursor))
+            # For all cursors. This one cannot set it back while it has rows that nobody reads.
+            settings = restored.enter_context(cursor.cursor())
+            settings.execute("SET threads = 1")
+            restored.callback(settings.execute, f"SET threads = {threads}")
             reader, batch = wait_for(cursor, pool.submit(_start, cursor, sql))
         while batch is not None:
             following = pool.submit(next, reader, None)
