@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -310,6 +311,19 @@ def test_statements_that_cannot_be_an_index_are_rejected(sql: str, message: str)
     with pytest.raises(IndexerError, match=rf"^it\.sql: .*{message}") as caught:
         to_duckdb(statement(sql), "it.sql")
     assert "\x1b" not in str(caught.value)  # sqlglot underlines with escape sequences
+
+
+@pytest.mark.parametrize(("before", "after"), [("(", ")"), ("- ", ""), ("[", "][SAFE_OFFSET(0)]"), ("ABS(", ")")])
+def test_expressions_that_are_nested_too_deeply(before: str, after: str) -> None:
+    def translated(depth: int) -> str:
+        return to_duckdb(statement(f"SELECT id, {before * depth} id{after * depth} AS k FROM `t`"), "it.sql").sql
+
+    with pytest.raises(IndexerError, match=r"^it\.sql: expressions are nested too deeply"):
+        translated(5_000)
+    # Each step needs another depth of the stack, so each may be the one that fails.
+    for depth in range(20, 400, 20):
+        with suppress(IndexerError):
+            assert "k" in translated(depth)
 
 
 def test_types_and_order_of_the_result() -> None:

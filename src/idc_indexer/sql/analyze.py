@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +75,8 @@ def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
     Raises:
         IndexerError: the text is not one GoogleSQL SELECT, or names a table or column that the release does not have.
     """
-    tree = _parse(sql, context)
-    try:
+    with errors_for(context):
+        tree = _parse(sql)
         named = _resolve(tree.copy(), sources, {})
         leaves = tuple(_leaves(named, sources))
         # The first pass finds the fields of records that the statement reads; the second needs them to infer types.
@@ -86,56 +87,74 @@ def analyze(sql: str, sources: SourceTables, context: str) -> Statement:
         nested = any(len(leaf.fields) > 1 for leaf in leaves)
         typed = _resolve(tree, sources, records) if nested else named
         type_errors = annotate(typed, _schema(typed, sources, records), DIALECT)
-    except SqlglotError as error:
-        raise IndexerError(f"{context}: {error}") from error
-    except IndexerError as error:
-        raise IndexerError(f"{context}: {error.message}", error.hint) from error
-    names = [column.alias_or_name for column in typed.selects]
-    if odd := {name for name in names if names.count(name) > 1 or name in ("*", "")}:
-        raise IndexerError(f"{context}: output columns need a name each, and no name twice: {', '.join(sorted(odd))}")
+        names = [column.alias_or_name for column in typed.selects]
+        if odd := {name for name in names if names.count(name) > 1 or name in ("*", "")}:
+            raise IndexerError(f"output columns need a name each, and no name twice: {', '.join(sorted(odd))}")
     returns = tuple((column.alias_or_name, kind(column)) for column in typed.selects)
     order = typed.args.get("order")
     return Statement(sql, typed, leaves, returns, tuple(_order(order.expressions) if order else ()), type_errors)
 
 
-def _parse(sql: str, context: str) -> exp.Query:
+@contextmanager
+def errors_for(context: str, hint: str = "") -> Iterator[None]:
+    """Name the query file in what sqlglot raises, and in the errors of this package.
+
+    Args:
+        hint: what to do about an error of sqlglot.
+
+    Raises:
+        IndexerError: also for expressions that are nested more deeply than Python's stack allows.
+    """
+    try:
+        yield
+    except SqlglotError as error:
+        raise IndexerError(f"{context}: {error}", hint) from error
+    except RecursionError as error:
+        raise IndexerError(
+            f"{context}: expressions are nested too deeply", "Divide them among common table expressions."
+        ) from error
+    except IndexerError as error:
+        raise IndexerError(f"{context}: {error.message}", error.hint) from error
+
+
+def _parse(sql: str) -> exp.Query:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # sqlglot compiles patterns of RE2, such as [[:alpha:]]
             statements = sqlglot.parse(sql, dialect=DIALECT)
     except ParseError as error:
         first = error.errors[0]
-        raise IndexerError(f"{context}: not GoogleSQL: line {first['line']}, near {first['highlight']!r}") from error
+        raise IndexerError(f"not GoogleSQL: line {first['line']}, near {first['highlight']!r}") from error
     except SqlglotError as error:
-        raise IndexerError(f"{context}: not GoogleSQL: {error}") from error
+        raise IndexerError(f"not GoogleSQL: {error}") from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-        raise IndexerError(f"{context}: must be exactly one SELECT statement")
+        raise IndexerError("must be exactly one SELECT statement")
     tree = statements[0]
     for node in tree.walk():
         node.comments = None
     if tree.args.get("kind"):
-        raise IndexerError(f"{context}: SELECT AS {tree.args['kind']} returns no columns")
+        raise IndexerError(f"SELECT AS {tree.args['kind']} returns no columns")
     expressions = {cte.alias for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         if not table.db and table.name not in expressions and not isinstance(table.this, exp.Func):
             raise IndexerError(
-                f"{context}: table {table.name} is not one of IDC's",
+                f"table {table.name} is not one of IDC's",
                 did_you_mean(table.name, expressions)
                 + f"Give it its dataset, such as `{PROJECT}.idc_current.{table.name}`.",
             )
     for select in tree.find_all(exp.Select):
         _group_by_position(select)
-        _reject_stars(select, context)
+        _reject_stars(select)
     return tree
 
 
-def _reject_stars(select: exp.Select, context: str) -> None:
+def _reject_stars(select: exp.Select) -> None:
     """Reject `*` of a source table: its columns depend on the release, so a query has to name the ones it reads."""
     sources = (select.args.get("from_"), *select.args.get("joins", ()))
     if any(p.is_star for p in select.selects) and any(
         isinstance(source.this, exp.Table) and source.this.db for source in sources if source is not None
     ):
-        raise IndexerError(f"{context}: * of a source table", "Name the columns.")
+        raise IndexerError("* of a source table", "Name the columns.")
 
 
 def _group_by_position(select: exp.Select) -> None:

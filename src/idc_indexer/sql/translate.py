@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from sqlglot import exp
-from sqlglot.errors import ErrorLevel, SqlglotError
+from sqlglot.errors import ErrorLevel
 
 from idc_indexer.errors import IndexerError
-from idc_indexer.sql.analyze import Statement, tables_read
+from idc_indexer.sql.analyze import Statement, errors_for, tables_read
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import UNPROVEN, rewrite
 from idc_indexer.sql.scans import share
@@ -108,10 +108,8 @@ def to_duckdb(statement: Statement, context: str, unproven: bool = False) -> Tra
         IndexerError: naming each operand of a wrong type and each construct that is not supported, with its line.
     """
     tree, rejected = _checked(statement, context, unproven)
-    try:
+    with errors_for(context, "Not even --unproven translates it."):
         translation = _translate(tree)
-    except SqlglotError as error:
-        raise IndexerError(f"{context}: {error}", "Not even --unproven translates it.") from error
     return replace(translation, unproven=rejected)
 
 
@@ -127,22 +125,23 @@ def split(statement: Statement, context: str, known: int) -> Split:
     """
     tree, _ = _checked(statement, context)
     parts = []
-    rewrite(tree)
-    for cte, rewritten in zip(statement.tree.ctes, tree.ctes, strict=True):
-        tables = [*cte.this.find_all(exp.Table)]
-        if not tables or not all(table.db for table in tables):
-            continue
-        of_prior = _reads_template(cte.this)
-        selects = [*_branches(cte.this)][known:] if of_prior else [cte.this]
-        rewritten.set("this", _all_of(PRIOR_ROWS if of_prior else _table(cte.alias)))
-        if selects:
-            parts.append(Part(cte.alias, _part(statement, selects), of_prior))
-    if outside := next((table for table in tree.find_all(exp.Table) if table.db), None):
-        raise IndexerError(
-            f"{context}: reads {outside.db}.{outside.name} outside of a common table expression that reads only it",
-            "With a history, a query of prior releases may read source tables only there. Build without --history.",
-        )
-    return Split(tuple(parts), _sql(tree))
+    with errors_for(context):
+        rewrite(tree)
+        for cte, rewritten in zip(statement.tree.ctes, tree.ctes, strict=True):
+            tables = [*cte.this.find_all(exp.Table)]
+            if not tables or not all(table.db for table in tables):
+                continue
+            of_prior = _reads_template(cte.this)
+            selects = [*_branches(cte.this)][known:] if of_prior else [cte.this]
+            rewritten.set("this", _all_of(PRIOR_ROWS if of_prior else _table(cte.alias)))
+            if selects:
+                parts.append(Part(cte.alias, _part(statement, selects), of_prior))
+        if outside := next((table for table in tree.find_all(exp.Table) if table.db), None):
+            raise IndexerError(
+                f"reads {outside.db}.{outside.name} outside of a common table expression that reads only it",
+                "With a history, a query of prior releases may read source tables only there. Build without --history.",
+            )
+        return Split(tuple(parts), _sql(tree))
 
 
 def _part(statement: Statement, selects: list[exp.Expr]) -> Statement:
@@ -155,11 +154,12 @@ def _part(statement: Statement, selects: list[exp.Expr]) -> Statement:
 
 def _checked(statement: Statement, context: str, unproven: bool = False) -> tuple[exp.Query, tuple[str, ...]]:
     """A copy of the tree, to rewrite, and the constructs in it that are not supported. Raises as `to_duckdb` does."""
-    tree = statement.tree.copy()
-    found = list(unsupported(tree))
-    rejected = list(dict.fromkeys(problem for _, problem in found))
-    if not statement.type_errors and not rejected:
-        rejected = list(untyped(tree))
+    with errors_for(context):
+        tree = statement.tree.copy()
+        found = list(unsupported(tree))
+        rejected = list(dict.fromkeys(problem for _, problem in found))
+        if not statement.type_errors and not rejected:
+            rejected = list(untyped(tree))
     if statement.type_errors or (rejected and not unproven):
         hints = [_TYPES_HINT] * bool(statement.type_errors) + [_SUPPORTED_HINT] * bool(rejected)
         problems = (f"{context}: {problem}" for problem in (*statement.type_errors, *rejected))
