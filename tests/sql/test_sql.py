@@ -313,6 +313,29 @@ def test_statements_that_cannot_be_an_index_are_rejected(sql: str, message: str)
     assert "\x1b" not in str(caught.value)  # sqlglot underlines with escape sequences
 
 
+@pytest.mark.parametrize(
+    ("sql", "restrictions"),
+    [
+        ("SELECT id FROM `t` WHERE n = 1 AND s IN ('a', 'b')", {"idc_v25.t": "\"n\" = 1 AND \"s\" IN ('a', 'b')"}),
+        ("SELECT a.id FROM `t` AS a WHERE a.n = 1", {"idc_v25.t": '"n" = 1'}),
+        (
+            "SELECT a.id, (SELECT MIN(b.f) FROM `t` AS b WHERE b.n = 1) AS k FROM `t` AS a WHERE a.n = 1",
+            {"idc_v25.t": '"n" = 1'},
+        ),
+        ("SELECT a.id, x FROM `t` AS a, UNNEST(a.xs) AS x WHERE a.n = 1 AND x = 'y'", {"idc_v25.t": '"n" = 1'}),
+        ("SELECT a.id, (SELECT MIN(b.f) FROM `t` AS b WHERE b.n = 2) AS k FROM `t` AS a WHERE a.n = 1", {}),
+        ("SELECT a.id, (SELECT MIN(b.f) FROM `t` AS b) AS k FROM `t` AS a WHERE a.n = 1", {}),
+        ("SELECT a.id, (SELECT MIN(b.f) FROM `t` AS b WHERE a.n = 1) AS k FROM `t` AS a WHERE a.n = 1", {}),
+        ("SELECT a.id FROM `t` AS a JOIN `t` AS b ON a.id = b.id WHERE a.n = 1", {}),
+        ("SELECT id FROM `t` WHERE n = 1 OR s = 'a'", {}),
+        ("SELECT id FROM `t` WHERE n > 1", {}),
+        ("SELECT id FROM `t`", {}),
+    ],
+)
+def test_conditions_of_all_rows_that_a_statement_reads(sql: str, restrictions: dict[str, str]) -> None:
+    assert to_duckdb(statement(f"{sql} ORDER BY id"), "it.sql").restrictions == restrictions
+
+
 @pytest.mark.parametrize(("before", "after"), [("(", ")"), ("- ", ""), ("[", "][SAFE_OFFSET(0)]"), ("ABS(", ")")])
 def test_expressions_that_are_nested_too_deeply(before: str, after: str) -> None:
     def translated(depth: int) -> str:

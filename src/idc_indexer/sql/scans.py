@@ -22,7 +22,11 @@ def share(tree: exp.Query) -> None:
     shared = []
     for number, ((table, condition), selects) in enumerate(repeated.items(), start=1):
         name = exp.to_identifier(f"{table} {number}", quoted=True)
-        rows = exp.select("*").from_(exp.to_identifier(table, quoted=True)).where(condition, dialect="duckdb")
+        rows = (
+            exp.select("*")
+            .from_(exp.Table(this=exp.to_identifier(table, quoted=True)))
+            .where(condition, dialect="duckdb")
+        )
         shared.append(exp.CTE(this=rows, alias=exp.TableAlias(this=name)))
         for select in selects:
             select.args["from_"].this.set("this", name.copy())
@@ -30,6 +34,23 @@ def share(tree: exp.Query) -> None:
     if shared:
         with_ = tree.args.get("with_")
         tree.set("with_", exp.With(expressions=[*shared, *(with_.expressions if with_ else ())]))
+
+
+def restrictions(tree: exp.Query) -> dict[str, str]:
+    """The conditions of the rows that a statement for DuckDB reads.
+
+    Returns:
+        By source table, a condition over its columns that selects all rows which are read of it. Tables without one
+        are left out. Statements that read the same rows have the same text.
+    """
+    found: dict[str, set[str]] = {}
+    shared = {cte.alias for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        if "." in table.name and table.name not in shared and table.parent_select:
+            found.setdefault(table.name, set()).add(_condition(table.parent_select))
+    return {
+        table: conditions.pop() for table, conditions in found.items() if len(conditions) == 1 and "" not in conditions
+    }
 
 
 def _condition(select: exp.Select) -> str:
@@ -42,7 +63,7 @@ def _condition(select: exp.Select) -> str:
     if not all(isinstance(term, (exp.EQ, exp.In)) and _of_literals(term) for term in terms):
         return ""
     for column in condition.find_all(exp.Column):
-        if column.table != source.alias_or_name:  # of an outer row
+        if column.table not in ("", source.alias_or_name):  # of an outer row
             return ""
         column.set("table", None)
     return duckdb_sql(condition)

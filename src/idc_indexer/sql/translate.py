@@ -6,8 +6,8 @@ shown that, and `rewrites` changes the expressions for which sqlglot or DuckDB r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from sqlglot import exp
@@ -17,7 +17,7 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.sql.analyze import Statement, errors_for, tables_read
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import UNPROVEN, rewrite
-from idc_indexer.sql.scans import share
+from idc_indexer.sql.scans import restrictions, share
 from idc_indexer.sql.supported import unsupported, untyped
 
 
@@ -45,11 +45,13 @@ class Translation:
         sql: DuckDB SQL.
         prior_extracts: one for each prior release, in order; empty for most indices.
         unproven: one message for each construct that is translated although it is not supported.
+        restrictions: by source table, as `scans.restrictions` finds them.
     """
 
     sql: str
     prior_extracts: tuple[PriorExtract, ...] = ()
     unproven: tuple[str, ...] = ()
+    restrictions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def _translate(tree: exp.Query) -> Translation:
     rewrite(tree)
     if template is None:
         share(tree)
-        return Translation(_sql(tree))
+        return Translation(_sql(tree), restrictions=restrictions(tree))
     extracts = [_sql(select) for select in _branches(template.this)]
     template.set("this", _all_of(PRIOR_ROWS))
     return Translation(_sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1)))
