@@ -435,6 +435,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, run: Run) -> None:
     ("rows", "said"),
     [
         ({"k": [1, 1], "v": [1, 2]}, "NEW repeats 1 value of the key k, such as 1"),
+        ({"k": [0.0, -0.0], "v": [1, 2]}, "NEW repeats 1 value of the key k, such as 0.0"),
         ({"k": [1, None], "v": [1, 2]}, "the key k is NULL in 1 row of NEW"),
         ({"v": [1, 2]}, "NEW lacks the key column k"),
     ],
