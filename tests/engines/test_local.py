@@ -21,7 +21,7 @@ def test_a_query_that_is_out_of_memory_starts_again_with_one_thread() -> None:
     with connect(2, "100MB") as connection:
         rows = [
             row
-            for batch in batches(connection, NEEDS_MUCH_WITH_THREADS, lambda: told.append("again"))
+            for batch in batches(connection, [NEEDS_MUCH_WITH_THREADS], lambda: told.append("again"))
             for row in batch.to_pylist()
         ]
         assert [sorted(row["numbers"]) for row in rows] == [[0, 1, 2]]
@@ -33,7 +33,7 @@ def test_a_query_that_is_out_of_memory_starts_again_with_one_thread() -> None:
 def test_a_query_that_started_again_and_is_not_read_to_its_end_leaves_the_threads_as_they_were() -> None:
     with connect(2, "100MB") as connection:
         found = batches(
-            connection, f"SELECT i, len(numbers) FROM range(500_000) AS many(i), ({NEEDS_MUCH_WITH_THREADS})"
+            connection, [f"SELECT i, len(numbers) FROM range(500_000) AS many(i), ({NEEDS_MUCH_WITH_THREADS})"]
         )
         assert next(found).num_rows > 0
         assert first_row(connection.cursor(), THREADS) == (1,)
@@ -48,7 +48,7 @@ def test_a_query_that_is_out_of_memory_with_one_thread_fails() -> None:
         list(
             batches(
                 connection,
-                "SELECT list(i) AS numbers FROM range(50_000_000) AS numbers(i)",
+                ["SELECT list(i) AS numbers FROM range(50_000_000) AS numbers(i)"],
                 lambda: told.append("again"),
             )
         )

@@ -37,7 +37,7 @@ class _Query:
         restrictions: conditions of all rows that are read of a source table, by its name.
     """
 
-    sql: str
+    statements: tuple[str, ...]
     leaves: list[Leaf]
     extracts: list[ReleaseExtract]
     history: History | None
@@ -261,7 +261,7 @@ class DuckDBRun:
             _create_views(cursor, self.staged, query.leaves, {rows.table: rows.name for rows in shared})
             self._prior_rows(cursor, query)
             again = f"{index.name}: out of memory with several threads; starting again with one"
-            yield batches(cursor, query.sql, lambda: self.plan.listener.message(again))
+            yield batches(cursor, query.statements, lambda: self.plan.listener.message(again))
             for rows in shared:
                 if index.name == rows.readers[-1]:
                     cursor.execute(f"DROP TABLE {quote_name(rows.name)}")
@@ -335,7 +335,7 @@ def _query(index: PinnedIndex, history: History | None, unproven: bool) -> _Quer
     leaves = [leaf for leaves in of_release.values() for leaf in leaves]
     known_history = history if known else None
     return _Query(
-        translation.sql, leaves, extracts[known:], known_history, translation.unproven, translation.restrictions
+        translation.statements, leaves, extracts[known:], known_history, translation.unproven, translation.restrictions
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -40,20 +40,23 @@ def explaining(name: str, damaged: Callable[[], tuple[str, str] | None] = lambda
         raise IndexerError(f"{name}: {first_line(error)}") from error
 
 
-def batches(cursor: duckdb.DuckDBPyConnection, sql: str, starts_again: Callable[[], object] = lambda: None) -> Batches:
-    """The rows of a query; while a batch is in use, DuckDB computes the next.
+def batches(
+    cursor: duckdb.DuckDBPyConnection, statements: Sequence[str], starts_again: Callable[[], object] = lambda: None
+) -> Batches:
+    """The rows of the last of some statements; while a batch is in use, DuckDB computes the next.
 
-    A query that runs out of memory before it has rows is started again with one thread, which needs less of it at a
-    time. Whether two threads need too much at one moment is chance: of two million series, idc_index failed in 2 of 4
-    builds with `--memory-limit 1.5GB` and in 3 of 10 with 3GB, but in none of 6 with one thread.
+    Statements that run out of memory before there are rows are started again with one thread, which needs less of it
+    at a time. Whether two threads need too much at one moment is chance: of two million series, idc_index failed in 2
+    of 4 builds with `--memory-limit 1.5GB` and in 3 of 10 with 3GB, but in none of 6 with one thread.
 
     Args:
+        statements: they may run twice.
         starts_again: called before that.
     """
     # The pool ends first, so that no query runs when the number of threads is restored.
     with ExitStack() as restored, ThreadPoolExecutor(1) as pool:
         try:
-            reader, batch = wait_for(cursor, pool.submit(_start, cursor, sql))
+            reader, batch = wait_for(cursor, pool.submit(_start, cursor, statements))
         except duckdb.OutOfMemoryException:
             (threads,) = first_row(cursor, "SELECT current_setting('threads')") or (1,)
             if threads == 1:
@@ -63,16 +66,21 @@ def batches(cursor: duckdb.DuckDBPyConnection, sql: str, starts_again: Callable[
             settings = restored.enter_context(cursor.cursor())
             settings.execute("SET threads = 1")
             restored.callback(settings.execute, f"SET threads = {threads}")
-            reader, batch = wait_for(cursor, pool.submit(_start, cursor, sql))
+            reader, batch = wait_for(cursor, pool.submit(_start, cursor, statements))
         while batch is not None:
             following = pool.submit(next, reader, None)
             yield batch
             batch = wait_for(cursor, following)
 
 
-def _start(cursor: duckdb.DuckDBPyConnection, sql: str) -> tuple[pa.RecordBatchReader, pa.RecordBatch | None]:
-    """A query, and the first batch of its rows."""
-    reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+def _start(
+    cursor: duckdb.DuckDBPyConnection, statements: Sequence[str]
+) -> tuple[pa.RecordBatchReader, pa.RecordBatch | None]:
+    """A query, after the statements before it, and the first batch of its rows."""
+    *first, query = statements
+    for statement in first:
+        cursor.execute(statement)
+    reader = cursor.sql(query).to_arrow_reader(BATCH_ROWS)
     return reader, next(reader, None)
 
 
@@ -111,7 +119,7 @@ def combined(
             if not part.of_prior and VERSION_ID in dict(part.statement.returns):
                 history.refuse_others(connection, part.table)
         create_prior_rows(connection, history, [quote_name(part.table) for part in query.parts if part.of_prior])
-        yield batches(connection, query.sql)
+        yield batches(connection, [query.sql])
 
 
 def _store(connection: duckdb.DuckDBPyConnection, table: str, rows: Batches) -> None:

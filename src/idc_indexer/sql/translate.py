@@ -18,6 +18,7 @@ from idc_indexer.sql.analyze import Statement, errors_for, tables_read
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import UNPROVEN, rewrite
 from idc_indexer.sql.scans import restrictions, share
+from idc_indexer.sql.steps import steps, without
 from idc_indexer.sql.supported import unsupported, untyped
 
 
@@ -43,12 +44,14 @@ class Translation:
 
     Attributes:
         sql: DuckDB SQL.
+        statements: the same, as DuckDB runs it: the last returns the rows, those before it make temporary tables.
         prior_extracts: one for each prior release, in order; empty for most indices.
         unproven: one message for each construct that is translated although it is not supported.
         restrictions: by source table, as `scans.restrictions` finds them.
     """
 
     sql: str
+    statements: tuple[str, ...]
     prior_extracts: tuple[PriorExtract, ...] = ()
     unproven: tuple[str, ...] = ()
     restrictions: Mapping[str, str] = field(default_factory=dict)
@@ -176,10 +179,17 @@ def _translate(tree: exp.Query) -> Translation:
     rewrite(tree)
     if template is None:
         share(tree)
-        return Translation(_sql(tree), restrictions=restrictions(tree))
+        computed = steps(tree)
+        first = [f"CREATE OR REPLACE TEMP TABLE {_name(cte)} AS {_sql(cte.this)}" for cte in computed]
+        return Translation(_sql(tree), (*first, _sql(without(tree, computed))), restrictions=restrictions(tree))
     extracts = [_sql(select) for select in _branches(template.this)]
     template.set("this", _all_of(PRIOR_ROWS))
-    return Translation(_sql(tree), tuple(PriorExtract(release, sql) for release, sql in enumerate(extracts, start=1)))
+    sql = _sql(tree)
+    return Translation(sql, (sql,), tuple(PriorExtract(release, one) for release, one in enumerate(extracts, start=1)))
+
+
+def _name(cte: exp.CTE) -> str:
+    return exp.to_identifier(cte.alias, quoted=True).sql("duckdb")
 
 
 def _table(part: str) -> str:
