@@ -279,6 +279,42 @@ def test_shared_scans_return_the_same_rows(scans: int, one: str, other: str) -> 
     check()
 
 
+GROUPED = "SELECT n, MIN(s) AS low, COUNT(*) AS k FROM `t` GROUP BY n"
+JOINED = "SELECT a.n, a.low, a.k, b.high FROM a JOIN b ON a.n = b.n ORDER BY n"
+
+
+@pytest.mark.parametrize(
+    ("first", "sql"),
+    [
+        (["a", "b"], f"WITH a AS ({GROUPED}), b AS (SELECT n, MAX(s) AS high FROM `t` GROUP BY n) {JOINED}"),
+        (
+            ["a", "distinct rows"],
+            f"WITH a AS ({GROUPED}), `distinct rows` AS (SELECT DISTINCT n, s FROM `t`), "
+            f"b AS (SELECT n, COUNT(s) AS high FROM `distinct rows` GROUP BY n) {JOINED}",
+        ),
+        ([], f"WITH a AS ({GROUPED}), b AS (SELECT n, MAX(k) AS high FROM a GROUP BY n) {JOINED}"),
+        (
+            [],
+            f"WITH a AS ({GROUPED}), b AS (SELECT n, MAX(s) AS high FROM `t` WHERE n IN (SELECT n FROM a) GROUP BY n) "
+            f"{JOINED}",
+        ),
+    ],
+)
+def test_groups_that_are_computed_first_return_the_same_rows(first: list[str], sql: str) -> None:
+    it = statement(sql)
+    *before, _ = to_duckdb(it, "it.sql").statements
+    assert [text.partition(" AS ")[0] for text in before] == [f'CREATE OR REPLACE TEMP TABLE "{n}"' for n in first]
+
+    @settings(max_examples=10, deadline=None)
+    @given(
+        rows_of(COLUMNS[T], {"n": st.none() | st.integers(0, 2), "s": st.none() | st.sampled_from("abä")}, key=["id"])
+    )
+    def check(rows: Any) -> None:
+        assert_same(it, {T: rows.select(list({leaf.fields[0].name: None for leaf in it.leaves}))})
+
+    check()
+
+
 def projections_and_groupings() -> Texts:
     """Statements over `t` in a total order, since its `id` is unique."""
     projections = [form("SELECT id, {} AS k FROM `t` ORDER BY id", one) for one in expressions(2).values()]
