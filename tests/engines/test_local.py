@@ -16,13 +16,22 @@ NEEDS_MUCH_WITH_THREADS = """
 
 
 @pytest.mark.duckdb
-def test_a_query_that_is_out_of_memory_starts_again_with_one_thread() -> None:
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [NEEDS_MUCH_WITH_THREADS],
+        [
+            "CREATE OR REPLACE TEMP TABLE first AS SELECT 1 AS one",
+            f"CREATE OR REPLACE TEMP TABLE much AS {NEEDS_MUCH_WITH_THREADS}",
+            "SELECT numbers FROM first, much",
+        ],
+    ],
+)
+def test_statements_that_are_out_of_memory_start_again_with_one_thread(statements: list[str]) -> None:
     told: list[str] = []
     with connect(2, "100MB") as connection:
         rows = [
-            row
-            for batch in batches(connection, [NEEDS_MUCH_WITH_THREADS], lambda: told.append("again"))
-            for row in batch.to_pylist()
+            row for batch in batches(connection, statements, lambda: told.append("again")) for row in batch.to_pylist()
         ]
         assert [sorted(row["numbers"]) for row in rows] == [[0, 1, 2]]
         assert told == ["again"]
