@@ -46,8 +46,8 @@ def batches(
     """The rows of the last of some statements; while a batch is in use, DuckDB computes the next.
 
     Statements that run out of memory before there are rows are started again with one thread, which needs less of it
-    at a time. Whether two threads need too much at one moment is chance: of two million series, idc_index failed in 2
-    of 4 builds with `--memory-limit 1.5GB` and in 3 of 10 with 3GB, but in none of 6 with one thread.
+    at a time. Whether two threads need too much at one moment is chance: of two million series, idc_index failed in all
+    of 3 builds with `--memory-limit 1.5GB` and in none of 5 with 3GB, and with one thread in none of 6.
 
     Args:
         statements: they may run twice.
