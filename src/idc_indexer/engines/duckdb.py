@@ -257,7 +257,7 @@ class DuckDBRun:
             mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in leaves))
             shared = list(self._shared(index.name))
             for rows in shared:
-                self._store(cursor, rows)
+                self._store(cursor, rows, anew=index.name == rows.readers[0])
             _create_views(cursor, self.staged, query.leaves, {rows.table: rows.name for rows in shared})
             self._prior_rows(cursor, query)
             again = f"{index.name}: out of memory with several threads; starting again with one"
@@ -273,15 +273,18 @@ class DuckDBRun:
             if len(readers) > 1:
                 yield _SharedRows(table, condition, readers)
 
-    def _store(self, cursor: duckdb.DuckDBPyConnection, rows: _SharedRows) -> None:
-        """Store rows that several indices read, with the columns of all of them, unless they are stored already."""
+    def _store(self, cursor: duckdb.DuckDBPyConnection, rows: _SharedRows, anew: bool) -> None:
+        """Store rows that several indices read, with the columns of all of them, unless they are stored already.
+
+        Args:
+            anew: replace rows that are stored: an earlier run of this connection, which failed, may have left them.
+        """
         leaves = [leaf for name in rows.readers for leaf in self.plan.queries[name].leaves]
         _create_views(cursor, self.staged, [leaf for leaf in leaves if str(leaf.table) == rows.table])
-        sql = f"FROM {quote_name(rows.table)} WHERE {rows.condition}"
+        create = "CREATE OR REPLACE TABLE" if anew else "CREATE TABLE IF NOT EXISTS"
+        sql = f"{create} {quote_name(rows.name)} AS FROM {quote_name(rows.table)} WHERE {rows.condition}"
         with ThreadPoolExecutor(1) as pool:
-            wait_for(
-                cursor, pool.submit(cursor.execute, f"CREATE TABLE IF NOT EXISTS {quote_name(rows.name)} AS {sql}")
-            )
+            wait_for(cursor, pool.submit(cursor.execute, sql))
 
     def _prior_rows(self, cursor: duckdb.DuckDBPyConnection, query: _Query) -> None:
         """Create the view of what the query reads of prior releases, if it does."""
