@@ -23,7 +23,7 @@ from idc_indexer.engines.prior_extracts import PriorExtracts, ReleaseExtract, pl
 from idc_indexer.exports import Export, StagedExport, StagingPlan
 from idc_indexer.progress import NullListener, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
-from idc_indexer.sql import Leaf, to_duckdb
+from idc_indexer.sql import Leaf, Translation, to_duckdb
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,12 @@ class _Query:
         leaves: of the release that is built.
         extracts: of the prior releases that the history does not have.
         history: None if the index takes nothing from one.
-        restrictions: conditions of all rows that are read of a source table, by its name.
     """
 
-    statements: tuple[str, ...]
+    translation: Translation
     leaves: list[Leaf]
     extracts: list[ReleaseExtract]
     history: History | None
-    unproven: tuple[str, ...]
-    restrictions: Mapping[str, str]
 
     @property
     def tables(self) -> set[SourceTable]:
@@ -105,7 +102,7 @@ class DuckDBEngine:
         with self._export.listed_ahead(tables):  # while the queries are translated
             for index in indices:
                 queries[index.name] = _query(index, history, self._unproven)
-                for problem in queries[index.name].unproven:
+                for problem in queries[index.name].translation.unproven:
                     self._listener.message(f"{index.query_file}: {problem}: its rows may differ from those of BigQuery")
         extracts = PriorExtracts(self._export)
         missing = [one for one in _extracts(queries.values()) if not extracts.has(one)]
@@ -206,7 +203,7 @@ class DuckDBPlan:
             self.connection.cursor() as cursor,
             ThreadPoolExecutor(1) as pool,
         ):
-            _create_views(cursor, staged, one.leaves)
+            _create_views(cursor, _tables(staged, one.leaves))
             wait_for(cursor, pool.submit(_write, cursor, one.sql, path))
 
 
@@ -230,7 +227,9 @@ class DuckDBRun:
         for table in sorted({leaf.table for query in self.plan.queries.values() for leaf in query.leaves}):
             facts = asdict(self.staged.facts(table))
             tables[str(table)] = {**facts, "left_out": list(facts["left_out"])}
-        unproven = {name: list(query.unproven) for name, query in self.plan.queries.items() if query.unproven}
+        unproven = {
+            name: list(found) for name, query in self.plan.queries.items() if (found := query.translation.unproven)
+        }
         return {
             "engine": {
                 "name": "duckdb",
@@ -255,23 +254,27 @@ class DuckDBRun:
             self.plan.connection.cursor() as cursor,
         ):
             mistrust_statistics(cursor, any(leaf.fields[-1].type == "FLOAT" for leaf in leaves))
-            shared = list(self._shared(index.name))
+            tables = _tables(self.staged, query.leaves)
+            shared = self._shared(index.name)
             for rows in shared:
                 self._store(cursor, rows, anew=index.name == rows.readers[0])
-            _create_views(cursor, self.staged, query.leaves, {rows.table: rows.name for rows in shared})
+                tables[rows.table] = f"FROM {quote_name(rows.name)}"
+            _create_views(cursor, tables)
             self._prior_rows(cursor, query)
             again = f"{index.name}: out of memory with several threads; starting again with one"
-            yield batches(cursor, query.statements, lambda: self.plan.listener.message(again))
+            yield batches(cursor, query.translation.statements, lambda: self.plan.listener.message(again))
             for rows in shared:
                 if index.name == rows.readers[-1]:
                     cursor.execute(f"DROP TABLE {quote_name(rows.name)}")
 
-    def _shared(self, index: str) -> Iterator[_SharedRows]:
+    def _shared(self, index: str) -> list[_SharedRows]:
         """The rows that an index and others of this run read."""
-        for table, condition in self.plan.queries[index].restrictions.items():
-            readers = [name for name in self.indices if self.plan.queries[name].restrictions.get(table) == condition]
-            if len(readers) > 1:
-                yield _SharedRows(table, condition, readers)
+        of_each = {name: query.translation.restrictions for name, query in self.plan.queries.items()}
+        found = [
+            _SharedRows(table, condition, [name for name in self.indices if of_each[name].get(table) == condition])
+            for table, condition in of_each[index].items()
+        ]
+        return [rows for rows in found if len(rows.readers) > 1]
 
     def _store(self, cursor: duckdb.DuckDBPyConnection, rows: _SharedRows, anew: bool) -> None:
         """Store rows that several indices read, with the columns of all of them, unless they are stored already.
@@ -280,9 +283,9 @@ class DuckDBRun:
             anew: replace rows that are stored: an earlier run of this connection, which failed, may have left them.
         """
         leaves = [leaf for name in rows.readers for leaf in self.plan.queries[name].leaves]
-        _create_views(cursor, self.staged, [leaf for leaf in leaves if str(leaf.table) == rows.table])
         create = "CREATE OR REPLACE TABLE" if anew else "CREATE TABLE IF NOT EXISTS"
-        sql = f"{create} {quote_name(rows.name)} AS FROM {quote_name(rows.table)} WHERE {rows.condition}"
+        selected = _tables(self.staged, leaves)[rows.table]
+        sql = f"{create} {quote_name(rows.name)} AS FROM ({selected}) WHERE {rows.condition}"
         with ThreadPoolExecutor(1) as pool:
             wait_for(cursor, pool.submit(cursor.execute, sql))
 
@@ -296,25 +299,28 @@ class DuckDBRun:
             create_prior_rows(cursor, query.history, [read_parquet(paths)] if paths else [])
 
 
-def _create_views(
-    cursor: duckdb.DuckDBPyConnection, staged: StagedExport, leaves: Sequence[Leaf], stored: Mapping[str, str] = {}
-) -> None:
-    """Create a view of each table, with the columns that are read, in the types that they have in BigQuery.
-
-    Args:
-        stored: names of the DuckDB tables that have all rows which are read of a source table, by its name.
-    """
+def _tables(staged: StagedExport, leaves: Sequence[Leaf]) -> dict[str, str]:
+    """SQL of each source table, by name: the columns that are read, in the types that they have in BigQuery."""
     columns: dict[SourceTable, dict[str, str]] = {}
     for leaf in leaves:
         name = quote_name(leaf.fields[0].name)
         # BigQuery stores an empty array for NULL; an export may hold either.
         value = f"COALESCE({name}, [])" if leaf.fields[0].mode == "REPEATED" else name
         columns.setdefault(leaf.table, {})[name] = f"{value} AS {name}"
-    for table, selected in columns.items():
-        rows = quote_name(stored[str(table)]) if str(table) in stored else read_parquet(staged.paths(table))
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP VIEW {quote_name(str(table))} AS SELECT {', '.join(selected.values())} FROM {rows}"
-        )
+    return {
+        str(table): f"SELECT {', '.join(selected.values())} FROM {read_parquet(staged.paths(table))}"
+        for table, selected in columns.items()
+    }
+
+
+def _create_views(cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, str]) -> None:
+    """Create a view of each table.
+
+    Args:
+        tables: their SQL, by name.
+    """
+    for name, sql in tables.items():
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW {quote_name(name)} AS {sql}")
 
 
 def _write(cursor: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
@@ -337,9 +343,7 @@ def _query(index: PinnedIndex, history: History | None, unproven: bool) -> _Quer
     ]
     leaves = [leaf for leaves in of_release.values() for leaf in leaves]
     known_history = history if known else None
-    return _Query(
-        translation.statements, leaves, extracts[known:], known_history, translation.unproven, translation.restrictions
-    )
+    return _Query(translation, leaves, extracts[known:], known_history)
 
 
 def _extracts(queries: Iterable[_Query]) -> list[ReleaseExtract]:

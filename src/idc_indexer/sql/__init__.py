@@ -8,6 +8,17 @@ error that names the construct and its line.
 
 from idc_indexer.sql.analyze import Leaf, Statement, analyze
 from idc_indexer.sql.pin import pin
-from idc_indexer.sql.translate import PRIOR_ROWS, PriorExtract, Split, split, to_duckdb
+from idc_indexer.sql.translate import PRIOR_ROWS, PriorExtract, Split, Translation, split, to_duckdb
 
-__all__ = ["PRIOR_ROWS", "Leaf", "PriorExtract", "Split", "Statement", "analyze", "pin", "split", "to_duckdb"]
+__all__ = [
+    "PRIOR_ROWS",
+    "Leaf",
+    "PriorExtract",
+    "Split",
+    "Statement",
+    "Translation",
+    "analyze",
+    "pin",
+    "split",
+    "to_duckdb",
+]

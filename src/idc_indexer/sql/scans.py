@@ -21,7 +21,7 @@ def share(tree: exp.Query) -> None:
     repeated = {scan: selects for scan, selects in scans.items() if len(selects) > 1}
     shared = []
     for number, ((table, condition), selects) in enumerate(repeated.items(), start=1):
-        name = exp.to_identifier(f"{table} {number}", quoted=True)
+        name = exp.to_identifier(f"{table.replace('.', ' ')} {number}", quoted=True)  # a dot marks a source table
         rows = (
             exp.select("*")
             .from_(exp.Table(this=exp.to_identifier(table, quoted=True)))
@@ -44,9 +44,8 @@ def restrictions(tree: exp.Query) -> dict[str, str]:
         are left out. Statements that read the same rows have the same text.
     """
     found: dict[str, set[str]] = {}
-    shared = {cte.alias for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
-        if "." in table.name and table.name not in shared and table.parent_select:
+        if "." in table.name and table.parent_select:
             found.setdefault(table.name, set()).add(_condition(table.parent_select))
     return {
         table: conditions.pop() for table, conditions in found.items() if len(conditions) == 1 and "" not in conditions

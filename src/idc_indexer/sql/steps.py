@@ -10,27 +10,25 @@ from __future__ import annotations
 from sqlglot import exp
 
 
-def steps(tree: exp.Query) -> list[exp.CTE]:
-    """The common table expressions to compute first: those that group the rows of one source table, if several do."""
-    expressions = {cte.alias for cte in tree.ctes}
-    grouping = [cte for cte in tree.ctes if _groups(cte.this, expressions)]
-    return grouping if len(grouping) > 1 else []
+def take_steps(tree: exp.Query) -> list[exp.CTE]:
+    """Take out of a statement for DuckDB what to compute first.
 
-
-def without(tree: exp.Query, computed: list[exp.CTE]) -> exp.Query:
-    """The statement without some of its common table expressions."""
-    names = {cte.alias for cte in computed}
-    rest = tree.copy()
-    for cte in [cte for cte in rest.ctes if cte.alias in names]:
+    Returns:
+        The common table expressions that group the rows of one source table, in order; none if there is only one.
+    """
+    taken = [cte for cte in tree.ctes if _groups(cte.this)]
+    if len(taken) == 1:
+        return []
+    for cte in taken:
         cte.pop()
-    if not rest.ctes:
-        rest.set("with_", None)
-    return rest
+    if not tree.ctes:
+        tree.set("with_", None)
+    return taken
 
 
-def _groups(query: exp.Expr, expressions: set[str]) -> bool:
+def _groups(query: exp.Expr) -> bool:
     """Whether a query groups rows of one source table, and reads nothing else."""
     if not isinstance(query, exp.Select) or not (query.args.get("group") or query.args.get("distinct")):
         return False
     names = [table.name for table in query.find_all(exp.Table)]
-    return len(names) == 1 and "." in names[0] and names[0] not in expressions
+    return len(names) == 1 and "." in names[0]

@@ -15,10 +15,11 @@ from sqlglot.errors import ErrorLevel
 
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql.analyze import Statement, errors_for, tables_read
+from idc_indexer.sql.forms import duckdb_sql
 from idc_indexer.sql.pin import PRIOR_TEMPLATE
 from idc_indexer.sql.rewrites import UNPROVEN, rewrite
 from idc_indexer.sql.scans import restrictions, share
-from idc_indexer.sql.steps import steps, without
+from idc_indexer.sql.steps import take_steps
 from idc_indexer.sql.supported import unsupported, untyped
 
 
@@ -179,17 +180,14 @@ def _translate(tree: exp.Query) -> Translation:
     rewrite(tree)
     if template is None:
         share(tree)
-        computed = steps(tree)
-        first = [f"CREATE OR REPLACE TEMP TABLE {_name(cte)} AS {_sql(cte.this)}" for cte in computed]
-        return Translation(_sql(tree), (*first, _sql(without(tree, computed))), restrictions=restrictions(tree))
+        sql, restricted = _sql(tree), restrictions(tree)
+        steps = take_steps(tree)
+        first = [f"CREATE OR REPLACE TEMP TABLE {duckdb_sql(cte.args['alias'])} AS {_sql(cte.this)}" for cte in steps]
+        return Translation(sql, (*first, _sql(tree)) if first else (sql,), restrictions=restricted)
     extracts = [_sql(select) for select in _branches(template.this)]
     template.set("this", _all_of(PRIOR_ROWS))
     sql = _sql(tree)
     return Translation(sql, (sql,), tuple(PriorExtract(release, one) for release, one in enumerate(extracts, start=1)))
-
-
-def _name(cte: exp.CTE) -> str:
-    return exp.to_identifier(cte.alias, quoted=True).sql("duckdb")
 
 
 def _table(part: str) -> str:
