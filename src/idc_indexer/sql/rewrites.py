@@ -16,7 +16,7 @@ from idc_indexer.sql.coercion import kind
 from idc_indexer.sql.forms import duckdb_sql, is_number, quoted
 from idc_indexer.sql.functions import FUNCTIONS
 from idc_indexer.sql.number_forms import ROUND_BOUND
-from idc_indexer.sql.supported import NUMBER, nan_agrees, null_if_empty
+from idc_indexer.sql.supported import NUMBER, may_be_nan, nan_agrees, null_if_empty
 
 
 def rewrite(tree: exp.Expr) -> None:
@@ -190,9 +190,9 @@ def _rewrite_comparison(node: exp.Expr) -> None:
     """A comparison with NaN is false, != is true, and with NULL it is NULL."""
     if nan_agrees(node):
         return
-    sides = [(f"({duckdb_sql(one)})", is_number(one) or kind(one) != "FLOAT64") for one in (node.this, node.expression)]
-    (a, a_exact), (b, b_exact) = sides
-    nan = [f"(ISNAN({a}) AND {b} IS NOT NULL)"] * (not a_exact) + [f"(ISNAN({b}) AND {a} IS NOT NULL)"] * (not b_exact)
+    a, b = f"({duckdb_sql(node.this)})", f"({duckdb_sql(node.expression)})"
+    sides = [(node.this, a, b), (node.expression, b, a)]
+    nan = [f"(ISNAN({one}) AND {other} IS NOT NULL)" for side, one, other in sides if may_be_nan(side)]
     found = "TRUE" if isinstance(node, exp.NEQ) else "FALSE"
     _put(node, f"CASE WHEN {' OR '.join(nan)} THEN {found} ELSE {duckdb_sql(node)} END")
 

@@ -153,13 +153,18 @@ def _check_comparison(node: exp.Expr) -> str:
     return f"{node.key.upper()} of records" if records else ""
 
 
+def may_be_nan(node: exp.Expr) -> bool:
+    """Whether a value of it may be NaN: of a FLOAT64 that is not written as a number."""
+    return kind(node) == "FLOAT64" and not is_number(node)
+
+
 def nan_agrees(node: exp.Expr) -> bool:
     """Whether both engines compare NaN alike. In DuckDB, it is equal to itself and larger than all numbers.
 
     In GoogleSQL, no comparison with NaN is true. If the other operand is a number, some comparisons are false for a
     value that is larger than all numbers.
     """
-    if "FLOAT64" not in (kind(node.this), kind(node.expression)):
+    if not (may_be_nan(node.this) or may_be_nan(node.expression)):
         return True
     agree = (exp.EQ, exp.NEQ, exp.LT, exp.LTE) if is_number(node.expression) else (exp.EQ, exp.NEQ, exp.GT, exp.GTE)
     return isinstance(node, agree) and (is_number(node.expression) or is_number(node.this))
