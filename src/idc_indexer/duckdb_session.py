@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -112,10 +114,32 @@ def errors_for(name: str, hint: str = "") -> Iterator[None]:
         yield
     except duckdb.InterruptException:
         raise
-    except duckdb.OutOfMemoryException as error:
-        raise IndexerError(f"{name}: {first_line(error)}", "Free disk space for temporary files.") from error
     except (duckdb.Error, ValueError, OverflowError, MemoryError) as error:
+        if lacks_disk(error):
+            raise no_room(name, error) from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise IndexerError(f"{name}: {first_line(error)}") from error
         raise IndexerError(f"{name}: cannot be read: {first_line(error)}", hint) from error
+
+
+def lacks_disk(error: Exception) -> bool:
+    """Whether the disk with DuckDB's temporary files is full.
+
+    DuckDB says so as out of memory if it knew how much was free, and otherwise as an error of the file system.
+    """
+    return "max_temp_directory_size" in str(error) or os.strerror(errno.ENOSPC) in str(error)
+
+
+def no_room(name: str, error: Exception) -> IndexerError:
+    """The error for a full disk.
+
+    Args:
+        name: what needs temporary files.
+    """
+    return IndexerError(
+        f"{name}: no room for temporary files in {tempfile.gettempdir()}: {first_line(error)}",
+        "Free disk space there, or set TMPDIR to a folder on a larger disk.",
+    )
 
 
 def quote_name(name: str) -> str:

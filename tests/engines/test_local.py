@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from errno import ENOSPC
+from pathlib import Path
+from typing import Any
+
 import duckdb
 import pytest
 
-from idc_indexer.duckdb_session import connect, first_row
-from idc_indexer.engines.local import batches
+from idc_indexer.duckdb_session import connect, errors_for, first_row
+from idc_indexer.engines.local import batches, explaining
+from idc_indexer.errors import IndexerError
 
 THREADS = "SELECT current_setting('threads')"
 NEEDS_MUCH_WITH_THREADS = """
@@ -62,3 +69,27 @@ def test_a_query_that_is_out_of_memory_with_one_thread_fails() -> None:
             )
         )
     assert told == []
+
+
+@pytest.mark.duckdb
+def test_a_disk_without_room_for_temporary_files_is_named_and_nothing_starts_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    with connect(2, "64MB", tmp_path) as connection:
+        connection.execute("SET max_temp_directory_size = '0B'")
+        texts = "SELECT DISTINCT repeat('x', 60) || i AS text FROM range(1_000_000) AS numbers(i)"
+        with pytest.raises(IndexerError) as refused, explaining("idc_index"):
+            list(batches(connection, [texts], lambda: told.append("again")))
+    assert refused.value.message.startswith(f"idc_index: no room for temporary files in {tempfile.gettempdir()}: ")
+    assert "TMPDIR" in refused.value.hint
+    assert told == []
+
+
+@pytest.mark.parametrize("explained", [explaining, errors_for])
+def test_a_disk_that_others_fill_is_named(explained: Any) -> None:
+    # what DuckDB 2.0.1 raises on a file system of 20 MB
+    error = duckdb.IOException(f'IO Error: Could not write file "duckdb_temp_0.tmp": {os.strerror(ENOSPC)}')
+    with (
+        pytest.raises(IndexerError, match=r"^idc_index: no room for temporary files in .*: IO Error: "),
+        explained("idc_index"),
+    ):
+        raise error

@@ -11,7 +11,7 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
-from idc_indexer.duckdb_session import connect, first_line, first_row, interruptible, quote_name
+from idc_indexer.duckdb_session import connect, first_line, first_row, interruptible, lacks_disk, no_room, quote_name
 from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql import Split
@@ -31,9 +31,11 @@ def explaining(name: str, damaged: Callable[[], tuple[str, str] | None] = lambda
     try:
         with interruptible():
             yield
-    except duckdb.OutOfMemoryException as error:
-        raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
     except (duckdb.Error, pa.ArrowException) as error:
+        if lacks_disk(error):
+            raise no_room(name, error) from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
         if found := damaged():
             file, hint = found
             raise IndexerError(f"{name}: {file} is damaged: {first_line(error)}", hint) from error
@@ -57,9 +59,9 @@ def batches(
     with ExitStack() as restored, ThreadPoolExecutor(1) as pool:
         try:
             reader, batch = wait_for(cursor, pool.submit(_start, cursor, statements))
-        except duckdb.OutOfMemoryException:
+        except duckdb.OutOfMemoryException as error:
             (threads,) = first_row(cursor, "SELECT current_setting('threads')") or (1,)
-            if threads == 1:
+            if threads == 1 or lacks_disk(error):
                 raise
             starts_again()
             # For all cursors. This one cannot set it back while it has rows that nobody reads.

@@ -13,7 +13,7 @@ from idc_indexer.schema.source_tables import SourceTable
 from idc_indexer.sql import gaps
 from idc_indexer.sql.cast_forms import FORMS, form, types
 from idc_indexer.sql.coercion import kind
-from idc_indexer.sql.forms import duckdb_sql, is_number, quoted
+from idc_indexer.sql.forms import duckdb_sql, quoted
 from idc_indexer.sql.functions import FUNCTIONS
 from idc_indexer.sql.number_forms import ROUND_BOUND
 from idc_indexer.sql.supported import NUMBER, may_be_nan, nan_agrees, null_if_empty
