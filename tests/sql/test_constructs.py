@@ -236,6 +236,8 @@ def test_nan_that_parquet_statistics_do_not_show(sql: str, numbers: list[float |
         "SELECT id, IF(id = 2, ERROR(CONCAT('bad ', r)), 'x') AS k FROM `t` ORDER BY id",
         "SELECT id, IF(id = 2, ERROR(NULL), 5) AS k FROM `t` ORDER BY id",
         "SELECT id FROM `t` WHERE IF(id = 3, ERROR(s), TRUE) ORDER BY id",
+        "SELECT id, xs[OFFSET(0)] AS k FROM `t` WHERE id = 2 ORDER BY id",
+        "SELECT id, xs[OFFSET(0)] AS k FROM `t` WHERE id = 5 ORDER BY id",
         "SELECT id, SQRT(n) AS k FROM `t` ORDER BY id",
         "SELECT id, ROUND(ACOS(f), 6) AS k FROM `t` ORDER BY id",
         "SELECT id, ROUND(ACOS(-n), 6) AS k FROM `t` ORDER BY id",

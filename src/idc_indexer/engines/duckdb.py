@@ -300,16 +300,13 @@ class DuckDBRun:
 
 
 def _tables(staged: StagedExport, leaves: Sequence[Leaf]) -> dict[str, str]:
-    """SQL of each source table, by name: the columns that are read, in the types that they have in BigQuery."""
-    columns: dict[SourceTable, dict[str, str]] = {}
+    """SQL of each source table, by name: the columns that are read."""
+    columns: dict[SourceTable, dict[str, None]] = {}
     for leaf in leaves:
-        name = quote_name(leaf.fields[0].name)
-        # BigQuery stores an empty array for NULL; an export may hold either.
-        value = f"COALESCE({name}, [])" if leaf.fields[0].mode == "REPEATED" else name
-        columns.setdefault(leaf.table, {})[name] = f"{value} AS {name}"
+        columns.setdefault(leaf.table, {})[quote_name(leaf.fields[0].name)] = None
     return {
-        str(table): f"SELECT {', '.join(selected.values())} FROM {read_parquet(staged.paths(table))}"
-        for table, selected in columns.items()
+        str(table): f"SELECT {', '.join(names)} FROM {read_parquet(staged.paths(table))}"
+        for table, names in columns.items()
     }
 
 

@@ -57,7 +57,7 @@ def form(aggregate: exp.Expr) -> str:
     if isinstance(aggregate.this, exp.If):
         # Rows without a distance: the first number, and those without a number.
         value = duckdb_sql(aggregate.this.args["true"])
-        return f"GREATEST(ARG_MAX_NULL({value}, -{x}), MAX({value}) FILTER(WHERE {x} IS NULL))"
+        return f"GREATEST(ARG_MAX_NULL({value}, -{x}), MAX(CASE WHEN {x} IS NULL THEN {value} END))"
     ordered = f"LIST_REVERSE_SORT(LIST(-{x}) FILTER(WHERE {x} IS NOT NULL))"
     pairs = f"LIST_ZIP({ordered}[:-2], {ordered}[2:])"
     if isinstance(aggregate, exp.Max):

@@ -231,8 +231,11 @@ def _is_same_array(node: exp.Expr) -> bool:
 
     In an export, an array inside a record may be NULL. BigQuery has an empty one there.
     """
-    if isinstance(node, (exp.Split, exp.IgnoreNulls)):
-        return True
+    return isinstance(node, (exp.Split, exp.IgnoreNulls)) or is_of_source(node)
+
+
+def is_of_source(node: exp.Expr) -> bool:
+    """Whether an expression is a column of a source table."""
     column = node if isinstance(node, exp.Column) else exp.Column()
     scope = column.find_ancestor(exp.Select)
     while scope is not None:

@@ -121,4 +121,7 @@ SELECT d, LAG(d) OVER (ORDER BY d) AS k FROM `t` ORDER BY d, k;
 WITH q AS (SELECT id, IF(id > 9, ERROR('x'), s) AS x, SQRT(id) AS y FROM `t`) SELECT id, ROW_NUMBER() OVER (PARTITION
   BY x ORDER BY id) AS k, LAG(y) OVER (ORDER BY y) AS m FROM q ORDER BY id;
 SELECT ARRAY_AGG(DISTINCT SQRT(id) IGNORE NULLS ORDER BY SQRT(id)) AS k, COUNT(DISTINCT SQRT(id)) AS m FROM `t`;
-SELECT id, 0.25 >= 0.25 AS a, 1 > 0.5 AS b, -0.5 > -0.5 AS c, 0.5 < n AS d, 0.5 <= n AS e, n >= 0.5 AS g FROM `t` ORDER BY id
+SELECT id, 0.25 >= 0.25 AS a, 1 > 0.5 AS b, -0.5 > -0.5 AS c, 0.5 < n AS d, 0.5 <= n AS e, n >= 0.5 AS g FROM `t` ORDER BY id;
+SELECT a.id, a.xs AS k, ARRAY_LENGTH(a.ns) AS m, v.a AS p FROM `t` AS a LEFT JOIN UNNEST(a.recs) AS v ORDER BY id, p;
+WITH q AS (SELECT id, xs, IF(id > 2, ns, NULL) AS ns FROM `t`) SELECT id, xs IS NULL AS k, ns IS NULL AS m,
+  NULLIF(ARRAY_TO_STRING(xs, '/'), '') AS p FROM q ORDER BY id
