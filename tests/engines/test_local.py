@@ -46,6 +46,15 @@ def test_statements_that_are_out_of_memory_start_again_with_one_thread(statement
 
 
 @pytest.mark.duckdb
+@pytest.mark.parametrize(("threads", "used"), [(1, 1), (2, 2), (5, 2)])
+def test_few_threads_for_large_groups(threads: int, used: int) -> None:
+    with connect(threads) as connection:
+        (batch,) = batches(connection, [f"{THREADS} AS threads"], few_threads=True)
+        assert batch.to_pylist() == [{"threads": used}]
+        assert first_row(connection, THREADS) == (threads,)
+
+
+@pytest.mark.duckdb
 def test_a_query_that_started_again_and_is_not_read_to_its_end_leaves_the_threads_as_they_were() -> None:
     with connect(2, "100MB") as connection:
         found = batches(

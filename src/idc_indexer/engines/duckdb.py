@@ -262,7 +262,13 @@ class DuckDBRun:
             _create_views(cursor, tables)
             self._prior_rows(cursor, query)
             again = f"{index.name}: out of memory with several threads; starting again with one"
-            yield batches(cursor, query.translation.statements, lambda: self.plan.listener.message(again))
+            translation = query.translation
+            yield batches(
+                cursor,
+                translation.statements,
+                lambda: self.plan.listener.message(again),
+                translation.large_groups,
+            )
             for rows in shared:
                 if index.name == rows.readers[-1]:
                     cursor.execute(f"DROP TABLE {quote_name(rows.name)}")

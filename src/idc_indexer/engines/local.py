@@ -17,6 +17,10 @@ from idc_indexer.errors import IndexerError
 from idc_indexer.sql import Split
 
 BATCH_ROWS = 65_536
+FEW_THREADS = 2
+"""Threads of a query whose groups take much memory, at most. Each thread has groups of its own; with three or more,
+DuckDB 2.0.1 spends most of the time on moving them to disk and back. idc_index of 58.8 million instances with 6 GB, on
+two cores, takes 117 s of processor with two threads, 460 with three, 624 with four, and 133 with four and 12 GB."""
 Result = TypeVar("Result")
 Batches = Iterator[pa.RecordBatch]
 
@@ -43,7 +47,10 @@ def explaining(name: str, damaged: Callable[[], tuple[str, str] | None] = lambda
 
 
 def batches(
-    cursor: duckdb.DuckDBPyConnection, statements: Sequence[str], starts_again: Callable[[], object] = lambda: None
+    cursor: duckdb.DuckDBPyConnection,
+    statements: Sequence[str],
+    starts_again: Callable[[], object] = lambda: None,
+    few_threads: bool = False,
 ) -> Batches:
     """The rows of the last of some statements; while a batch is in use, DuckDB computes the next.
 
@@ -54,20 +61,19 @@ def batches(
     Args:
         statements: they may run twice.
         starts_again: called before that.
+        few_threads: use at most `FEW_THREADS`.
     """
     # The pool ends first, so that no query runs when the number of threads is restored.
     with ExitStack() as restored, ThreadPoolExecutor(1) as pool:
+        if few_threads:
+            restored.enter_context(_at_most(FEW_THREADS, cursor))
         try:
             reader, batch = wait_for(cursor, pool.submit(_start, cursor, statements))
         except duckdb.OutOfMemoryException as error:
-            (threads,) = first_row(cursor, "SELECT current_setting('threads')") or (1,)
-            if threads == 1 or lacks_disk(error):
+            if _threads(cursor) == 1 or lacks_disk(error):
                 raise
             starts_again()
-            # For all cursors. This one cannot set it back while it has rows that nobody reads.
-            settings = restored.enter_context(cursor.cursor())
-            settings.execute("SET threads = 1")
-            restored.callback(settings.execute, f"SET threads = {threads}")
+            restored.enter_context(_at_most(1, cursor))
             reader, batch = wait_for(cursor, pool.submit(_start, cursor, statements))
         while batch is not None:
             following = pool.submit(next, reader, None)
@@ -84,6 +90,24 @@ def _start(
         cursor.execute(statement)
     reader = cursor.sql(query).to_arrow_reader(BATCH_ROWS)
     return reader, next(reader, None)
+
+
+def _threads(cursor: duckdb.DuckDBPyConnection) -> int:
+    (threads,) = first_row(cursor, "SELECT current_setting('threads')") or (1,)
+    return int(threads)
+
+
+@contextmanager
+def _at_most(most: int, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let DuckDB use no more threads than that, for all cursors."""
+    # A cursor cannot set the number back while it has rows that nobody reads.
+    with cursor.cursor() as settings:
+        threads = _threads(settings)
+        settings.execute(f"SET threads = {min(most, threads)}")
+        try:
+            yield
+        finally:
+            settings.execute(f"SET threads = {threads}")
 
 
 def wait_for(cursor: duckdb.DuckDBPyConnection, future: Future[Result]) -> Result:

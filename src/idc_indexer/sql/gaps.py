@@ -28,10 +28,15 @@ class _Gap:
     keys: frozenset[str]
 
 
-def mark(tree: exp.Expr) -> None:
-    """Find the aggregates over distances, and take the windows out of the queries that they read."""
+def mark(tree: exp.Expr) -> bool:
+    """Find the aggregates over distances, and take the windows out of the queries that they read.
+
+    Returns:
+        Whether there are any, so that each group collects its numbers.
+    """
+    found = False
     if tree.find(exp.Lag) is None:
-        return  # to search the tree for each SELECT takes 0.2 s for the two queries of 24 prior releases
+        return found  # to search the tree for each SELECT takes 0.2 s for the two queries of 24 prior releases
     for select in list(tree.find_all(exp.Select)):
         rows = _only_source(select, tree)
         gap = _gap(rows) if rows is not None else None
@@ -44,6 +49,8 @@ def mark(tree: exp.Expr) -> None:
                 assert aggregate is not None
                 aggregate.meta[_OF] = duckdb_sql(number)
             gap.projection.pop()
+            found = True
+    return found
 
 
 def form(aggregate: exp.Expr) -> str:

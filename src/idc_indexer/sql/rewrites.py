@@ -19,9 +19,13 @@ from idc_indexer.sql.number_forms import ROUND_BOUND
 from idc_indexer.sql.supported import NUMBER, is_of_source, may_be_nan, nan_agrees, null_if_empty
 
 
-def rewrite(tree: exp.Expr) -> None:
-    """Rewrite a typed statement without unsupported constructs, from the inner expressions to the outer."""
-    gaps.mark(tree)
+def rewrite(tree: exp.Expr) -> bool:
+    """Rewrite a typed statement without unsupported constructs, from the inner expressions to the outer.
+
+    Returns:
+        Whether groups collect the numbers of their rows.
+    """
+    collects = gaps.mark(tree)
     _fill_arrays(tree)
     # UNNEST first: other rewrites parse text, and then a field of an element looks like a column of a table.
     first: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {exp.Select: _rewrite_unnest}
@@ -30,6 +34,7 @@ def rewrite(tree: exp.Expr) -> None:
             change = rewrites.get(type(node))
             if change is not None and UNPROVEN not in node.meta:
                 change(node)
+    return collects
 
 
 UNPROVEN = "unproven"

@@ -49,6 +49,8 @@ class Translation:
         prior_extracts: one for each prior release, in order; empty for most indices.
         unproven: one message for each construct that is translated although it is not supported.
         restrictions: by source table, as `scans.restrictions` finds them.
+        large_groups: whether its groups take much memory: those of an entire source table, or with the numbers of
+            their rows.
     """
 
     sql: str
@@ -56,6 +58,7 @@ class Translation:
     prior_extracts: tuple[PriorExtract, ...] = ()
     unproven: tuple[str, ...] = ()
     restrictions: Mapping[str, str] = field(default_factory=dict)
+    large_groups: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,13 +180,14 @@ def _checked(statement: Statement, context: str, unproven: bool = False) -> tupl
 
 def _translate(tree: exp.Query) -> Translation:
     template = next((cte for cte in tree.find_all(exp.CTE) if _reads_template(cte.this)), None)
-    rewrite(tree)
+    collects = rewrite(tree)
     if template is None:
         share(tree)
         sql, restricted = _sql(tree), restrictions(tree)
         steps = take_steps(tree)
         first = [f"CREATE OR REPLACE TEMP TABLE {duckdb_sql(cte.args['alias'])} AS {_sql(cte.this)}" for cte in steps]
-        return Translation(sql, (*first, _sql(tree)) if first else (sql,), restrictions=restricted)
+        statements = (*first, _sql(tree)) if first else (sql,)
+        return Translation(sql, statements, restrictions=restricted, large_groups=bool(first) or collects)
     extracts = [_sql(select) for select in _branches(template.this)]
     template.set("this", _all_of(PRIOR_ROWS))
     sql = _sql(tree)
