@@ -55,7 +55,8 @@ def profile(index: PinnedIndex, export: Path, options: argparse.Namespace, scrat
         connection.execute(f"SET profiling_output = '{output}'")
         began = time.process_time()
         for statement in to_duckdb(index.statement, index.query_file).statements:
-            if rows := connection.sql(statement):
+            rows = connection.sql(statement)
+            if rows is not None:
                 rows.to_arrow_table()
             for operator in json.loads(output.read_text(encoding="utf-8"))["operator"]:
                 add(operator)
