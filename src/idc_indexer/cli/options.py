@@ -152,7 +152,9 @@ _ENGINE = {
         help="Memory that queries may take, such as 6GB.",
     ),
     "threads": option(
-        "--threads", type=click.IntRange(1, 1024), help="Threads that queries use, at most; one per processor when not given."
+        "--threads",
+        type=click.IntRange(1, 1024),
+        help="Threads that queries use, at most; one per processor when not given.",
     ),
     "exclude_shard": option(
         "--exclude-shard",
