@@ -51,7 +51,8 @@ def wheel(shared: Path) -> Path:
         subprocess.run([*build, "sdist"], cwd=TOP, check=True, capture_output=True)
         (sdist,) = folder.glob("*.tar.gz")
         with tarfile.open(sdist) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2, of Debian 12, has none
+            archive.extractall(folder)
         subprocess.run([*build, "wheel"], cwd=folder / sdist.name.removesuffix(".tar.gz"), check=True)
 
     (made,) = once(shared / "package", make).glob("*.whl")
