@@ -52,7 +52,7 @@ def wheel(shared: Path) -> Path:
         (sdist,) = folder.glob("*.tar.gz")
         with tarfile.open(sdist) as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2, of Debian 12, has none
-            archive.extractall(folder)
+            archive.extractall(folder)  # noqa: S202
         subprocess.run([*build, "wheel"], cwd=folder / sdist.name.removesuffix(".tar.gz"), check=True)
 
     (made,) = once(shared / "package", make).glob("*.whl")
