@@ -115,10 +115,8 @@ def errors_for(name: str, hint: str = "") -> Iterator[None]:
     except duckdb.InterruptException:
         raise
     except (duckdb.Error, ValueError, OverflowError, MemoryError) as error:
-        if lacks_disk(error):
-            raise no_room(name, error) from error
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise IndexerError(f"{name}: {first_line(error)}") from error
+        if lack := lack_of_space(name, error):
+            raise lack from error
         raise IndexerError(f"{name}: cannot be read: {first_line(error)}", hint) from error
 
 
@@ -130,16 +128,21 @@ def lacks_disk(error: Exception) -> bool:
     return "max_temp_directory_size" in str(error) or os.strerror(errno.ENOSPC) in str(error)
 
 
-def no_room(name: str, error: Exception) -> IndexerError:
-    """The error for a full disk.
+def lack_of_space(name: str, error: Exception, hint: str = "") -> IndexerError | None:
+    """The error for a query that needs more disk or memory than there is; None if what DuckDB raised is another one.
 
     Args:
-        name: what needs temporary files.
+        name: what needs it.
+        hint: what to do if it is memory.
     """
-    return IndexerError(
-        f"{name}: no room for temporary files in {tempfile.gettempdir()}: {first_line(error)}",
-        "Free disk space there, or set TMPDIR to a folder on a larger disk.",
-    )
+    if lacks_disk(error):
+        return IndexerError(
+            f"{name}: no room for temporary files in {tempfile.gettempdir()}: {first_line(error)}",
+            "Free disk space there, or set TMPDIR to a folder on a larger disk.",
+        )
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return IndexerError(f"{name}: {first_line(error)}", hint)
+    return None
 
 
 def quote_name(name: str) -> str:

@@ -11,7 +11,15 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
-from idc_indexer.duckdb_session import connect, first_line, first_row, interruptible, lacks_disk, no_room, quote_name
+from idc_indexer.duckdb_session import (
+    connect,
+    first_line,
+    first_row,
+    interruptible,
+    lack_of_space,
+    lacks_disk,
+    quote_name,
+)
 from idc_indexer.engines.history import VERSION_ID, History, create_prior_rows
 from idc_indexer.errors import IndexerError
 from idc_indexer.sql import Split
@@ -36,10 +44,8 @@ def explaining(name: str, damaged: Callable[[], tuple[str, str] | None] = lambda
         with interruptible():
             yield
     except (duckdb.Error, pa.ArrowException) as error:
-        if lacks_disk(error):
-            raise no_room(name, error) from error
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise IndexerError(f"{name}: {first_line(error)}", "Raise --memory-limit or lower --threads.") from error
+        if lack := lack_of_space(name, error, "Raise --memory-limit or lower --threads."):
+            raise lack from error
         if found := damaged():
             file, hint = found
             raise IndexerError(f"{name}: {file} is damaged: {first_line(error)}", hint) from error

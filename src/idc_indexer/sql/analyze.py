@@ -179,7 +179,24 @@ def tables_read(tree: exp.Expr) -> Iterator[tuple[exp.Table, SourceTable]]:
     """The source tables of a statement, each with its node in the tree."""
     for node in tree.find_all(exp.Table):
         if node.db:
-            yield node, SourceTable.parse(".".join(part.name for part in node.parts))
+            yield node, source_table(node)
+
+
+def source_table(node: exp.Table) -> SourceTable:
+    """The source table that a table of a statement is."""
+    return SourceTable.parse(".".join(part.name for part in node.parts))
+
+
+def source_of(column: exp.Column) -> SourceTable | None:
+    """The source table that has a column, None for a derived column."""
+    scope = column.find_ancestor(exp.Select)
+    while scope is not None:
+        for source in (scope.args.get("from_"), *scope.args.get("joins", ())):
+            if source is not None and source.alias_or_name == column.table:
+                table = source.this
+                return source_table(table) if isinstance(table, exp.Table) and table.db else None
+        scope = scope.find_ancestor(exp.Select)
+    return None
 
 
 def _schema(tree: exp.Expr, sources: SourceTables, records: dict[SourceTable, dict[str, Column]]) -> dict[str, Any]:
@@ -296,16 +313,8 @@ def _path(column: exp.Column, unnested: dict[str, exp.Unnest]) -> tuple[SourceTa
         array = unnest.expressions[0].find(exp.Column)
         outer = _path(array, unnested) if array is not None else None
         return outer and (outer[0], outer[1] + names[1:])
-    scope = column.find_ancestor(exp.Select)
-    while scope is not None:
-        for source in (scope.args.get("from_"), *scope.args.get("joins", ())):
-            if source is not None and source.alias_or_name == column.table:
-                table = source.this
-                if isinstance(table, exp.Table) and table.db:
-                    return SourceTable.parse(".".join(part.name for part in table.parts)), names
-                return None
-        scope = scope.find_ancestor(exp.Select)
-    return None
+    table = source_of(column)
+    return (table, names) if table else None
 
 
 def _fields(table: SourceTable, names: tuple[str, ...], sources: SourceTables) -> tuple[Column, ...]:

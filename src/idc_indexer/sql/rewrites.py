@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 
 from sqlglot import exp
 
-from idc_indexer.schema.source_tables import SourceTable
 from idc_indexer.sql import gaps
+from idc_indexer.sql.analyze import source_of, source_table
 from idc_indexer.sql.cast_forms import FORMS, form, types
 from idc_indexer.sql.coercion import kind
 from idc_indexer.sql.forms import duckdb_sql, quoted
 from idc_indexer.sql.functions import FUNCTIONS
 from idc_indexer.sql.number_forms import ROUND_BOUND
-from idc_indexer.sql.supported import NUMBER, is_of_source, may_be_nan, nan_agrees, null_if_empty
+from idc_indexer.sql.supported import NUMBER, may_be_nan, nan_agrees, null_if_empty
 
 
 def rewrite(tree: exp.Expr) -> bool:
@@ -66,7 +66,7 @@ def _fill_arrays(tree: exp.Expr) -> None:
     the indices that read records.
     """
     for column in list(tree.find_all(exp.Column)):
-        if kind(column).startswith("ARRAY") and is_of_source(column) and not _reads_elements(column.parent):
+        if kind(column).startswith("ARRAY") and source_of(column) and not _reads_elements(column.parent):
             filled = exp.Coalesce(this=column.copy(), expressions=[exp.Array()])
             filled.type = column.type
             column.replace(filled)
@@ -382,8 +382,7 @@ def _rewrite_ordered(node: exp.Expr) -> None:
 def _rewrite_table(node: exp.Expr) -> None:
     assert isinstance(node, exp.Table)
     if node.db:
-        table = SourceTable.parse(".".join(part.name for part in node.parts))
-        name = exp.to_identifier(str(table), quoted=True)
+        name = exp.to_identifier(str(source_table(node)), quoted=True)
         node.replace(exp.Table(this=name, alias=node.args.get("alias")))
 
 

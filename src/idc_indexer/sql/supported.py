@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
+from idc_indexer.sql.analyze import source_of
 from idc_indexer.sql.cast_forms import FORMS, PLAIN, types
 from idc_indexer.sql.coercion import UNKNOWN, kind, spelled
 from idc_indexer.sql.forms import Check, is_number
@@ -231,19 +232,9 @@ def _is_same_array(node: exp.Expr) -> bool:
 
     In an export, an array inside a record may be NULL. BigQuery has an empty one there.
     """
-    return isinstance(node, (exp.Split, exp.IgnoreNulls)) or is_of_source(node)
-
-
-def is_of_source(node: exp.Expr) -> bool:
-    """Whether an expression is a column of a source table."""
-    column = node if isinstance(node, exp.Column) else exp.Column()
-    scope = column.find_ancestor(exp.Select)
-    while scope is not None:
-        for source in (scope.args.get("from_"), *scope.args.get("joins", ())):
-            if source is not None and source.alias_or_name == column.table:
-                return isinstance(source.this, exp.Table) and bool(source.this.db)
-        scope = scope.find_ancestor(exp.Select)
-    return False
+    if isinstance(node, exp.Column):
+        return source_of(node) is not None
+    return isinstance(node, (exp.Split, exp.IgnoreNulls))
 
 
 def _check_set_operation(node: exp.Expr) -> str:
