@@ -3,10 +3,11 @@
     python -m tests.support.reference_export PACKAGE EXPORT --shards 64
     python scripts/profile_queries.py EXPORT [--index ct_index mr_index]
 
-Each query runs by itself, as `build` runs it, over a view of each table. Reading includes the filters that DuckDB
-applies as it reads; what is in no other column is mostly expressions. prior_versions_index is left out, for it reads
-past releases. What is printed is a Markdown table of processor seconds, and of the shares of the parts in the time of
-all operators, which other work makes longer. DuckDB 2.
+Each query is translated and runs by itself, with no rows of another index and with all threads, which `build` limits
+to two where groups are large. Reading includes the filters that DuckDB applies as it reads; what is in no other column
+is mostly expressions. prior_versions_index is left out, for it reads past releases. What is printed is a Markdown table
+of processor seconds, and of the shares of the parts in the time of all operators, which other work makes longer.
+DuckDB 2.
 """
 
 from __future__ import annotations

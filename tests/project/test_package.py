@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import venv
 import zipfile
 from email.parser import BytesParser
@@ -20,6 +19,7 @@ from packaging.requirements import Requirement
 import idc_indexer
 from tests.conftest import once
 from tests.project.test_docs import FENCED, PAGES, TOP, blocks, prose
+from tests.support.archives import unpack
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="they are for a POSIX shell")
 SCRIPTS = "Scripts" if sys.platform == "win32" else "bin"
@@ -50,9 +50,7 @@ def wheel(shared: Path) -> Path:
         build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), "-t"]
         subprocess.run([*build, "sdist"], cwd=TOP, check=True, capture_output=True)
         (sdist,) = folder.glob("*.tar.gz")
-        with tarfile.open(sdist) as archive:
-            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2, of Debian 12, has none
-            archive.extractall(folder)  # noqa: S202
+        unpack(sdist, folder)
         subprocess.run([*build, "wheel"], cwd=folder / sdist.name.removesuffix(".tar.gz"), check=True)
 
     (made,) = once(shared / "package", make).glob("*.whl")

