@@ -163,7 +163,14 @@ def test_counts_of_published_releases_are_those_of_plain_sql(
             )
 
 
-@pytest.mark.parametrize(("before", "after"), [("23.10.1", "24.2.2"), ("24.2.2", "25.0.5"), ("23.10.1", "25.0.5")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("23.10.1", "24.2.2", marks=pytest.mark.slow),
+        ("24.2.2", "25.0.5"),
+        pytest.param("23.10.1", "25.0.5", marks=pytest.mark.slow),
+    ],
+)
 def test_rows_of_the_other_published_tables_are_those_of_plain_sql(packages: Packages, before: str, after: str) -> None:
     names = {path.stem for path in packages(before).glob("*.parquet")} - {"idc_index"}
     found = compared(packages(before), packages(after), *sorted(names))

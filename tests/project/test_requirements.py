@@ -36,6 +36,7 @@ def compile_requirements(*options: object) -> None:
 
 
 @online
+@pytest.mark.slow
 def test_every_extra_resolves_for_every_python_and_system(tmp_path: Path) -> None:
     """One resolution for all of them: it fails if it has no solution for any."""
     everywhere = ("--all-extras", "--universal", "--python-version", VERSIONS[0])

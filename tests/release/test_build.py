@@ -385,17 +385,17 @@ def test_cache_that_is_no_folder_is_named(tiny: TinyExport, build: Build, out: P
     assert (file.read_text(), around(out)) == ("three years", [])
 
 
-@pytest.mark.parametrize("name", ["it's", "[ab]", "*", "?", "Modality=PT", "a,b", "{a,b}", "süß 100%"])
+@pytest.mark.parametrize("name", ["[ab]", "*", "?", "{a,b}", "Modality=PT", "it's süß, 100%"])
 def test_names_of_folders_mean_nothing(name: str, build: Build, run: Run, tmp_path: Path) -> None:
     """DuckDB knows patterns, and columns that are values in a path: a folder beside, or called so, is not read."""
-    a, b = TinyExport(tmp_path / "a" / "export"), TinyExport(tmp_path / name / "export")
-    b.change("original_collections_metadata", setting("species", ["Canine"]))
-    b.change("dicom_all", setting("PatientID", ["P7"]), release=9)
-    for export, folder in ((a, "a"), (b, name)):
-        where = ("--out", tmp_path / folder / "release", "--cache-dir", tmp_path / folder / "cache")
-        result = build(export, "collections_index", "prior_versions_index", *where)
-        assert result.exit_code == 0, result.stderr
-        assert run("verify", tmp_path / folder / "release").exit_code == 0
+    TinyExport(tmp_path / "a" / "export")
+    export = TinyExport(tmp_path / name / "export")
+    export.change("original_collections_metadata", setting("species", ["Canine"]))
+    export.change("dicom_all", setting("PatientID", ["P7"]), release=9)
+    where = ("--out", tmp_path / name / "release", "--cache-dir", tmp_path / name / "cache")
+    result = build(export, "collections_index", "prior_versions_index", *where)
+    assert result.exit_code == 0, result.stderr
+    assert run("verify", tmp_path / name / "release").exit_code == 0
     assert {row["species"] for row in rows(tmp_path / name / "release", "collections_index")} == {"Canine"}
     versions = rows(tmp_path / name / "release", "prior_versions_index")
     assert {(row["Modality"], row["PatientID"]) for row in versions} == {("CT", "P1"), ("CT", "P7")}

@@ -80,7 +80,7 @@ def test_killed_at_any_moment_then_run_again(
     """Again and again: at a share of the time of planning, which writes next to nothing, then of that of building."""
     planning, building = seconds
     expected = contents(wheel_release)
-    for moment in (-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95):
+    for moment in (-0.1, 0.1, 0.5, 0.9):
         process = start("sample", *IN_WHEEL, "--force")
         if moment < 0:
             time.sleep(planning * (1 + moment))
