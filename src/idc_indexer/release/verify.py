@@ -377,8 +377,8 @@ def _descriptions(found: _Findings) -> Iterator[Problem]:
     tables = {entry.name for entry in release.entries if entry.schema_sha256 is not None}
     if DUCKDB_FILE in present and found.in_order(DUCKDB_FILE) and tables <= found.readable:
         try:
-            description = describe(release, release.published_at)
-            problems = list(duckdb_file.problems(description, release.path / DUCKDB_FILE))
+            description = describe(release, release.published_at, found.connection)
+            problems = list(duckdb_file.problems(description, release.path / DUCKDB_FILE, found.connection))
         except IndexerError as error:
             problems = [error.message]
         yield from (Problem(DUCKDB_FILE, problem) for problem in problems)

@@ -8,6 +8,7 @@ DuckDB.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import duckdb
@@ -41,12 +42,13 @@ SUMS = "SHA256SUMS"
 _VERSIONS = "version_metadata_index"
 
 
-def describe(release: Release, published: str) -> Description:
+def describe(release: Release, published: str, connection: duckdb.DuckDBPyConnection | None = None) -> Description:
     """What a description of a release needs, read from its schemas and tables.
 
     Args:
         release: its tables and schemas are complete.
         published: where releases are published, in the form of `--published-at`.
+        connection: reads the tables; a new one if None, which takes 17 ms to open.
 
     Raises:
         IndexerError: a file is damaged.
@@ -61,8 +63,8 @@ def describe(release: Release, published: str) -> Description:
         for entry in release.entries
         if entry.schema_sha256 is not None
     )
-    with interruptible(), connect() as connection:
-        dates, licenses = _dates(connection, release, tables), _licenses(connection, release, tables)
+    with interruptible(), nullcontext(connection) if connection else connect() as reading:
+        dates, licenses = _dates(reading, release, tables), _licenses(reading, release, tables)
     return Description(release, address, dates, tables, licenses)
 
 
@@ -105,9 +107,11 @@ def write_descriptions(release: Release, published: str) -> Release:
     Returns:
         The release with its descriptions, for the manifest.
     """
-    description = describe(release, published)
+    with connect() as connection:
+        description = describe(release, published, connection)
+        views = duckdb_file.content(description, connection)
     contents = {
-        DUCKDB_FILE: duckdb_file.content(description),
+        DUCKDB_FILE: views,
         CROISSANT: croissant.document(description),
         DICTIONARY: dictionary.text(description).encode(),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
@@ -40,28 +40,28 @@ _RELEASE_COLUMNS = {
 }
 
 
-def content(description: Description) -> bytes:
+def content(description: Description, connection: duckdb.DuckDBPyConnection) -> bytes:
     """The file.
 
     Raises:
         IndexerError: a table of the release cannot be read.
     """
-    with interruptible(), _published(description) as (connection, path), errors_for(DUCKDB_FILE):
+    with interruptible(), _published(description, connection) as path, errors_for(DUCKDB_FILE):
         connection.execute(f"ATTACH {quote(str(path))} AS made (STORAGE_VERSION {quote(STORAGE_VERSION)})")
         for table in description.tables:
             _create_view(connection, table)
         _create_release_view(connection, description)
-        connection.execute("DETACH made")
+        connection.execute("DETACH made")  # writes it
         return path.read_bytes()
 
 
-def problems(description: Description, path: Path) -> Iterator[str]:
+def problems(description: Description, path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     """What is wrong with the file: a view that is missing or reads other columns, facts that are not the manifest's.
 
     Raises:
         IndexerError: DuckDB cannot read it.
     """
-    with interruptible(), _published(description) as (connection, copy), errors_for(str(path)):
+    with interruptible(), _published(description, connection) as copy, errors_for(str(path)):
         shutil.copyfile(path, copy)
         connection.execute(f"ATTACH {quote(str(copy))} AS made (READ_ONLY)")
         views = dict(_rows(connection, "SELECT view_name, sql FROM duckdb_views() WHERE database_name = 'made'"))
@@ -161,15 +161,21 @@ def _release_rows(description: Description) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def _published(description: Description) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """A connection that finds the files of the release at their future public addresses, and a place for idc.duckdb.
+def _published(description: Description, connection: duckdb.DuckDBPyConnection) -> Iterator[Path]:
+    """A place for idc.duckdb, while the connection finds the files of the release at their future public addresses.
 
     CREATE VIEW opens the file that it names, and nothing is there before the release is published. ATTACH takes `?` and
     `~` in a path for more than characters, so the place is in a temporary folder.
     """
-    with files.temporary_folder() as scratch, ExitStack() as opened, connect() as connection:
-        connection.register_filesystem(_ReleaseFiles(description.release.path, opened))
-        yield connection, scratch / DUCKDB_FILE
+    with files.temporary_folder() as scratch, ExitStack() as opened:
+        release_files = _ReleaseFiles(description.release.path, opened)
+        connection.register_filesystem(release_files)
+        try:
+            yield scratch / DUCKDB_FILE
+        finally:
+            with suppress(duckdb.Error):  # it may have failed for good, of which the error is on its way
+                connection.execute("DETACH DATABASE IF EXISTS made")
+            connection.unregister_filesystem(release_files.protocol[0])
 
 
 class _ReleaseFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
