@@ -78,6 +78,7 @@ def test_the_lock_has_all_that_a_release_needs_and_names_no_registry() -> None:
 
 
 @online
+@pytest.mark.slow
 def test_the_lock_is_what_its_session_writes(tmp_path: Path) -> None:
     """A version stays as long as it fits, so this fails only if the requirements have changed."""
     again = Path(shutil.copy(LOCK, tmp_path))

@@ -105,7 +105,7 @@ KEYS = {
     "version_metadata": ["idc_version"],
 }
 # Each run draws others. CI runs these tests twice: with DuckDB 1 too.
-SOME = 2 if duckdb.__version__.startswith("1.") else 5
+SOME = 2 if duckdb.__version__.startswith("1.") else 3
 ALL_RELEASES = ("prior_versions_index", "series_history")
 RELEASES = [(name, PRIOR if name in ALL_RELEASES else 25) for name in CATALOG.indices]
 OLDER = [(name, release) for name in ("analysis_results_index", "collections_index") for release in (23, 24)]
