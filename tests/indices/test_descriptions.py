@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from idc_indexer.catalog import Catalog, PinnedIndex
+from idc_indexer.catalog import Catalog
 from idc_indexer.schema.column import Column
 from tests.conftest import BUNDLED
 from tests.support.lineage import Origin, Path, origins
 from tests.support.oracle import statement
 
 CATALOG = Catalog()
-NEWEST = {name: index.for_release(25) for name, index in CATALOG.indices.items()}
+COLUMNS = [(name, column) for name, index in CATALOG.indices.items() for column in index.schema.columns]
+DERIVED = [(name, column) for name, table in CATALOG.derived.items() for column in table.schema.columns]
 
 
 def is_attribute(path: Path) -> bool:
@@ -27,22 +29,18 @@ def is_attribute(path: Path) -> bool:
     return all(tag_for_keyword(name) is not None for name in path)
 
 
-def attributes(index: PinnedIndex) -> dict[str, set[Origin]]:
-    """The DICOM attributes that each column comes from."""
+@cache
+def attributes(name: str) -> dict[str, set[Origin]]:
+    """The DICOM attributes that each column of an index comes from."""
     return {
         column: {origin for origin in found if is_attribute(origin.path)}
-        for column, found in origins(index.statement).items()
+        for column, found in origins(CATALOG.indices[name].for_release(25).statement).items()
     }
-
-
-OF_COLUMN = {name: attributes(index) for name, index in NEWEST.items()}
-COLUMNS = [(name, column) for name, index in NEWEST.items() for column in index.schema.columns]
-DERIVED = [(name, column) for name, table in CATALOG.derived.items() for column in table.schema.columns]
 
 
 def found_in(name: str, column: Column) -> set[Origin]:
     """The DICOM attributes that a column of an index, or of a table made from idc_index, comes from."""
-    return OF_COLUMN.get(name, OF_COLUMN["idc_index"]).get(column.name, set())
+    return attributes(name if name in CATALOG.indices else "idc_index").get(column.name, set())
 
 
 def words(text: str) -> set[str]:
@@ -159,7 +157,7 @@ def test_caveats_are_told_where_they_matter(place: str, caveats: list[str]) -> N
 
 @pytest.mark.parametrize("index", BUNDLED)
 def test_a_code_and_its_meaning_name_each_other(index: str) -> None:
-    columns = {column.name: column.description for column in NEWEST[index].schema.columns}
+    columns = {column.name: column.description for column in CATALOG.indices[index].schema.columns}
     for name, text in columns.items():
         prefix = re.sub("_(code_designator_value_str|code)$", "", name)
         if prefix != name:

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idc_indexer import DuckDB, build_release, plan_release
-from idc_indexer.catalog import Catalog
+from idc_indexer.catalog import Catalog, PinnedIndex
 from idc_indexer.documents import bundled
 from idc_indexer.engines.duckdb import DuckDBEngine
 from idc_indexer.engines.history import History
@@ -466,13 +466,14 @@ def export_of(folder: Path, versions: list[list[State | None]]) -> None:
         pq.write_table(pa.Table.from_pylist(found, PRIOR), table / "000000000000.parquet")
 
 
-PINNED = {number: [Catalog().indices[name].for_release(number) for name in BOTH] for number in range(2, 6)}
-TEMPLATE = to_duckdb(PINNED[2][1].statement, "").prior_extracts[0].sql
+@cache
+def pinned_to(release: int) -> list[PinnedIndex]:
+    return [Catalog().indices[name].for_release(release) for name in BOTH]
 
 
 def tables_of(export: Export, release: int, history: History | None, spill: Path) -> dict[str, pa.Table]:
     """What the engine makes of both queries."""
-    pinned = PINNED[release]
+    pinned = pinned_to(release)
     made = {}
     with DuckDBEngine(export, spill, threads=1).plan(pinned, history).running(pinned) as run:
         for index in pinned:
@@ -495,7 +496,8 @@ def check_shuffled(folder: Path, versions: list[list[State | None]], chain: list
             assert made[table].equals(expected[table])
         path = folder / f"{number}.parquet"
         pq.write_table(made[HISTORY], path)
-        history = History(number, f"{number}.0.0", "", path.stat().st_size, TEMPLATE, path, lambda _: None)
+        template = to_duckdb(pinned_to(2)[1].statement, "").prior_extracts[0].sql
+        history = History(number, f"{number}.0.0", "", path.stat().st_size, template, path, lambda _: None)
 
 
 CHAINS = st.lists(st.integers(2, 5), min_size=2, max_size=4, unique=True).map(sorted)
