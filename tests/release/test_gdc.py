@@ -246,7 +246,7 @@ def test_silence_is_limited(server: GdcServer) -> None:
     client = Client(server, timeout=0.3)
     server.faults = ["silence"]
     assert len(client.projects) == len(PROJECTS)
-    assert len(server.requests) == 2
+    assert len(server.requests) >= 2  # on a busy machine, others seem silent too
     server.faults = ["silence"] * ATTEMPTS
     with pytest.raises(IndexerError, match=rf"patients 1 to 500 of 1060: .*, {ATTEMPTS} times"):
         client.cases("tcga_luad", PATIENTS)
