@@ -289,7 +289,8 @@ def redescribed(release: Path, folder: Path, published: str, change: Callable[[D
     """The release with other views in idc.duckdb, which its manifest lists."""
     copy = shutil.copytree(release, folder)
     made = write_descriptions(replace(Release.open(copy), descriptions=()), published)
-    content = duckdb_file.content(change(describe(made, published)), duckdb.connect())
+    with duckdb.connect() as connection:
+        content = duckdb_file.content(change(describe(made, published)), connection)
     (copy / DUCKDB_FILE).write_bytes(content)
     entries = tuple(file_entry(file.name, content) if file.name == DUCKDB_FILE else file for file in made.descriptions)
     (copy / "manifest.json").write_bytes(replace(made, descriptions=entries).manifest())

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -73,14 +73,24 @@ def until_building(process: subprocess.Popen[str]) -> None:
     assert any(line.startswith(("building ", "reused ")) for line in process.stderr)
 
 
+@pytest.mark.parametrize(
+    "moments",
+    [(-0.1, 0.1, 0.5, 0.9), pytest.param((-0.1, 0, 0.2, 0.4, 0.6, 0.8, 0.95), marks=pytest.mark.slow)],
+    ids=len,
+)
 @posix
 def test_killed_at_any_moment_then_run_again(
-    seconds: tuple[float, float], wheel_release: Path, start: Start, build: Build, out: Path
+    moments: Sequence[float],
+    seconds: tuple[float, float],
+    wheel_release: Path,
+    start: Start,
+    build: Build,
+    out: Path,
 ) -> None:
     """Again and again: at a share of the time of planning, which writes next to nothing, then of that of building."""
     planning, building = seconds
     expected = contents(wheel_release)
-    for moment in (-0.1, 0.1, 0.5, 0.9):
+    for moment in moments:
         process = start("sample", *IN_WHEEL, "--force")
         if moment < 0:
             time.sleep(planning * (1 + moment))

@@ -149,7 +149,8 @@ def test_the_same_bytes_again(sample_release: Path, tmp_path: Path) -> None:
 def again(release: Path, change: Callable[[Description], Description]) -> None:
     """Write idc.duckdb of another description, with fitting digests everywhere."""
     opened = replace(Release.open(release), descriptions=())
-    (release / DUCKDB_FILE).write_bytes(duckdb_file.content(change(describe(opened, PUBLISHED)), duckdb.connect()))
+    with duckdb.connect() as connection:
+        (release / DUCKDB_FILE).write_bytes(duckdb_file.content(change(describe(opened, PUBLISHED)), connection))
     relist(release)
 
 

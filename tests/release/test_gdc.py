@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -19,8 +20,6 @@ from tests.emulators.gdc import LASTING, PASSING, GdcServer, case_id
 PATIENTS = [f"TCGA-{number:04}" for number in range(2 * BATCH + 60)]
 CASES = {patient: case_id(patient) for number, patient in enumerate(PATIENTS) if number % 7}
 CPTAC = {f"C3L-{number:04}": case_id(f"C3L-{number:04}") for number in range(700)}
-# A patient client waits until it hears them.
-HEARD = [fault for fault in PASSING if fault != "silence"]
 PROJECTS: dict[str, dict[str, str]] = {
     "TCGA-LUAD": CASES,
     # A patient of the same name elsewhere is another one.
@@ -59,12 +58,17 @@ class Client(Gdc):
 
     def __init__(self, server: GdcServer, timeout: float = 30) -> None:
         self.waits: list[float] = []
-        super().__init__(server.url, timeout, self.waits.append)
+        super().__init__(server.url, timeout=timeout, sleep=self.waits.append)
 
 
 @pytest.fixture
 def client(server: GdcServer) -> Client:
-    client = Client(server)
+    return ready(server)
+
+
+def ready(server: GdcServer, fault: str = "") -> Client:
+    """A client that knows the projects. Only for silence is it impatient: a busy machine would be taken for that."""
+    client = Client(server, 0.3 if fault == "silence" else 30)
     assert len(client.projects) == len(PROJECTS)
     server.requests = []
     return client
@@ -128,8 +132,9 @@ def test_half_of_cptac(server: GdcServer) -> None:
         Client(server).projects_of("cptac_ov")
 
 
-@pytest.mark.parametrize("fault", HEARD)
-def test_passing_faults(server: GdcServer, client: Client, fault: str) -> None:
+@pytest.mark.parametrize("fault", PASSING)
+def test_passing_faults(server: GdcServer, fault: str) -> None:
+    client = ready(server, fault)
     server.faults = ["", fault, fault]
     assert client.cases("tcga_luad", PATIENTS) == CASES
     assert len(server.requests) == 5
@@ -140,8 +145,9 @@ def test_passing_faults(server: GdcServer, client: Client, fault: str) -> None:
         assert least <= wait <= most
 
 
-@pytest.mark.parametrize("fault", HEARD)
-def test_faults_that_do_not_pass(server: GdcServer, client: Client, fault: str) -> None:
+@pytest.mark.parametrize("fault", PASSING)
+def test_faults_that_do_not_pass(server: GdcServer, fault: str) -> None:
+    client = ready(server, fault)
     server.faults = ["", *[fault] * ATTEMPTS]
     with pytest.raises(
         IndexerError, match=rf"GDC cases of tcga_luad, patients 501 to 1000 of 1060: .*, {ATTEMPTS} times"
@@ -210,9 +216,9 @@ def test_same_patient_in_two_projects(server: GdcServer, client: Client) -> None
         client.cases("cptac_ov", ["C3L-0000", "C3L-0001"])
 
 
-@settings(deadline=timedelta(seconds=20), max_examples=120)
+@settings(deadline=timedelta(seconds=20), max_examples=250)
 @given(
-    faults=st.lists(st.sampled_from(["", "", *HEARD, *LASTING]), max_size=12),
+    faults=st.lists(st.sampled_from(["", "", *(set(PASSING) - {"silence"}), *LASTING]), max_size=12),
     page_limit=st.sampled_from([60, 250, 10_000]),
     patients=st.integers(0, len(PATIENTS)),
 )
@@ -243,13 +249,10 @@ def test_nobody_there() -> None:
 
 
 def test_silence_is_limited(server: GdcServer) -> None:
-    client = Client(server, timeout=0.3)
     server.faults = ["silence"]
-    assert len(client.projects) == len(PROJECTS)
-    assert len(server.requests) >= 2  # on a busy machine, others seem silent too
-    server.faults = ["silence"] * ATTEMPTS
-    with pytest.raises(IndexerError, match=rf"patients 1 to 500 of 1060: .*, {ATTEMPTS} times"):
-        client.cases("tcga_luad", PATIENTS)
+    start = time.monotonic()
+    assert len(Client(server, timeout=0.3).projects) == len(PROJECTS)
+    assert time.monotonic() - start < 2
 
 
 @pytest.mark.parametrize("url", ["", "api.gdc.cancer.gov", "file:///etc/passwd", "ftp://gdc"])

@@ -159,8 +159,10 @@ def test_a_report_that_was_changed_or_left_behind_is_a_problem_that_report_mends
     assert run("verify", release).stdout == "report.html: is missing\n"
 
 
-def test_a_command_that_was_killed_is_run_again(release: Path, old: Path, run: Run, tmp_path: Path) -> None:
-    """Before each of the files that it writes, one or two."""
+# After one file is as before the next, but for a part of the next.
+@pytest.mark.parametrize("done", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["before", "after"])
+def test_a_command_that_was_killed_is_run_again(release: Path, old: Path, run: Run, tmp_path: Path, done: bool) -> None:
+    """Before and after each of the files that it writes, one or two."""
     accept = ["verify", str(release), "--against", str(old), "--accept", f"collection:{HOSTILE}=why"]
     report = ["report", str(release)]
     before = shutil.copytree(release, tmp_path / "before")
@@ -172,24 +174,26 @@ def test_a_command_that_was_killed_is_run_again(release: Path, old: Path, run: R
         shutil.copytree(before, release)
         for command in (accept, report):
             killed = subprocess.run(
-                [sys.executable, "-c", dying(command, number)], capture_output=True, text=True, check=False
+                [sys.executable, "-c", dying(command, number, done)], capture_output=True, text=True, check=False
             )
             assert killed.returncode == (9 if number == 1 or command is report else 0), killed.stderr
             assert run(*command).exit_code == 0
         assert contents(release) == contents(expected)
 
 
-def dying(command: list[str], number: int) -> str:
-    """A program that runs a command and dies before the file of this number is there."""
+def dying(command: list[str], number: int, done: bool) -> str:
+    """A program that runs a command and dies at the file of this number, before it is there or after."""
     return f"""
 import os, pathlib
 from idc_indexer.cli import main
 replace, calls = pathlib.Path.replace, []
 def dying(self, target):
     calls.append(self)
-    if len(calls) == {number}:
+    if len(calls) == {number} and not {done}:
         os._exit(9)
     replace(self, target)
+    if len(calls) == {number}:
+        os._exit(9)
 pathlib.Path.replace = dying
 main({command!r})"""
 
