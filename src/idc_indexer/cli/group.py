@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -40,6 +41,9 @@ _TASKS = {
     "publish": "Publish a release",
 }
 """What the commands of each module are for: `--help` groups them by it."""
+_GC_THRESHOLD = 50_000
+"""New objects after which Python looks for cycles; by default 700. Each look passes over the syntax trees of the queries,
+which live as long as the command: `explain idc_index` takes 0.86 of the time that it takes with 700, `stage` 0.96."""
 
 
 class _Failure(click.ClickException):
@@ -77,6 +81,7 @@ class _Group(_Command, click.Group):
     group_class = type  # the groups in it are of the same class
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        gc.set_threshold(_GC_THRESHOLD)
         for stream in (sys.stdout, sys.stderr):
             # On Windows, a stream that is not a terminal has a code page that lacks most letters. Names of files that
             # are not UTF-8 have surrogates.

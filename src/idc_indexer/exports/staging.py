@@ -44,7 +44,7 @@ from idc_indexer.exports.pruning.schema import ShardSchema
 from idc_indexer.exports.pruning.writer import Parts, ShardInfo, Source, Writer, check, pruned_source, read_shard_info
 from idc_indexer.exports.shard_schemas import compare, leaf_types
 from idc_indexer.exports.staged import StagedTable
-from idc_indexer.parquet_footer import DAMAGE, read_metadata
+from idc_indexer.parquet_footer import DAMAGE
 from idc_indexer.schema.source_tables import SourceTable
 
 Result = TypeVar("Result")
@@ -55,6 +55,8 @@ PART = 32 << 20
 """A larger shard is staged in parts, each of as many row groups as stay below this many bytes."""
 DAMAGED_TRIES = 5
 """How often staging fetches the bytes of a shard that cannot be decoded, before it reports the shard as damaged."""
+_BUFFER = 1 << 20
+"""Bytes of a pruned shard that are written at once: around each write, threads wait for each other."""
 DISK = 1.1
 """Bytes of a pruned shard by those of its column chunks, at most: 1.03 with 9,000 rows and 132 leaf columns."""
 
@@ -261,9 +263,6 @@ class TableStaging:
         sample = self._sample
         return sample[1] if sample and sample[0] == shard else self._read_footer(shard)
 
-    def _parse(self, shard: ObjectMeta, encoded: bytes) -> pq.FileMetaData:
-        return parse(self._name(shard), encoded, partial(self._limits.decode, read_metadata))
-
     def _name(self, shard: ObjectMeta) -> str:
         return f"{self._location.uri}/{shard.key}"
 
@@ -272,7 +271,7 @@ class TableStaging:
         for schema in self._schemas:
             if schema.is_of(footer.encoded):
                 return schema
-        metadata = self._parse(shard, footer.encoded)
+        metadata = parse(self._name(shard), footer.encoded)
         try:
             self._schemas.append(ShardSchema(footer.encoded, metadata))
         except DAMAGE as error:
@@ -283,7 +282,7 @@ class TableStaging:
         """The column chunks that the pruned shard lacks, after a check of what the footer says of them."""
         leaves = schema.numbers(self.leaves - _leaves(older))
         pruned = pruned_footer(footer.encoded, schema, leaves)
-        metadata = self._parse(shard, footer.encoded if pruned is None else pruned)
+        metadata = parse(self._name(shard), footer.encoded if pruned is None else pruned)
         columns = leaves if pruned is None else range(len(leaves))
         check_footer(str(self.table), metadata, footer.file_bytes, columns)
         chunks = [chunk_ranges(metadata, group, columns) for group in range(metadata.num_row_groups)]
@@ -304,7 +303,7 @@ class TableStaging:
         wanted = self._wanted(shard, footer, schema, older)
         about = ShardInfo(schema.digest, self.leaves | _leaves(older), wanted.metadata.num_rows)
         with files.atomic_path(path) as temporary:
-            with temporary.open("wb") as file, ExitStack() as opened:
+            with temporary.open("wb", buffering=_BUFFER) as file, ExitStack() as opened:
                 before = [opened.enter_context(pruned_source(path, schema, older))] if older else []
                 writer = Writer(file, schema)
                 self._copy(shard, footer, wanted, before, writer)

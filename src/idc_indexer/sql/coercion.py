@@ -36,7 +36,7 @@ def kind(node: exp.Expr) -> str:
     """The GoogleSQL type of an expression, UNKNOWN if it cannot be inferred."""
     if not node.type:
         return UNKNOWN
-    return node.type.sql("bigquery") if node.type.expressions else _plain(node.type.this)
+    return node.type.sql("bigquery", copy=False) if node.type.expressions else _plain(node.type.this)
 
 
 @cache

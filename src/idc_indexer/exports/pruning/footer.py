@@ -100,21 +100,18 @@ def read_footer(read: Callable[[int, int], memoryview], name: str, size: int, gu
     return Footer(length, tail, start)
 
 
-def parse(
-    name: str, encoded: bytes, read: Callable[[pa.NativeFile], pq.FileMetaData] = read_metadata
-) -> pq.FileMetaData:
+def parse(name: str, encoded: bytes) -> pq.FileMetaData:
     """What a footer says. `check_names` checks its texts, and `check` its column chunks.
 
     Args:
         name: of the file, for messages.
         encoded: the footer as it is in the file.
-        read: `read_metadata`, wherever it is to run.
 
     Raises:
         DamagedError: it is no footer of a Parquet file.
     """
     try:
-        return read(pa.BufferReader(pa.py_buffer(encoded + len(encoded).to_bytes(4, "little") + MAGIC)))
+        return read_metadata(pa.BufferReader(pa.py_buffer(encoded + len(encoded).to_bytes(4, "little") + MAGIC)))
     except DAMAGE as error:
         raise not_parquet(name, str(error).split("\n", 1)[0]) from error
 

@@ -98,7 +98,7 @@ class Writer:
         self._file = file
         self._schema = schema
         self._groups: list[Value] = []
-        file.write(MAGIC)
+        self._at = file.write(MAGIC)
 
     def copy(self, group: int, sources: Sequence[Source]) -> None:
         """Copy a row group of sources which have no leaf column in common.
@@ -107,15 +107,16 @@ class Writer:
             ValueError: what a footer says of a chunk makes no sense.
             OSError: the file cannot be written.
         """
-        begin, rows, columns = self._file.tell(), 0, []
+        begin, rows, columns = self._at, 0, []
         places = {leaf: (source, column) for source in sources for leaf, column in source.columns.items()}
         for leaf, (source, column) in sorted(places.items()):
             about = source.metadata.row_group(group)
             chunk, rows = about.column(column), about.num_rows
             start, end = chunk_range(chunk)
-            columns.append(_column(chunk, self._schema.paths[leaf], self._file.tell() - start))
+            columns.append(_column(chunk, self._schema.paths[leaf], self._at - start))
             self._file.writelines(source.read(start, end))
-        self._groups.append({1: columns, 2: Long(self._file.tell() - begin), 3: Long(rows)})
+            self._at += end - start
+        self._groups.append({1: columns, 2: Long(self._at - begin), 3: Long(rows)})
 
     def finish(self, about: ShardInfo, created_by: str) -> None:
         """Write the footer.
