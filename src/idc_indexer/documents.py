@@ -98,3 +98,11 @@ def dump(document: Any, kind: str) -> bytes:
     validate(document, kind, kind)
     # A half of a surrogate pair, which a text of others may have, becomes the escape of JSON that it was read from.
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
+def dump_unchecked(document: Any) -> bytes:
+    """The bytes of a document that the cache keeps, on one line; `load` checks it.
+
+    The listings of 100,000 shards take 0.1 s so, and 4 s with a check and indented.
+    """
+    return json.dumps(document).encode()

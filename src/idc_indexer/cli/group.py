@@ -42,8 +42,8 @@ _TASKS = {
 }
 """What the commands of each module are for: `--help` groups them by it."""
 _GC_THRESHOLD = 50_000
-"""New objects after which Python looks for cycles; by default 700. Each look passes over the syntax trees of the queries,
-which live as long as the command: `explain idc_index` takes 0.86 of the time that it takes with 700, `stage` 0.96."""
+"""New objects after which Python looks for cycles, in place of 700. Each look passes over the syntax trees of the
+queries, which live as long as the command: `explain idc_index` takes 0.86 of the time that it takes without."""
 
 
 class _Failure(click.ClickException):

@@ -27,7 +27,7 @@ from idc_indexer.exports.plan import ExportTableFacts, StagingPlan, TableInPlace
 from idc_indexer.exports.pruning.footer import check_names, leaf_paths, parse, read_footer
 from idc_indexer.exports.retry import ATTEMPTS, Retrier
 from idc_indexer.exports.shard_schemas import compare, leaf_types
-from idc_indexer.exports.staging import StagingEstimate, TableStaging
+from idc_indexer.exports.staging import TableStaging
 from idc_indexer.schema.arrow import mismatch
 from idc_indexer.schema.column import Column
 from idc_indexer.schema.source_tables import SourceTable
@@ -89,10 +89,8 @@ class Export(Listing):
         tables = {table: each for table, (each, *_) in zip(sorted(wanted), found, strict=True)}
         in_place = {table: each for table, each in tables.items() if isinstance(each, TableInPlace)}
         stagings = {table: each for table, each in tables.items() if isinstance(each, TableStaging)}
-        plan = StagingPlan(
-            self.location, self.cache.root, in_place, stagings, self._facts, StagingEstimate(), self.offline
-        )
-        return plan.of(tables)
+        estimates = {table: staging.estimate() for table, staging in stagings.items()}
+        return StagingPlan(self.location, self.cache.root, in_place, stagings, self._facts, estimates, self.offline)
 
     def _plan_table(self, table: SourceTable, leaves: list[Leaf]) -> tuple[TableInPlace | TableStaging, list[str]]:
         """How a table will be read, and what is wrong with its columns."""

@@ -68,7 +68,7 @@ class ObjectMeta:
     @property
     def name(self) -> str:
         """The last part of its key."""
-        return PurePosixPath(self.key).name
+        return self.key.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Location:
                 last = found[-1].key if found else ""
                 check_page(name, f"{folder}/", last, len(found) + len(page), [(o["path"], o["e_tag"]) for o in page])
             found += [ObjectMeta(o["path"], o["size"], o["e_tag"] or "", o["last_modified"]) for o in page]
-        listed = [entry for entry in found if str(PurePosixPath(entry.key).parent) == folder]
+        listed = [entry for entry in found if entry.key.rpartition("/")[0] == folder]
         if self.folder:
             _check_unlisted(self.folder / folder, {entry.name for entry in listed})
         return listed

@@ -13,8 +13,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,8 @@ from idc_indexer.exports.staged import StagedTable
 from idc_indexer.exports.staging import StagingEstimate, TableStaging, stage_all
 from idc_indexer.progress import Progress, ProgressListener
 from idc_indexer.schema.source_tables import SourceTable
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class StagingPlan:
         in_place: tables that are read where they lie.
         stagings: tables that are staged.
         fact: makes the facts of a table of so many rows, or says why it cannot be read.
-        estimate: what staging has yet to do.
+        estimates: what staging has yet to do, by table.
         offline: whether no request may be made.
     """
 
@@ -97,8 +100,13 @@ class StagingPlan:
     in_place: Mapping[SourceTable, TableInPlace]
     stagings: Mapping[SourceTable, TableStaging]
     fact: Callable[[SourceTable, int], ExportTableFacts]
-    estimate: StagingEstimate
+    estimates: Mapping[SourceTable, StagingEstimate]
     offline: bool = False
+
+    @property
+    def estimate(self) -> StagingEstimate:
+        """What staging has yet to do."""
+        return sum(self.estimates.values(), StagingEstimate())
 
     @property
     def tables(self) -> set[SourceTable]:
@@ -108,18 +116,21 @@ class StagingPlan:
     def of(self, tables: Iterable[SourceTable]) -> StagingPlan:
         """The plan for some of the tables."""
         wanted = set(tables)
-        stagings = {table: staging for table, staging in self.stagings.items() if table in wanted}
-        in_place = {table: found for table, found in self.in_place.items() if table in wanted}
-        estimate = sum((staging.estimate() for staging in stagings.values()), StagingEstimate())
-        return StagingPlan(self.location, self.root, in_place, stagings, self.fact, estimate, self.offline)
 
-    @classmethod
-    def joined(cls, plans: Sequence[StagingPlan]) -> StagingPlan:
+        def some(of_all: Mapping[SourceTable, Found]) -> dict[SourceTable, Found]:
+            return {table: found for table, found in of_all.items() if table in wanted}
+
+        return replace(self, in_place=some(self.in_place), stagings=some(self.stagings), estimates=some(self.estimates))
+
+    @staticmethod
+    def joined(plans: Sequence[StagingPlan]) -> StagingPlan:
         """One plan for the tables of several plans of one export."""
-        in_place = {table: found for plan in plans for table, found in plan.in_place.items()}
-        stagings = {table: staging for plan in plans for table, staging in plan.stagings.items()}
-        estimate = sum((plan.estimate for plan in plans), StagingEstimate())
-        return cls(plans[0].location, plans[0].root, in_place, stagings, plans[0].fact, estimate, plans[0].offline)
+        return replace(
+            plans[0],
+            in_place={table: found for plan in plans for table, found in plan.in_place.items()},
+            stagings={table: staging for plan in plans for table, staging in plan.stagings.items()},
+            estimates={table: estimate for plan in plans for table, estimate in plan.estimates.items()},
+        )
 
     def check_room(self, disk: int) -> str:
         """How much room the cache folder has, in words.

@@ -43,6 +43,6 @@ class StagedTable(CacheFolder):
         """
         try:
             with self.written(timeout=0):
-                files.write_atomic(self.path / LISTING, documents.dump(document, "listing"))
+                files.write_atomic(self.path / LISTING, documents.dump_unchecked(document))
         except (locks.Timeout, IndexerError):
             pass

@@ -143,13 +143,12 @@ class TableStaging:
 
     def missing(self) -> list[ObjectMeta]:
         """The shards of which some leaf column is not staged yet."""
+        there = {path.name for path in self.folder.files}  # listed: to look for each of 100,000 shards takes seconds
+        staged = [shard for shard in self.shards if self.folder.shard(shard).name in there]
         with ThreadPoolExecutor() as pool:
-            infos = pool.map(self.info, self.shards)
-        return [
-            shard
-            for shard, info in zip(self.shards, infos, strict=True)
-            if info is None or not self.leaves <= info.leaves
-        ]
+            infos = pool.map(self.info, staged)
+        complete = {shard.key for shard, info in zip(staged, infos, strict=True) if info and self.leaves <= info.leaves}
+        return [shard for shard in self.shards if shard.key not in complete]
 
     def schema(self) -> pa.Schema:
         """The schema of the first shard that is not staged, whose footer is read; of a staged one if all are."""
