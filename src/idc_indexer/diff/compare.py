@@ -126,8 +126,8 @@ def _compared(
             declared,
             cells=cells[column].count if column in cells else 0,
             examples=examples.changed.get(column, ()),
-            old=_statistics(connection, old, column),
-            new=_statistics(connection, new, column),
+            old=_statistics(connection, old, column, key),
+            new=_statistics(connection, new, column, key),
         )
         for column, declared in columns.items()
         if column in cells or rows.added or rows.removed or declared.state != "shared" or declared.type
@@ -308,17 +308,20 @@ def _shortened(old: str | None, new: str | None) -> tuple[str | None, str | None
     return cut(old), cut(new)
 
 
-def _statistics(connection: duckdb.DuckDBPyConnection, file: ParquetView, column: str) -> Statistics | None:
+def _statistics(
+    connection: duckdb.DuckDBPyConnection, file: ParquetView, column: str, key: Sequence[str]
+) -> Statistics | None:
     if column not in file.columns:
         return None
     at = file.at(column)
+    distinct = "" if [column] == [*key] else "DISTINCT "  # a key by itself has no value twice
     nested = file.type_of(column).endswith((")", "]"))
     ends = "NULL, NULL" if nested else f"min({at})::VARCHAR, max({at})::VARCHAR"
     (row,) = connection.execute(
-        f"SELECT count(*), count({at}), count(DISTINCT {at}), {ends} FROM {file.view}"
+        f"SELECT count(*), count({at}), count({distinct}{at}), {ends} FROM {file.view}"
     ).fetchall()
-    rows, values, distinct, first, last = row
-    return Statistics(rows, rows - values, distinct, *(end and end[:LONGEST] for end in (first, last)))
+    rows, values, different, first, last = row
+    return Statistics(rows, rows - values, different, *(end and end[:LONGEST] for end in (first, last)))
 
 
 def _layout(old: ParquetView, new: ParquetView) -> dict[str, Change]:
