@@ -117,10 +117,15 @@ class StagingPlan:
         """The plan for some of the tables."""
         wanted = set(tables)
 
-        def some(of_all: Mapping[SourceTable, Found]) -> dict[SourceTable, Found]:
+        def of_wanted(of_all: Mapping[SourceTable, Found]) -> dict[SourceTable, Found]:
             return {table: found for table, found in of_all.items() if table in wanted}
 
-        return replace(self, in_place=some(self.in_place), stagings=some(self.stagings), estimates=some(self.estimates))
+        return replace(
+            self,
+            in_place=of_wanted(self.in_place),
+            stagings=of_wanted(self.stagings),
+            estimates=of_wanted(self.estimates),
+        )
 
     @staticmethod
     def joined(plans: Sequence[StagingPlan]) -> StagingPlan:
