@@ -37,7 +37,7 @@ from tests.conftest import FOREGROUND, Run, contents, refused
 from tests.emulators.gcs import Gcs
 from tests.emulators.places import BucketPlace, Place
 from tests.emulators.s3 import S3Server, Seen
-from tests.support import damage
+from tests.support import damage, memory
 
 Packages = Callable[[str], Path]
 TOP = Path(__file__).parents[2]
@@ -216,12 +216,9 @@ def test_a_published_release_equals_itself_also_when_its_files_are_laid_out_othe
 @pytest.mark.slow
 def test_a_million_rows_are_compared_in_less_than_a_gigabyte(packages: Packages) -> None:
     old, new = (packages(version) / "idc_index.parquet" for version in ("24.2.2", "25.0.5"))
-    program = "from idc_indexer.cli import main; main(prog_name='idc-indexer')"
-    process = subprocess.Popen([sys.executable, "-c", program, "diff", old, new], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 3
-    assert usage.ru_maxrss < 1e9 / (1 if sys.platform == "darwin" else 1024)
+    done, peak = memory.run("-m", "idc_indexer", "diff", old, new)
+    assert done.returncode == 3, done.stderr
+    assert peak < 1e9
 
 
 def test_ctrl_c_ends_a_diff_and_leaves_nothing(packages: Packages, tmp_path: Path) -> None:
