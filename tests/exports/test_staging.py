@@ -658,8 +658,11 @@ def test_no_room(s3: S3Server, stage: Run, monkeypatch: pytest.MonkeyPatch, envi
 
 def test_disk_full(s3: S3Server, environment: dict[str, str]) -> None:
     """The first file that grows beyond what there is room for is named; nothing half-written is taken for a shard."""
-    limits = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
-    limits += "; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))"
+    # Python would store compiled modules that are cut, and every later process would fail with them.
+    limits = "import resource, signal, sys; sys.dont_write_bytecode = True"
+    limits += (
+        "; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))"
+    )
     program = f"{limits}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
     command = [sys.executable, "-c", program, "stage", "--idc-version", "25", "idc_index"]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)

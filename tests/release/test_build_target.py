@@ -535,7 +535,8 @@ def test_cache_that_cannot_be_written(start: Start, tiny: TinyExport, out: Path,
     assert around(out) == []
 
 
-LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+# Python would store compiled modules that are cut, and every later process would fail with them.
+LIMIT = "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
 @posix
