@@ -53,6 +53,11 @@ PUBLISHED = "25.0.5"
 RELEASE = ("--idc-version", "25", "--release-version", "25.0.0")
 # Shells have processes in the background ignore Ctrl-C.
 FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+# A limit on the size of files, in bytes, is what a test can have of a full disk. Python would store compiled modules
+# that are cut, and every later process would fail with them.
+FULL_DISK = (
+    "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+)
 
 
 # --- Tiers --------------------------------------------------------------------------------------------------

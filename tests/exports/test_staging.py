@@ -34,7 +34,19 @@ from idc_indexer.exports.pruning.footer import leaf_paths
 from idc_indexer.exports.staging import CONNECTIONS, DAMAGED_TRIES
 from idc_indexer.progress import NullListener
 from idc_indexer.schema.source_tables import SourceTable
-from tests.conftest import IN_WHEEL, INDICES, RELEASE, Build, Run, TinyExport, around, contents, once, refused
+from tests.conftest import (
+    FULL_DISK,
+    IN_WHEEL,
+    INDICES,
+    RELEASE,
+    Build,
+    Run,
+    TinyExport,
+    around,
+    contents,
+    once,
+    refused,
+)
 from tests.emulators.loopback import LoopbackServer, QuietHandler
 from tests.emulators.s3 import OWNER, S3Server, Seen
 
@@ -658,12 +670,7 @@ def test_no_room(s3: S3Server, stage: Run, monkeypatch: pytest.MonkeyPatch, envi
 
 def test_disk_full(s3: S3Server, environment: dict[str, str]) -> None:
     """The first file that grows beyond what there is room for is named; nothing half-written is taken for a shard."""
-    # Python would store compiled modules that are cut, and every later process would fail with them.
-    limits = "import resource, signal, sys; sys.dont_write_bytecode = True"
-    limits += (
-        "; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))"
-    )
-    program = f"{limits}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
+    program = f"{FULL_DISK.format(10_000)}\nfrom idc_indexer.cli import main\nmain(prog_name='idc-indexer')"
     command = [sys.executable, "-c", program, "stage", "--idc-version", "25", "idc_index"]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr

@@ -20,6 +20,7 @@ from click.testing import Result
 from idc_indexer.documents import bundled
 from tests.conftest import (
     FOREGROUND,
+    FULL_DISK,
     IN_WHEEL,
     INDICES,
     OF_ONE_RELEASE,
@@ -535,14 +536,10 @@ def test_cache_that_cannot_be_written(start: Start, tiny: TinyExport, out: Path,
     assert around(out) == []
 
 
-# Python would store compiled modules that are cut, and every later process would fail with them.
-LIMIT = "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
-
-
 @posix
 def test_full_disk(start: Start, build: Build, out: Path, wheel_release: Path) -> None:
-    """A limit on the size of files is what a test can have of a full disk: writing fails half-way."""
-    process = start("sample", *IN_WHEEL, first=LIMIT.format(50_000))
+    """Writing fails half-way."""
+    process = start("sample", *IN_WHEEL, first=FULL_DISK.format(50_000))
     output, errors = process.communicate()
     assert (process.returncode, output) == (1, ""), errors
     assert "Traceback" not in errors
@@ -559,7 +556,7 @@ def test_full_disk(start: Start, build: Build, out: Path, wheel_release: Path) -
 
 @posix
 def test_full_disk_under_the_cache(start: Start, out: Path, environment: dict[str, str]) -> None:
-    process = start("sample", "prior_versions_index", first=LIMIT.format(100))
+    process = start("sample", "prior_versions_index", first=FULL_DISK.format(100))
     output, errors = process.communicate()
     assert (process.returncode, output) == (1, ""), errors
     assert "Traceback" not in errors
